@@ -1,0 +1,71 @@
+"""The API: the routes that a client of Forge uses for text to image, and `timings`, which is our own."""
+import base64
+import io
+import time
+from secrets import compare_digest
+import timings
+from fastapi import Depends, HTTPException
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from modules import processing, sd_models, shared, sysinfo, ui
+from PIL.PngImagePlugin import PngInfo
+from pydantic import BaseModel
+
+class _Txt2Img(BaseModel):
+    prompt: str = ""
+    seed: int = -1
+    steps: int = 2
+    width: int = 64
+    height: int = 64
+    distilled_cfg_scale: float = 3.5
+    override_settings: dict = {}
+    override_settings_restore_afterwards: bool = True
+
+def encode_pil_to_base64(image):
+    info, buffer = PngInfo(), io.BytesIO()
+    info.add_text("parameters", image.info["parameters"])
+    image.save(buffer, "PNG", pnginfo=info)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+class Api:
+    def __init__(self, app, queue_lock):
+        self.app, self.queue_lock = app, queue_lock
+        self.credentials = dict(x.split(":") for x in (shared.cmd_opts.api_auth or "").split(",") if x)
+        if shared.demo is None: ui.create_ui()  # for the callbacks of settings and tabs
+        for path, method, endpoint in (
+            ("txt2img", "POST", self.text2imgapi), ("options", "GET", sysinfo.get_config),
+            ("options", "POST", self.set_config), ("sd-models", "GET", self.get_sd_models),
+            ("unload-checkpoint", "POST", self.unloadapi), ("reload-checkpoint", "POST", self.reloadapi),
+            ("timings", "GET", lambda: list(timings.records))):
+            self.add_api_route(f"/sdapi/v1/{path}", endpoint, methods=[method])
+
+    def add_api_route(self, path, endpoint, **kwargs):
+        checks = [Depends(self.auth)] if self.credentials else []
+        return self.app.add_api_route(path, endpoint, dependencies=checks, **kwargs)
+
+    def auth(self, credentials: HTTPBasicCredentials = Depends(HTTPBasic())):  # noqa: B008
+        right = self.credentials.get(credentials.username)
+        if right is None or not compare_digest(credentials.password.encode(), right.encode()):
+            raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
+
+    def text2imgapi(self, txt2imgreq: _Txt2Img):
+        with self.queue_lock:
+            p = processing.process_images(processing.StableDiffusionProcessing(**txt2imgreq.__dict__))
+        return {"images": [encode_pil_to_base64(x) for x in p.images], "parameters": txt2imgreq, "info": p.js()}
+
+    def set_config(self, req: dict): sysinfo.set_config(req)
+
+    def get_sd_models(self):
+        return [{"title": x.title, "model_name": x.model_name, "hash": x.shorthash, "sha256": x.sha256,
+                 "filename": x.filename, "config": None} for x in sd_models.checkpoints_list.values()]
+
+    def unloadapi(self):
+        with self.queue_lock:
+            started = time.perf_counter()
+            sd_models.unload_model_weights()
+            timings.record("unload", "all", time.perf_counter() - started)
+        return {}
+
+    def reloadapi(self):
+        with self.queue_lock:
+            processing.manage_model_and_prompt_cache(processing.StableDiffusionProcessing())
+        return {}

@@ -1,0 +1,45 @@
+"""Layers whose weights keep their file's dtype and are cast to the input's when used, as Forge does."""
+import threading
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+_scratch = threading.local()
+
+def cast(weight, like):
+    """The weight in dtype and on device of `like`; on a CPU in a buffer that the next call uses again."""
+    if like.device.type != "cpu" or weight.dtype == like.dtype:
+        return weight.to(like)
+    if getattr(_scratch, "buffer", like[:0]).numel() < weight.numel():
+        _scratch.buffer = torch.empty(weight.numel(), dtype=torch.float32)
+    return _scratch.buffer[: weight.numel()].view(weight.shape).copy_(weight)
+
+class Linear(nn.Linear):
+    parameters_manual_cast = True  # the mark of a layer that also works with its weights on the host
+
+    def forward(self, x):
+        return F.linear(x, cast(self.weight, x), None if self.bias is None else self.bias.to(x))
+
+class RMSNorm(nn.Module):
+    def __init__(self, width, name="scale"):
+        super().__init__()
+        self.register_parameter(name, nn.Parameter(torch.ones(width)))
+
+    def forward(self, x): return F.rms_norm(x, x.shape[-1:], next(self.parameters()).to(x), 1e-6)
+
+def attention(q, k, v, heads):
+    """q, k, v: (batch, tokens, width)."""
+    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+class Tree(nn.Module):
+    """Modules under the dotted names that a checkpoint gives them."""
+    def __init__(self, parts):
+        super().__init__()
+        for name, module in parts.items():
+            parent, (*path, leaf) = self, name.split(".")
+            for step in path:
+                parent = parent._modules.setdefault(step, nn.Module())
+            parent.add_module(leaf, module)
+
+    def __getitem__(self, name): return self.get_submodule(name)

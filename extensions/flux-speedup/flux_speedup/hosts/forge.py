@@ -1,0 +1,140 @@
+"""Forge: tiers and streams through the attributes of its memory manager and the WebUI's options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from ..changes import AlreadySo, Call, Change, Declined, Function, Undo, Value
+from ..memory import Card, MemoryPlan, SwapRule
+from . import forge_pages, forge_swap, timing
+from .webui import Record, WebUI
+
+MANAGER = "backend.memory_management"
+STREAM = "backend.stream"
+MIB = 1 << 20
+VRAM_FLAGS = ("always_gpu", "always_high_vram", "always_normal_vram", "always_low_vram", "always_no_vram")
+
+
+class Forge(WebUI):
+    """A host with `backend.memory_management`; every knob is looked for by name before it is used."""
+
+    name = "Forge"
+    has_memory_manager = True
+
+    def __init__(self, manager: ModuleType) -> None:
+        super().__init__()
+        self._manager: Any = manager
+
+    def simulated(self) -> bool:
+        return bool(getattr(self._manager, "simulated", False))
+
+    def card(self) -> Card:
+        manager = self._manager
+        # DISABLED: the CPU generates. SHARED: the device's memory is the machine's RAM.
+        is_gpu = manager.vram_state.name not in ("DISABLED", "SHARED")
+        total = int(manager.total_vram * MIB) if is_gpu else None
+        free: int | None = None
+        if is_gpu:
+            try:
+                free = int(manager.get_free_memory(manager.get_torch_device()))
+            except Exception:  # noqa: BLE001 - drivers raise what they like, and free memory is a refinement
+                free = None
+        return Card(getattr(manager, "torch_device_name", "") or "unknown", is_gpu, total, free)
+
+    def vram_flag(self) -> str | None:
+        arguments = self._arguments()
+        return next((_flag(name) for name in VRAM_FLAGS if getattr(arguments, name, False)), None)
+
+    def memory_changes(self, plan: MemoryPlan) -> list[tuple[str, str, list[Change]]]:
+        found: list[tuple[str, str, list[Change]]] = []
+        if plan.high_vram:
+            found.append(("vram_state", "Models stay on the card (HIGH_VRAM)", [Call(self._set_high_vram)]))
+        if plan.inference_bytes is not None:
+            size = Value(MANAGER, "current_inference_memory", _whole_megabytes(plan.inference_bytes))
+            found.append(("inference_memory", "VRAM kept for inference", [size]))
+        if plan.swap is not None and plan.low_vram_below is not None:
+            title = "When a model does not fit: how much stays on the card"
+            found.append(("swap_budget", title, self._swap(plan.swap, plan.low_vram_below)))
+        if plan.no_forced_offload:
+            found.append(("forced_offload", "No forced off-loading", [Call(self._stop_forced_offload)]))
+        if plan.pin:
+            pinned = Value(MANAGER, "PIN_SHARED_MEMORY", True)
+            found.append(("pinning", "Swapped weights in pinned memory", [pinned]))
+        return found
+
+    def memory_options(self, plan: MemoryPlan) -> dict[str, tuple[str, object]]:
+        options: dict[str, tuple[str, object]] = {
+            "pinning": ("forge_pin_shared_memory", "Shared"),
+            "streams": ("forge_async_loading", "Async"),
+        }
+        if plan.inference_bytes is not None:
+            options["inference_memory"] = ("forge_inference_memory", plan.inference_bytes // MIB)
+        return options
+
+    def streams_unavailable(self) -> str | None:
+        # Forge has tried to create both on its device.
+        stream = sys.modules.get(STREAM)
+        if getattr(stream, "current_stream", None) is None or getattr(stream, "mover_stream", None) is None:
+            return "no CUDA or XPU stream can be created here"
+        return None
+
+    def stream_changes(self) -> list[Change]:
+        return [Value(STREAM, "stream_activated", True)]
+
+    def page_changes(self, held: Callable[[], frozenset[str]]) -> list[Change]:
+        return forge_pages.changes(held)
+
+    def timing_changes(self, record: Record) -> list[Change]:
+        return timing.forge_changes(record)
+
+    def _swap(self, rule: SwapRule, low_vram_below: int) -> list[Change]:
+        margin = forge_swap.Margin(-low_vram_below)
+        return [
+            Function(MANAGER, "minimum_inference_memory", margin.wrap_minimum_inference_memory),
+            Function(MANAGER, "compute_model_gpu_memory_when_using_cpu_swap", margin.wrap_budget(rule)),
+            Function(MANAGER, "load_models_gpu", margin.wrap_load_models_gpu),
+        ]
+
+    def _set_high_vram(self) -> Undo:
+        flag = self.vram_flag()
+        if flag is not None:
+            raise Declined(f"{flag} was passed and wins")
+        manager = self._manager
+        before, ours = manager.vram_state, manager.VRAMState.HIGH_VRAM
+        manager.vram_state = ours
+
+        def undo() -> None:
+            if manager.vram_state is ours:
+                manager.vram_state = before
+
+        return undo
+
+    def _stop_forced_offload(self) -> Undo:
+        if getattr(self._arguments(), "always_offload_from_vram", False):
+            raise Declined("--always-offload-from-vram was passed and wins")
+        manager = self._manager
+        before = manager.ALWAYS_VRAM_OFFLOAD
+        if not before:
+            raise AlreadySo("it is off already")
+        manager.ALWAYS_VRAM_OFFLOAD = False
+
+        def undo() -> None:
+            if manager.ALWAYS_VRAM_OFFLOAD is False:
+                manager.ALWAYS_VRAM_OFFLOAD = before
+
+        return undo
+
+    @staticmethod
+    def _arguments() -> Any:
+        return getattr(sys.modules.get("backend.args"), "args", None)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _whole_megabytes(size: int) -> int:
+    return size // MIB * MIB

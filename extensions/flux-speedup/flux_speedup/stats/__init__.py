@@ -1,0 +1,1 @@
+"""What was loaded, moved and unloaded, how fast, and where that is kept."""

@@ -1,0 +1,80 @@
+"""One thing that happened (a load, a move, an unload, a stage of the start) and sums of such things."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+GB = 1e9
+STARTUP = "startup"
+
+
+def rate_gb_s(size: int, seconds: float) -> float | None:
+    """GB/s (GB = 10^9 bytes) of `size` bytes in `seconds`; None where that is no positive number."""
+    if not size > 0 or not seconds > 0:
+        return None
+    rate = size / seconds / GB
+    return rate if math.isfinite(rate) and rate > 0 else None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened.
+
+    kind: "checkpoint" (built from files), "move" (to the device), "unload", "startup" (a stage of the start).
+    what: the checkpoint, the component or the stage. bytes: 0 where it does not apply.
+    source, target: "disk", "page cache", "RAM", "GPU" or "". at: seconds since the epoch when it ended.
+    """
+
+    kind: str
+    what: str
+    bytes: int
+    seconds: float
+    source: str
+    target: str
+    at: float = field(default_factory=time.time)
+    detail: str = ""
+
+    @property
+    def rate(self) -> float | None:
+        """GB/s, or None where bytes or seconds is 0."""
+        return rate_gb_s(self.bytes, self.seconds)
+
+
+@dataclass(frozen=True)
+class KindTotal:
+    """The sum over the events of one kind; bytes and seconds as in `Event`."""
+
+    count: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+    def plus(self, event: Event) -> KindTotal:
+        """This sum with one more event in it."""
+        return KindTotal(self.count + 1, self.bytes + event.bytes, self.seconds + event.seconds)
+
+    @property
+    def rate(self) -> float | None:
+        """Mean GB/s over all of them, or None where bytes or seconds is 0."""
+        return rate_gb_s(self.bytes, self.seconds)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums by kind, kinds in the order in which they first happened."""
+
+    by_kind: Mapping[str, KindTotal] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Totals:
+        """The sums over `events`."""
+        by_kind: dict[str, KindTotal] = {}
+        for event in events:
+            by_kind[event.kind] = by_kind.get(event.kind, KindTotal()).plus(event)
+        return cls(by_kind)
+
+    def kind(self, kind: str) -> KindTotal:
+        """The sum of `kind`; all zeros where none happened."""
+        return self.by_kind.get(kind, KindTotal())

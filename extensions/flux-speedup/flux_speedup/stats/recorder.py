@@ -1,0 +1,171 @@
+"""Takes events from whoever loads something, at once, and logs and stores them from a background thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+
+from .events import STARTUP, Event, KindTotal, Totals
+from .report import printable, sentence
+from .store import Store
+
+BATCH_S = 0.25
+RETRY_S = 30.0
+CLOSE_S = 3.0
+READ_S = 0.5
+BACKLOG = 10_000
+LOG = logging.getLogger("flux_speedup")
+
+
+class Recorder:
+    """The events of this process, and their way into the store. Thread safe.
+
+    `record` never raises and waits for no file and no console: the log line and the database are the business
+    of one daemon thread, started by the first event. Events that cannot be stored stay here (the newest
+    BACKLOG of them) and are tried again every RETRY_S seconds; the log says so once.
+    """
+
+    def __init__(self, store: Store | None, *, keep: int = 1000, log: logging.Logger = LOG) -> None:
+        self._store = store
+        self._log = log
+        self._state = threading.Condition(threading.Lock())
+        self._recent: deque[Event] = deque(maxlen=keep)
+        self._totals: dict[str, KindTotal] = {}
+        self._fresh: deque[Event] = deque(maxlen=BACKLOG)
+        self._flushes = 0
+        self._served = 0
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        # These belong to the background thread.
+        self._backlog: deque[Event] = deque(maxlen=BACKLOG)
+        self._failing = False
+        self._complained = False
+
+    def record(self, event: Event) -> None:
+        """Keep `event`. After `close` it is kept in memory only."""
+        try:
+            with self._state:
+                self._totals[event.kind] = self._totals.get(event.kind, KindTotal()).plus(event)
+                self._recent.append(event)
+                if not self._closed:
+                    self._fresh.append(event)
+                    self._start()
+                    self._state.notify_all()
+        except Exception:
+            self._log.debug("an event could not be recorded", exc_info=True)
+
+    def recent(self, limit: int = 100) -> list[Event]:
+        """The last events of this process, newest first."""
+        with self._state:
+            kept = list(self._recent)
+        return kept[::-1][: max(0, limit)]
+
+    def totals(self) -> Totals:
+        """Sums over all events of this process, those no longer in `recent` too."""
+        with self._state:
+            return Totals(dict(self._totals))
+
+    def events(
+        self, *, since: float | None = None, kind: str | None = None, limit: int = 100, offset: int = 0
+    ) -> list[Event]:
+        """Newest first, earlier starts included; from memory where the store cannot be used. Never raises."""
+        if self._store is not None and not self._failing:
+            self.flush(READ_S)
+        if self._store is not None and not self._failing:
+            try:
+                return self._store.query(since=since, kind=kind, limit=limit, offset=offset)
+            except Exception as error:
+                self._complain(error)
+        kept = [
+            event
+            for event in self.recent(self._recent.maxlen or 0)
+            if (since is None or event.at >= since) and (kind is None or event.kind == kind)
+        ]
+        return kept[max(0, offset) :][: max(0, limit)]
+
+    def flush(self, timeout: float = 2.0) -> None:
+        """Wait until all events so far were logged and tried to be stored, at most `timeout` seconds."""
+        with self._state:
+            if self._thread is None or not self._thread.is_alive():
+                return
+            self._flushes += 1
+            ticket = self._flushes
+            self._state.notify_all()
+            self._state.wait_for(lambda: self._served >= ticket, timeout)
+
+    def close(self) -> None:
+        """Store what is left and close the store, in a few seconds at most. May be called again."""
+        with self._state:
+            self._closed = True
+            thread = self._thread
+            self._state.notify_all()
+        if thread is not None:
+            thread.join(CLOSE_S)
+        if self._store is not None:
+            self._store.close()
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="flux-speedup statistics", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        due: float | None = None
+        while True:
+            with self._state:
+                left = None if due is None else max(0.0, due - time.monotonic())
+                self._state.wait_for(self._called, left)
+                fresh = list(self._fresh)
+                self._fresh.clear()
+                ticket, closing = self._flushes, self._closed
+                now = closing or ticket > self._served
+            for event in fresh:
+                self._announce(event)
+            self._backlog.extend(fresh)
+            due = self._write_if_due(due, now)
+            with self._state:
+                self._served = ticket
+                self._state.notify_all()
+            if closing:
+                return
+
+    def _called(self) -> bool:
+        return bool(self._fresh) or self._closed or self._flushes > self._served
+
+    def _announce(self, event: Event) -> None:
+        if event.kind == STARTUP or not self._log.isEnabledFor(logging.INFO):
+            return
+        try:
+            self._log.info("%s", sentence(event))
+        except Exception:
+            self._log.debug("an event could not be put into words", exc_info=True)
+
+    def _write_if_due(self, due: float | None, now: bool) -> float | None:
+        """Write the backlog when its time has come; answers when that is next, None where nothing is left."""
+        if not self._backlog or self._store is None:
+            self._backlog.clear()
+            return None
+        if not now and due is None:
+            return time.monotonic() + BATCH_S
+        if not now and due is not None and time.monotonic() < due:
+            return due
+        try:
+            self._store.add(list(self._backlog))
+        except Exception as error:
+            self._complain(error)
+            self._failing = True
+            return time.monotonic() + RETRY_S
+        self._failing = False
+        self._backlog.clear()
+        return None
+
+    def _complain(self, error: Exception) -> None:
+        if self._complained:
+            return
+        self._complained = True
+        self._log.warning(
+            "statistics cannot be stored (%s); keeping them in memory, trying again later",
+            printable(str(error)),
+        )

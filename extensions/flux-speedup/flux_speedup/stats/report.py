@@ -1,0 +1,82 @@
+"""Events as people read them: sentences and the start-up table. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .events import GB, STARTUP, Event, KindTotal, rate_gb_s
+
+MB = 1e6
+
+
+def printable(text: str) -> str:
+    """`text` on one line and encodable: control characters and lone surrogates become escapes."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text)
+    )
+
+
+def size(count: int) -> str:
+    """A number of bytes, as "23.8 GB" (10^9) or, under one GB, "335 MB" (10^6)."""
+    if count >= GB:
+        return f"{count / GB:.1f} GB"
+    if count >= MB:
+        return f"{count / MB:.0f} MB"
+    return f"{count} bytes"
+
+
+def figures(count: int, seconds: float) -> str:
+    """Bytes, seconds and rate, as "23.8 GB in 0.51 s, 46.7 GB/s"; leaves out what does not apply."""
+    if not count:
+        return f"{seconds:.2f} s"
+    rate = rate_gb_s(count, seconds)
+    text = f"{size(count)} in {seconds:.2f} s"
+    return text if rate is None else f"{text}, {rate:.1f} GB/s"
+
+
+def way(event: Event) -> str:
+    """From where to where, as "page cache -> GPU"; "" where neither end is known."""
+    return " -> ".join(printable(end) for end in (event.source, event.target) if end)
+
+
+def sentence(event: Event) -> str:
+    """An event on one line, as "transformer: 23.8 GB in 0.51 s, 46.7 GB/s, page cache -> GPU"."""
+    parts = [figures(event.bytes, event.seconds), way(event), printable(event.detail)]
+    return f"{printable(event.what)}: {', '.join(part for part in parts if part)}"
+
+
+def total_sentence(kind: str, total: KindTotal) -> str:
+    """One kind's sum on one line, as "move: 3 times, 71.4 GB in 1.53 s, 46.7 GB/s"."""
+    times = "once" if total.count == 1 else f"{total.count} times"
+    return f"{printable(kind)}: {times}, {figures(total.bytes, total.seconds)}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the start-up table; share is the part (0 to 1) of all stages' seconds."""
+
+    name: str
+    seconds: float
+    share: float
+    detail: str
+
+
+def startup_table(events: Iterable[Event]) -> list[Stage]:
+    """The stages of the start among `events`, in the order in which they ended."""
+    stages = sorted((event for event in events if event.kind == STARTUP), key=lambda event: event.at)
+    whole = sum(stage.seconds for stage in stages)
+    return [
+        Stage(stage.what, stage.seconds, stage.seconds / whole if whole > 0 else 0.0, stage.detail)
+        for stage in stages
+    ]
+
+
+def startup_lines(table: Sequence[Stage]) -> list[str]:
+    """The start-up table as lines with aligned columns, the sum last; [] where there are no stages."""
+    if not table:
+        return []
+    rows = [(printable(stage.name), stage.seconds, stage.share) for stage in table]
+    rows.append(("all stages", sum(stage.seconds for stage in table), sum(stage.share for stage in table)))
+    width = max(len(name) for name, _, _ in rows)
+    return [f"{name:<{width}}  {seconds:7.2f} s  {share:4.0%}" for name, seconds, share in rows]

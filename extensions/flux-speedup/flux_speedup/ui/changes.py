@@ -1,0 +1,155 @@
+""""What is changed on this machine right now": items to untick, and one button that puts everything back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..patches import Outcome, State
+from ..stats.report import printable
+from ..view import Status, View
+from . import cards
+from .style import STYLE
+from .words import safe
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+log = logging.getLogger("flux_speedup")
+
+AGAIN = "The next start applies it again; Settings, Flux Speedup keeps it off."
+# Reads are cheap: not queued behind an image. Not offered as an endpoint of gradio's own API.
+EVENT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_name": False}
+_LIVE = (State.APPLIED, State.PENDING)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What a page needs: `outputs` take `refreshed`, and events of its own can follow `pressed`."""
+
+    outputs: tuple[Any, ...]
+    result: gr.HTML
+    pressed: tuple[Any, Any]
+
+
+def build(
+    view: View, *, label: str = "", value: str | None = None, elem_id: str | None = None, **_more: Any
+) -> gr.HTML:
+    """Build the panel inside the Blocks at hand and return its result line.
+
+    Made to be an option's `component`: the WebUI posts and resets the value of what is returned, so that is
+    the line which may be empty, and not the list. `label` and whatever else a WebUI passes are not shown.
+    """
+    from gradio.context import Context
+
+    built = panel(view, elem_id=elem_id or "flux_speedup_changes", value=value or "", with_list=True)
+    # An option's page has no load event of its own: the Blocks around it, whichever it is, has one.
+    Context.root_block.load(
+        lambda: refreshed(view), None, list(built.outputs), **EVENT
+    )
+    return built.result
+
+
+def panel(view: View, *, elem_id: str, value: str = "", with_list: bool) -> Panel:
+    """Build the components; `with_list` adds the line of statistics and a line for every item."""
+    import gradio as gr
+
+    with gr.Column(variant="panel", elem_classes=["fsu-panel"], min_width=280):
+        items = gr.HTML(list_html(view, with_list), elem_id=f"{elem_id}_list")
+        shown = gr.State(ticks(view)[1])
+        keep = gr.CheckboxGroup(
+            choices=ticks(view)[0],
+            value=ticks(view)[1],
+            label="In force (untick what you want back as it was, then Apply)",
+            interactive=True,
+            visible=bool(ticks(view)[1]),
+            elem_id=f"{elem_id}_keep",
+            elem_classes=["fsu-keep"],
+        )
+        with gr.Row():
+            small: dict[str, Any] = {"size": "sm", "min_width": 110}
+            apply_button = gr.Button("Apply", variant="primary", elem_id=f"{elem_id}_apply", **small)
+            back = gr.Button("Put everything back", variant="stop", elem_id=f"{elem_id}_put_back", **small)
+        result = gr.HTML(value, elem_id=elem_id)
+    for button in (apply_button, back):
+        # The WebUI would write the visibility of every button it finds into the user's ui-config.json.
+        button.do_not_save_to_config = True
+    outputs = (items, keep, shown)
+
+    def pressed_apply(ticked: list[str], offered: list[str]) -> list[Any]:
+        return [apply(view, offered, ticked), *refreshed(view, with_list)]
+
+    def pressed_back() -> list[Any]:
+        return [put_everything_back(view), *refreshed(view, with_list)]
+
+    after = [result, *outputs]
+    return Panel(
+        outputs,
+        result,
+        (
+            apply_button.click(pressed_apply, [keep, shown], after, **EVENT),
+            back.click(pressed_back, None, after, **EVENT),
+        ),
+    )
+
+
+def refreshed(view: View, with_list: bool = True) -> list[Any]:
+    """New values for `Panel.outputs`."""
+    import gradio as gr
+
+    choices, items = ticks(view)
+    update = gr.update(choices=choices, value=items, visible=bool(items))
+    return [list_html(view, with_list), update, items]
+
+
+def list_html(view: View, with_list: bool) -> str:
+    """The panel's heading; with the list also the line of statistics and a line for every item."""
+    status = view.status()
+    body = (
+        '<div class="fsu"><div class="fsu-title">What is changed on this machine right now</div>'
+        f'<div class="fsu-soft">{cards.counts_line(status.outcomes)}</div>'
+    )
+    if with_list:
+        body = f"{STYLE}{body}{cards.statistics_line(view.totals())}{cards.outcome_rows(status.outcomes)}"
+    return body + "</div>"
+
+
+def ticks(view: View) -> tuple[list[tuple[str, str]], list[str]]:
+    """(title, item) of everything applied, and the items, all of them ticked."""
+    applied = [outcome for outcome in view.status().outcomes if outcome.state is State.APPLIED]
+    return [(printable(o.title), o.item) for o in applied], [o.item for o in applied]
+
+
+def apply(view: View, offered: Sequence[str], ticked: Sequence[str]) -> str:
+    """Put back what was offered and is no longer ticked; what was applied since stays. HTML of the result."""
+    unticked = set(offered) - set(ticked)
+    if not unticked:
+        return cards.result("Nothing was unticked: everything stays as it is.")
+    wanted = [o.item for o in view.status().outcomes if o.state in _LIVE and o.item not in unticked]
+    return _after(view, lambda: view.keep_only(wanted), unticked)
+
+
+def put_everything_back(view: View) -> str:
+    """Put back whatever is applied. HTML of the result."""
+    live = {o.item for o in view.status().outcomes if o.state in _LIVE}
+    if not live:
+        return cards.result("There is nothing to put back.")
+    return _after(view, view.put_everything_back, live)
+
+
+def _after(view: View, act: Callable[[], Status], items: set[str]) -> str:
+    try:
+        outcomes = [o for o in act().outcomes if o.item in items]
+    except Exception as error:
+        log.exception("a change could not be put back from the page")
+        return cards.result(f"Failed: {safe(error)}. The log has the details; restart the WebUI.", good=False)
+    stayed = [o for o in outcomes if o.state is State.APPLIED]
+    if stayed:
+        return cards.result(f"Still in force: {_titles(stayed)}. Restart the WebUI.", good=False)
+    return cards.result(f"Put back: {_titles(outcomes)}. {AGAIN}")
+
+
+def _titles(outcomes: Sequence[Outcome]) -> str:
+    return ", ".join(safe(o.title) for o in outcomes)

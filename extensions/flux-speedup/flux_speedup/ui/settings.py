@@ -1,0 +1,61 @@
+"""The options of the Settings section, as plain data: the host adapter turns them into its own kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config import AS_CONFIGURED
+
+SWITCH = (AS_CONFIGURED, "on", "off")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One entry of the section. `key` is the WebUI's name for it, `default` has the type its values have."""
+
+    key: str
+    label: str
+    choices: tuple[str, ...] = SWITCH
+    default: str = AS_CONFIGURED
+    restart: bool = False
+    info: str = ""
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "flux_speedup_enabled",
+        "Flux Speedup",
+        info="off puts every change back at once; as configured leaves it to the configuration file",
+    ),
+    Option(
+        "flux_speedup_tier",
+        "Memory tier",
+        (*SWITCH, "large", "standard"),
+        restart=True,
+        info="on decides by the card's memory; off leaves the WebUI's own numbers",
+    ),
+    Option(
+        "flux_speedup_streams",
+        "Copy streams",
+        restart=True,
+        info="move weights while the card computes, where the card has streams",
+    ),
+    Option(
+        "flux_speedup_pinning",
+        "Pinned weights",
+        restart=True,
+        info="keep weights where the card reads them directly; takes RAM that no other program can use",
+    ),
+    Option(
+        "flux_speedup_attention_kernels",
+        "Attention kernels",
+        restart=True,
+        info="allow PyTorch's flash, memory-efficient and math kernels",
+    ),
+    Option(
+        "flux_speedup_statistics",
+        "Statistics",
+        restart=True,
+        info="time every load, move and unload; off keeps no figures and writes no file",
+    ),
+)

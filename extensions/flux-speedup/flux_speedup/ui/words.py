@@ -1,0 +1,66 @@
+"""Figures and names as the page shows them. Pure; what comes back is plain text unless it says HTML."""
+
+from __future__ import annotations
+
+import html
+import math
+import time
+
+from ..stats.events import GB, Event, KindTotal, Totals
+from ..stats.report import printable, size
+
+NOTHING = "nothing loaded yet"
+
+
+def safe(text: object) -> str:
+    """Any text as HTML: one line, markup escaped, its direction its own (right-to-left stays in place)."""
+    return f"<bdi>{html.escape(printable(str(text)))}</bdi>"
+
+
+def seconds(value: float) -> str:
+    """Seconds with the digits that matter: "0.51 s", "12.3 s", "148 s"; "?" for what is no number."""
+    if not math.isfinite(value):
+        return "?"
+    digits = 2 if value < 1 else 1 if value < 100 else 0
+    return f"{value:.{digits}f} s"
+
+
+def counted(count: int, one: str) -> str:
+    """A count with its noun: "1 move", "7 moves"."""
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"
+
+
+def headline(totals: Totals) -> str:
+    """Load times in one line: "7 moves, 66.6 GB in 1.4 s; 2 checkpoints in 3.1 s"."""
+    parts = []
+    moves, checkpoints, unloads = totals.kind("move"), totals.kind("checkpoint"), totals.kind("unload")
+    if moves.count:
+        parts.append(f"{counted(moves.count, 'move')}, {size(moves.bytes)} in {seconds(moves.seconds)}")
+    for noun, total in (("checkpoint", checkpoints), ("unload", unloads)):
+        if total.count:
+            parts.append(f"{counted(total.count, noun)} in {seconds(total.seconds)}")
+    return "; ".join(parts) or NOTHING
+
+
+def rate(total: KindTotal) -> str:
+    """Mean speed, "47.6 GB/s", or "" where there is none."""
+    return "" if total.rate is None else f"{total.rate:.1f} GB/s"
+
+
+def when(at: float, now: float) -> str:
+    """The machine's local time: "14:03:22" within the last day, with the date before that."""
+    try:
+        moment = time.localtime(at)
+    except (ValueError, OverflowError, OSError):
+        return "?"
+    return time.strftime("%H:%M:%S" if abs(now - at) < 86_400 else "%Y-%m-%d %H:%M", moment)
+
+
+def gigabytes(event: Event) -> float | None:
+    """GB (10^9) for a number column; None where bytes do not apply."""
+    return three_figures(event.bytes / GB) if event.bytes else None
+
+
+def three_figures(value: float) -> float | None:
+    """A number with three significant digits; None for what is no number."""
+    return float(f"{value:.3g}") if math.isfinite(value) else None

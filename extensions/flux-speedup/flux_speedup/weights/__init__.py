@@ -1,0 +1,1 @@
+"""The room where weights live in their files: spans, plans, transfers, residency. Imports no WebUI module."""

@@ -1,0 +1,59 @@
+"""How much of a file the operating system has in RAM: "page cache" or "disk" in the statistics. Linux only."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+from pathlib import Path
+
+WINDOW = 64
+_WINDOWS = 64
+
+
+def resident_fraction(path: Path, *, windows: int = _WINDOWS) -> float | None:
+    """The part of the file that is in the page cache, 0 to 1, from samples spread over it; reads nothing in.
+
+    None where the system does not say: not Linux, the file cannot be opened or is empty, or it belongs to somebody
+    else and we may not write it (mincore answers "all there" then, whatever is true).
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            stat = os.fstat(file.fileno())
+            if stat.st_size == 0 or (stat.st_uid != os.geteuid() and not os.access(path, os.W_OK)):
+                return None
+            flags, prot = mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE
+            with mmap.mmap(file.fileno(), stat.st_size, flags=flags, prot=prot) as pages:
+                return _sampled(pages, stat.st_size, windows)
+    except (OSError, ValueError):
+        return None
+
+
+def forget(path: Path) -> None:
+    """Ask the system to drop the file's clean pages from the page cache (for measurements). Raises OSError."""
+    with Path(path).open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _sampled(pages: mmap.mmap, size: int, windows: int) -> float:
+    total = -(-size // mmap.PAGESIZE)
+    step = max(WINDOW, total // windows)
+    mincore = ctypes.CDLL(None, use_errno=True).mincore
+    mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
+    start = ctypes.c_char.from_buffer(pages)
+    try:
+        address = ctypes.addressof(start)
+        seen = there = 0
+        for first in range(0, total, step):
+            count = min(WINDOW, total - first)
+            answer = ctypes.create_string_buffer(count)
+            if mincore(address + first * mmap.PAGESIZE, count * mmap.PAGESIZE, answer):
+                raise OSError(ctypes.get_errno(), "mincore failed")
+            seen += count
+            there += sum(byte & 1 for byte in answer.raw[:count])
+        return there / seen
+    finally:
+        del start  # a pointer into the mapping keeps it from being closed

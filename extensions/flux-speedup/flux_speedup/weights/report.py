@@ -1,0 +1,34 @@
+"""What a load and an unload did, for the statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .backing import Backing
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """`bytes` arrived on the device in `seconds`; `by_backing` splits them. `skipped`: left to the host."""
+
+    bytes: int
+    seconds: float
+    by_backing: Mapping[Backing, int]
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UnloadReport:
+    """`bytes` of device memory were let go in `seconds`.
+
+    `merged`: names dropped with a LoRA in them, to be merged again after the next load. `copied_back`:
+    names that somebody else had changed on the device; their values are in RAM now. `skipped`: left to the
+    host.
+    """
+
+    bytes: int
+    seconds: float
+    merged: tuple[str, ...]
+    copied_back: tuple[str, ...]
+    skipped: tuple[str, ...]

@@ -1,0 +1,188 @@
+"""A module's weights on a device: loaded from where they are backed, dropped without moving a byte."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+
+import torch
+
+from .backing import Backing, classify
+from .digest import checksums
+from .entry import Entry, own_copy, set_data
+from .errors import OUT_OF_MEMORY, TransferError
+from .going import adopt_cast, backing_now, item, prepare, undo_cast
+from .lane import Lane, lane_for
+from .mapping import MAPPINGS, Registry
+from .report import LoadReport, UnloadReport
+from .returning import dirty, way_home
+from .roster import Roster
+from .run import Item
+from .staging import Arena
+from .transfer import transfer
+
+STAGING = Arena()
+"""The staging arena of this process."""
+
+Runner = Callable[[Sequence[Item], Lane], list[torch.Tensor]]
+
+
+class Residency:
+    """Where the weights of one module are. Holds the module weakly; one call at a time, from any thread.
+
+    A parameter's object never changes, only its data does. Whatever cannot be moved here (Backing.NONE:
+    quantised, or on a device by somebody else's doing) is left alone and named in the reports as skipped.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        *,
+        registry: Registry = MAPPINGS,
+        arena: Arena = STAGING,
+        lanes: Callable[[torch.device], Lane] = lane_for,
+        run: Runner | None = None,
+        digests: bool = True,
+    ) -> None:
+        self._roster = Roster(module)
+        self._registry = registry
+        self._lanes = lanes
+        self._run: Runner = run or partial(transfer, arena=arena)
+        self._digests = digests
+        self._lock = threading.RLock()
+
+    def load(self, device: torch.device, names: Collection[str] | None = None) -> LoadReport:
+        """Bring the weights (or those of `names`) to the device; what is there already stays as it is.
+
+        Raises TransferError: then every parameter is as it was. The caller's stream may use them at once.
+        """
+        with self._lock:
+            return self._load([entry for entry in self._roster.chosen(names) if not entry.away], device)
+
+    def unload(self, names: Collection[str] | None = None) -> UnloadReport:
+        """Give the weights (or those of `names`) their host data back and let the device memory go.
+
+        What somebody unknown changed on the device is copied to RAM first. Raises TransferError where there
+        is no room for that: then everything is as it was.
+        """
+        started = time.perf_counter()
+        with self._lock:
+            self._roster.put_back_replaced(names)
+            entries = self._roster.chosen(names)
+            away = [entry for entry in entries if entry.away]
+            spoiled = dirty(away)
+            dropped = sum(entry.tensor.nbytes for entry in away)
+            set_data(way_home(away, spoiled))
+            for entry in spoiled:
+                entry.forget_cast()
+            report = UnloadReport(
+                dropped,
+                time.perf_counter() - started,
+                merged=_names(entry for entry in away if entry.merged),
+                copied_back=_names(spoiled),
+                skipped=_names(e for e in entries if not e.away and classify(e.tensor)[0] is Backing.NONE),
+            )
+            for entry in away:
+                entry.come_home()
+        return report
+
+    def reload(self, device: torch.device, names: Collection[str]) -> LoadReport:
+        """Clean bytes again for those of `names` that are marked merged; they no longer are.
+
+        Their merged data is let go first, so that both never take memory at once: after a TransferError
+        they are at home, clean.
+        """
+        with self._lock:
+            self._roster.put_back_replaced(names)
+            chosen = [entry for entry in self._roster.chosen(names) if entry.away and entry.merged]
+            set_data(way_home(chosen, ()))
+            for entry in chosen:
+                entry.come_home()
+            return self._load(chosen, device)
+
+    def mark_merged(self, names: Iterable[str]) -> None:
+        """The owner of these has replaced their data (or parameter) on the device, and can do so again.
+
+        They are dropped at unload, not saved. Our reference to their clean device memory is let go.
+        """
+        with self._lock:
+            self._roster.mark_merged(names)
+
+    def adopt_casts(self, sources: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+        """Let RAM go that is only a cast of the file: `sources` are the file's tensors by the module's names.
+
+        Proven bit for bit, once, reading both. A name returned has, while at home, the file's dtype; on the
+        device it has its own. Before anybody else moves or computes with it at home, call `undo_casts`.
+        """
+        adopted: list[str] = []
+        with self._lock:
+            for entry in self._roster.chosen():
+                source = next((sources[name] for name in entry.names if name in sources), None)
+                if source is not None and not entry.away and adopt_cast(entry, source, self._registry):
+                    adopted += entry.names
+        return tuple(adopted)
+
+    def undo_casts(self) -> None:
+        """Give every adopted weight its RAM tensor back (cast on the CPU)."""
+        with self._lock:
+            for entry in self._roster.chosen():
+                undo_cast(entry)
+
+    def own_memory(self, names: Collection[str] | None = None) -> int:
+        """Make file views ordinary RAM, before somebody writes into them or into their file. Bytes copied."""
+        copied = 0
+        with self._lock:
+            for entry in self._roster.chosen(names):
+                undo_cast(entry)
+                home = entry.host if entry.host is not None else entry.tensor.data
+                if classify(home, self._registry)[0] is not Backing.SPAN:
+                    continue
+                own = own_copy(home)
+                copied += own.nbytes
+                if entry.away:
+                    entry.host, entry.backing, entry.span = own, Backing.HOST, None
+                else:
+                    set_data([(entry.tensor, own)])
+        return copied
+
+    def backings(self) -> dict[Backing, int]:
+        """Bytes by backing as they are now; what is on the device counts by what stands behind it."""
+        totals = dict.fromkeys(Backing, 0)
+        with self._lock:
+            for entry in self._roster.chosen():
+                totals[backing_now(entry, self._registry)] += entry.tensor.nbytes
+        return totals
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """Names whose data is on a device by our doing."""
+        with self._lock:
+            return _names(entry for entry in self._roster.chosen() if entry.away)
+
+    def _load(self, entries: list[Entry], device: torch.device) -> LoadReport:
+        started = time.perf_counter()
+        ready, left = prepare(entries, self._registry)
+        new = self._run([item(entry) for entry in ready], self._lanes(device))
+        try:
+            sums = checksums(new).unbind() if self._digests else [None] * len(new)
+            homes = [entry.tensor.data for entry in ready]
+            set_data([(entry.tensor, data) for entry, data in zip(ready, new, strict=True)])
+        except RuntimeError as error:
+            new.clear()
+            traceback.clear_frames(error.__traceback__)
+            memory = isinstance(error, OUT_OF_MEMORY)
+            reason = f"nothing was placed on {device} ({error})"
+            raise TransferError(None, reason, out_of_memory=memory) from error
+        by_backing = dict.fromkeys(Backing, 0)
+        for entry, data, home, checksum in zip(ready, new, homes, sums, strict=True):
+            entry.host, entry.device, entry.checksum = home, data, checksum
+            by_backing[entry.backing] += data.nbytes
+        seconds = time.perf_counter() - started
+        return LoadReport(sum(by_backing.values()), seconds, by_backing, _names(left))
+
+
+def _names(entries: Iterable[Entry]) -> tuple[str, ...]:
+    return tuple(name for entry in entries for name in entry.names)

@@ -1,0 +1,236 @@
+"""One run of a plan: threads, slots, and the order in which everything is let go when something fails."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .lane import Fence, Lane
+from .plan import Chunk, Part, Request, make_plan
+from .reader import Source, SourceOpener
+from .span import Span
+from .staging import Slot
+
+_BATCH = 512 << 20  # bytes allocated before copies into them may start
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One new device tensor of `dtype` and `shape`, and where its bytes are: a file span or a tensor in RAM.
+
+    A span of another dtype is cast on the device. A RAM tensor that is small or not contiguous is copied
+    without staging (its strides are kept).
+    """
+
+    origin: Span | torch.Tensor
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    staged: bool = True
+
+
+class _Stopped(Exception):
+    """Another thread failed; this one ends."""
+
+
+class Run:
+    """Used once. `go` runs on the caller's thread and stream."""
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        lane: Lane,
+        slots: list[Slot],
+        chunk: int,
+        threads: int,
+        opener: SourceOpener,
+    ) -> None:
+        self._items = items
+        self._lane = lane
+        self._sources: list[Source] = []
+        self._opener = opener
+        self._plan = make_plan(self._requests(), chunk=chunk)
+        self._threads = max(1, min(threads, len(slots), len(self._plan)))
+        per_thread = len(slots) // self._threads
+        self._slots = [slots[n * per_thread : (n + 1) * per_thread] for n in range(self._threads)]
+        self._chunk = chunk
+        self._next: Iterator[Chunk] = iter(self._plan)
+        self._lock = threading.Lock()
+        self._ready = threading.Condition()
+        self._stop = False
+        self._error: BaseException | None = None
+        self._tensors: list[torch.Tensor | None] = [None] * len(items)
+        self._flat: list[torch.Tensor | None] = [None] * len(items)
+        self._scratch: list[torch.Tensor] = []
+
+    def _requests(self) -> list[Request]:
+        """Numbers the sources in order of first use, a file once, and says what is wanted of each."""
+        self._origins: list[Span | torch.Tensor] = []
+        files: dict[object, int] = {}
+        requests: list[Request] = []
+        for dest, item in enumerate(self._items):
+            if isinstance(item.origin, Span):
+                source = files.setdefault(item.origin.identity, len(self._origins))
+                if source == len(self._origins):
+                    self._origins.append(item.origin)
+                requests.append(Request(source, item.origin.offset, item.origin.length, dest))
+            elif item.staged and item.origin.numel():
+                requests.append(Request(len(self._origins), 0, item.origin.nbytes, dest))
+                self._origins.append(item.origin)
+        return requests
+
+    def go(self) -> list[torch.Tensor]:
+        workers: list[threading.Thread] = []
+        try:
+            for origin in self._origins:
+                self._sources.append(self._opener(origin))
+            self._make_scratch()
+            for number, slots in enumerate(self._slots):
+                worker = threading.Thread(
+                    target=self._work, args=(slots, number), name=f"flux-speedup-reader-{number}", daemon=True
+                )
+                worker.start()
+                workers.append(worker)
+            self._allocate()
+            self._join(workers)
+            self._lane.finish()
+            return [tensor for tensor in self._tensors if tensor is not None]
+        except BaseException as error:
+            self._give_up(workers, error)
+            raise
+        finally:
+            for source in self._sources:
+                source.close()
+            self._flat.clear()
+            self._scratch.clear()
+
+    def _join(self, workers: list[threading.Thread]) -> None:
+        for worker in workers:
+            worker.join()
+        if self._error is not None:
+            raise self._error
+        for source in self._sources:
+            source.check()
+
+    def _give_up(self, workers: list[threading.Thread], error: BaseException) -> None:
+        """Stop readers, wait for every copy in flight, and only then let go of the buffers."""
+        self._halt(None)
+        for worker in workers:
+            worker.join()
+        try:
+            self._lane.abort()
+        finally:
+            # A traceback holds the frames it went through, and those hold device memory.
+            for known in (error, self._error):
+                if known is not None:
+                    traceback.clear_frames(known.__traceback__)
+            self._tensors.clear()
+            self._flat.clear()
+            self._scratch.clear()
+
+    def _halt(self, error: BaseException | None) -> None:
+        with self._ready:
+            if self._error is None:
+                self._error = error
+            self._stop = True
+            self._ready.notify_all()
+
+    def _make_scratch(self) -> None:
+        """Device memory for bytes before their cast, a chunk for each thread: they share one stream."""
+        if any(isinstance(item.origin, Span) and item.origin.dtype != item.dtype for item in self._items):
+            self._scratch = [self._lane.empty((self._chunk,), torch.uint8) for _ in self._slots]
+
+    def _allocate(self) -> None:
+        """Every tensor, in the order of its first bytes, published in batches so that copies start early."""
+        order = dict.fromkeys(part.dest for chunk in self._plan for part in chunk.parts)
+        order.update(dict.fromkeys(range(len(self._items))))
+        batch: list[int] = []
+        size = 0
+        for dest in order:
+            if self._stop:
+                return
+            item = self._items[dest]
+            self._tensors[dest] = self._allocate_one(item)
+            batch.append(dest)
+            size += item.dtype.itemsize * math.prod(item.shape)
+            if size >= _BATCH:
+                self._publish(batch)
+                batch, size = [], 0
+        self._publish(batch)
+
+    def _allocate_one(self, item: Item) -> torch.Tensor:
+        if isinstance(item.origin, torch.Tensor) and not item.staged:
+            tensor = self._lane.empty(item.shape, item.dtype)
+            if not item.origin.is_contiguous():
+                tensor = tensor.as_strided(item.shape, _dense_strides(item.origin))
+            return tensor.copy_(item.origin)
+        return self._lane.empty(item.shape, item.dtype)
+
+    def _publish(self, batch: list[int]) -> None:
+        self._lane.publish()
+        with self._ready:
+            for dest in batch:
+                tensor = self._tensors[dest]
+                if tensor is not None and tensor.is_contiguous():
+                    self._flat[dest] = tensor.reshape(-1)
+            self._ready.notify_all()
+
+    def _work(self, slots: list[Slot], number: int) -> None:
+        try:
+            with torch.no_grad(), self._lane.copying():
+                fences: list[Fence | None] = [None] * len(slots)
+                for place, chunk in zip(itertools.cycle(range(len(slots))), self._chunks(), strict=False):
+                    fence = fences[place]
+                    if fence is not None:
+                        fence.synchronize()
+                    self._sources[chunk.source].read_into(chunk.offset, slots[place].view[: chunk.length])
+                    for part in chunk.parts:
+                        self._copy(part, slots[place], number)
+                    fences[place] = self._lane.fence(fence)
+        except _Stopped:
+            return
+        except BaseException as error:  # handed to the caller's thread, whatever it is
+            self._halt(error)
+
+    def _chunks(self) -> Iterator[Chunk]:
+        while True:
+            with self._lock:
+                chunk = None if self._stop else next(self._next, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    def _copy(self, part: Part, slot: Slot, number: int) -> None:
+        flat = self._flat[part.dest]
+        if flat is None:
+            flat = self._wait_for(part.dest)
+        item = self._items[part.dest]
+        piece = slot.tensor[part.slot_offset : part.slot_offset + part.length]
+        origin = item.origin
+        if origin.dtype == item.dtype:
+            target = flat.view(torch.uint8)[part.dest_offset : part.dest_offset + part.length]
+            self._lane.copy(target, piece)
+            return
+        size = origin.dtype.itemsize
+        scratch = self._scratch[number][: part.length]
+        self._lane.copy(scratch, piece)
+        start = part.dest_offset // size
+        self._lane.copy(flat[start : start + part.length // size], scratch.view(origin.dtype))
+
+    def _wait_for(self, dest: int) -> torch.Tensor:
+        with self._ready:
+            self._ready.wait_for(lambda: self._stop or self._flat[dest] is not None)
+            flat = self._flat[dest] if not self._stop else None
+        if flat is None:
+            raise _Stopped
+        return flat
+
+
+def _dense_strides(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Strides of a dense tensor with the given one's order of dimensions (channels last stays so)."""
+    return tuple(torch.empty_like(tensor, device="meta").stride())

@@ -1,0 +1,56 @@
+"""A span: the bytes of a file that a tensor consists of, found through the mapping it is a view of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .mapping import MAPPINGS, FileIdentity, Registry
+
+
+@dataclass(frozen=True)
+class Span:
+    """`length` bytes at `offset` of one exact file, read as `dtype` in `shape` (contiguous)."""
+
+    path: Path
+    identity: FileIdentity
+    offset: int
+    length: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+def find(tensor: torch.Tensor, registry: Registry = MAPPINGS) -> Span | None:
+    """The span of a tensor, or None if it is not a view of a mapping that lives now (slices are views too).
+
+    An address alone proves nothing, as addresses are used again: the mapping that owns it must be alive,
+    and as the tensor's own storage is one of the things that keep it alive, storage and bytes must lie
+    inside it whole.
+    """
+    if not plain(tensor) or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        return None
+    length = tensor.numel() * tensor.element_size()
+    if length == 0:
+        return None
+    storage = tensor.untyped_storage()
+    mapping = registry.around(tensor.data_ptr(), length)
+    if mapping is None or registry.around(storage.data_ptr(), storage.nbytes()) is None:
+        return None
+    offset = tensor.data_ptr() - mapping.address
+    if offset < mapping.header.data_start:
+        return None
+    return Span(mapping.path, mapping.identity, offset, length, tensor.dtype, tuple(tensor.shape))
+
+
+def plain(tensor: torch.Tensor) -> bool:
+    """A dense tensor whose values are its bytes: no sparse, quantised, meta, conjugated or wrapped one."""
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.layout is torch.strided
+        and not tensor.is_quantized
+        and tensor.device.type != "meta"
+        and not tensor.is_complex()
+        and not tensor.is_neg()
+    )

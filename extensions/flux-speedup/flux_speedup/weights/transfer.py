@@ -1,0 +1,52 @@
+"""Runs a plan: readers fill staging slots, copies take them to new device memory; all of it, or nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+
+from .errors import OUT_OF_MEMORY, TransferError, WeightsError
+from .lane import Lane
+from .reader import SourceOpener, open_source
+from .run import Item, Run
+from .staging import Arena
+
+MOST_THREADS = 16
+
+
+def default_threads() -> int:
+    """As many as the cores this process may use, 16 at most."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return max(1, min(MOST_THREADS, cores))
+
+
+def transfer(
+    items: Sequence[Item],
+    lane: Lane,
+    arena: Arena,
+    *,
+    threads: int | None = None,
+    opener: SourceOpener = open_source,
+) -> list[torch.Tensor]:
+    """New device tensors, one allocation each, in the order of `items`; complete when this returns.
+
+    Raises TransferError naming file and reason: the copies have stopped and every new tensor was dropped.
+    Runs on the caller's thread and stream, with `threads` more for reading.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        try:
+            with arena.slots(pinned=lane.pinned) as slots:
+                return Run(items, lane, slots, arena.chunk, threads or default_threads(), opener).go()
+        except TransferError:
+            raise
+        except WeightsError as error:
+            raise TransferError(error.path, str(error.reason)) from error
+        except (RuntimeError, MemoryError, OSError) as error:
+            raise TransferError(None, str(error).split("\n")[0], out_of_memory=_is_memory(error)) from error
+
+
+def _is_memory(error: BaseException) -> bool:
+    return isinstance(error, (OUT_OF_MEMORY, MemoryError))

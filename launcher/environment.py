@@ -1,0 +1,69 @@
+"""Virtual environments in .venv/, made on first use and marked complete by the hash of what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STAMP = ".complete"
+
+
+class EnvironmentSetupError(RuntimeError):
+    """An environment could not be made; the message says which step failed and what helps."""
+
+
+def ensure(name: str, requirement_files: Sequence[Path]) -> Path:
+    """Return the Python of `.venv/<name>` with all `requirement_files` installed, making it where needed.
+
+    The files go to pip in one command, so that their pins are resolved together. What was left half done
+    carries no stamp and is completed by the next call.
+
+    Raises:
+        EnvironmentSetupError: venv or pip failed; their own output went to the terminal.
+    """
+    folder = ROOT / ".venv" / name
+    python = _python_of(folder)
+    stamp = folder / STAMP
+    wanted = _digest(requirement_files)
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted and _runs(python):
+        return python
+    stamp.unlink(missing_ok=True)
+    if not _runs(python):
+        _call([sys.executable, "-m", "venv", "--clear", str(folder)], f"making {folder} (is venv there?)")
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for file in requirement_files:
+        command += ["-r", str(file)]
+    files = ", ".join(file.name for file in requirement_files)
+    _call(command, f"installing {files} into {folder} (run it again to go on)")
+    stamp.write_text(wanted, encoding="utf-8")
+    return python
+
+
+def _python_of(folder: Path) -> Path:
+    return folder / "Scripts" / "python.exe" if os.name == "nt" else folder / "bin" / "python"
+
+
+def _runs(python: Path) -> bool:
+    if not python.exists():
+        return False
+    return subprocess.run([str(python), "-c", ""], check=False).returncode == 0
+
+
+def _digest(files: Sequence[Path]) -> str:
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(file.read_bytes() + b"\0")
+    return whole.hexdigest()
+
+
+def _call(command: list[str], what: str) -> None:
+    sys.stderr.write(f"-- {what.split(' (')[0]}\n")
+    # What pip says about its mirrors belongs to stderr; stdout may be a report that somebody reads.
+    code = subprocess.run(command, check=False, stdout=sys.stderr).returncode
+    if code != 0:
+        raise EnvironmentSetupError(f"{what}: failed with exit code {code}")

@@ -1,0 +1,53 @@
+"""What every room's tests share: a Forge checkout, a free port, the browser, the second environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+# Before anything imports gradio: no call home from a test.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from tests.browser import artifacts, browser  # noqa: F401
+
+HERE = Path(__file__).resolve().parent
+# Rooms that speak to gradio: all of their tests run with both versions, marked or not.
+BOTH_GRADIOS = (HERE / "unit" / "ui", HERE / "unit" / "test_api.py")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--both-gradios", action="store_true", help="only what must run with either gradio version"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(item.path == place or place in item.path.parents for place in BOTH_GRADIOS):
+            item.add_marker(pytest.mark.both_gradios)
+    if config.getoption("--both-gradios"):
+        others = [item for item in items if item.get_closest_marker("both_gradios") is None]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item.get_closest_marker("both_gradios") is not None]
+
+
+@pytest.fixture(scope="session")
+def forge_dir() -> Path:
+    """A Forge checkout to read and start: FLUX_SPEEDUP_WEBUI, or ~/stable-diffusion-webui-forge."""
+    named = os.environ.get("FLUX_SPEEDUP_WEBUI")
+    folder = Path(named) if named else Path.home() / "stable-diffusion-webui-forge"
+    if not (folder / "backend" / "memory_management.py").is_file():
+        pytest.skip(f"no Forge checkout at {folder} (FLUX_SPEEDUP_WEBUI names another place)")
+    return folder
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

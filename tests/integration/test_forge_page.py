@@ -1,0 +1,138 @@
+"""The extension in a real Forge with its page, in Chromium: what a page load, a user and "Reload UI" do to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.forge import Forge
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+GIB = 1 << 30
+IN_FORCE = {"streams": True, "pinned": True, "inference": 20 * GIB}
+# A page that has loaded has posted and received all its events after this long without a change.
+QUIET_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def forge(forge_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    """Forge with its page and the Flux preset, its memory manager reporting a card of 80 GB."""
+    with Forge(
+        forge_dir,
+        tmp_path_factory.mktemp("page"),
+        17860,
+        flags=("--api",),
+        options={"forge_preset": "flux"},
+        environ={"PROBE_CARD_GIB": "80"},
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, forge: Forge) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    opened = context.new_page()
+    opened.goto(forge.url)
+    opened.wait_for_selector("#tab_txt2img", state="attached")
+    yield opened
+    context.close()
+
+
+def watch(forge: Forge, seconds: float = QUIET_S) -> list[dict[str, Any]]:
+    """Every memory state seen within the next seconds."""
+    seen, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        state = forge.state()
+        seen.append({key: state[key] for key in IN_FORCE})
+        time.sleep(0.03)
+    return seen
+
+
+def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def pick(page: Page, group: str, choice: str) -> None:
+    page.locator("fieldset", has_text=group).get_by_label(choice, exact=True).first.click()
+
+
+def test_three_page_loads_leave_everything_in_force(forge: Forge, page: Page) -> None:
+    for _ in range(3):
+        page.reload(wait_until="commit")
+        seen = watch(forge, 6.0)
+        assert all(state == IN_FORCE for state in seen), next(s for s in seen if s != IN_FORCE)
+    assert page.get_by_label("Async", exact=True).first.is_checked()
+    assert page.get_by_label("Shared", exact=True).first.is_checked()
+
+
+def test_a_page_load_makes_no_model_unload_for_memory_settings(forge: Forge, page: Page) -> None:
+    watch(forge, 4.0)
+    before = forge.log().count("Environment vars changed")
+    page.reload(wait_until="commit")
+    watch(forge, 6.0)
+    assert forge.log().count("Environment vars changed") == before
+
+
+def test_what_the_user_picks_stays_after_a_page_load(forge: Forge, page: Page) -> None:
+    watch(forge, 3.0)
+    pick(page, "Swap Method", "Queue")
+    until(lambda: forge.state()["streams"] is False)
+    for _ in range(2):
+        page.reload(wait_until="commit")
+        seen = watch(forge, 6.0)
+        assert all(state == {**IN_FORCE, "streams": False} for state in seen)
+    assert page.get_by_label("Queue", exact=True).first.is_checked()
+    pick(page, "Swap Method", "Async")
+    until(lambda: forge.state()["streams"] is True)
+    assert forge.state()["options"]["forge_async_loading"] == "Async"
+
+
+def test_a_preset_click_keeps_what_is_in_force(forge: Forge, page: Page) -> None:
+    watch(forge, 3.0)
+    for preset in ("xl", "flux"):
+        pick(page, "UI", preset)
+        seen = watch(forge, 4.0)
+        assert all(state == IN_FORCE for state in seen)
+
+
+def test_settings_section_and_tab_are_there(forge: Forge, page: Page, artifacts: Path) -> None:
+    page.get_by_role("tab", name="Flux Speedup").first.click()
+    page.get_by_text("large tier", exact=False).first.wait_for()
+    page.screenshot(path=str(artifacts / "forge_tab.png"), full_page=True)
+    page.get_by_role("tab", name="Settings").first.click()
+    page.locator("#settings").get_by_role("tab", name="Flux Speedup").first.click()
+    page.locator("#setting_flux_speedup_tier").wait_for()
+    page.screenshot(path=str(artifacts / "forge_settings.png"), full_page=True)
+
+
+def test_reload_ui_twice_keeps_everything_and_switched_off_restores_it(forge: Forge) -> None:
+    for _ in range(2):
+        forge.reload_ui()
+        state = forge.state()
+        assert {key: state[key] for key in IN_FORCE} == IN_FORCE
+        assert all("flux_speedup" in file for file in state["functions"].values())
+    forge.post("/sdapi/v1/options", {"flux_speedup_enabled": "off"})
+    forge.reload_ui()
+    state = forge.state()
+    assert [file for file in state["functions"].values() if "flux_speedup" in file] == []
+    assert state["finders"] == []
+    assert (state["vram_state"], state["inference"]) == ("NORMAL_VRAM", GIB)
+    assert (state["pinned"], state["streams"]) == (False, False)
+    assert state["options"] == {
+        "forge_async_loading": "Queue",
+        "forge_pin_shared_memory": "CPU",
+        "forge_inference_memory": 1024,
+    }
+    forge.post("/sdapi/v1/options", {"flux_speedup_enabled": "as configured"})
+    forge.reload_ui()
+    state = forge.state()
+    assert {key: state[key] for key in IN_FORCE} == IN_FORCE
