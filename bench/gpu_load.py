@@ -1,4 +1,4 @@
-"""How fast FLUX.1-dev's weights reach a GPU: this extension, the plain copies of the machine, and other loaders.
+"""How fast FLUX.1-dev's weights reach a GPU: this extension, the machine's plain copies, other loaders.
 
 One command on a machine with a GPU (seconds, GB = 10^9 bytes; ratios within one run are what travels):
 
@@ -16,12 +16,14 @@ import gc
 import importlib.util
 import json
 import math
+import mmap
 import os
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,7 @@ class Bench:
 def write_files(
     folder: Path, tensors: dict[str, Any], scale: float, components: list[str]
 ) -> dict[str, Path]:
-    """A safetensors file a component with random normal weights; one that is there in the right size is kept."""
+    """A safetensors file a component, random normal weights; one there in the right size is kept."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for component in components:
@@ -159,16 +161,17 @@ def pinned_copy(bench: Bench, size: int) -> float:
     pinned = bench.device.type == "cuda"
     block = torch.empty(min(size, 1 << 30), dtype=torch.uint8, pin_memory=pinned)
     block.fill_(1)
-    target = torch.empty(size, dtype=torch.uint8, device=bench.device)
+    target: torch.Tensor = torch.empty(size, dtype=torch.uint8, device=bench.device)
+
+    pieces: tuple[torch.Tensor, ...] = target.split(block.numel())
 
     def copy() -> None:
-        for start in range(0, size, block.numel()):
-            piece = target[start : start + block.numel()]
+        for piece in pieces:
             piece.copy_(block[: piece.numel()], non_blocking=True)
 
     copy()
     seconds = [bench.timed(copy)[0] for _ in range(bench.repeats)]
-    del target
+    pieces, target = (), block
     bench.empty_cache()
     return bench.add(
         "plain pinned copy, host to device" if pinned else "plain copy, RAM to RAM", seconds, size
@@ -178,9 +181,8 @@ def pinned_copy(bench: Bench, size: int) -> float:
 def plain_read(mapping: Mapping, threads: int, chunk: int) -> None:
     """The same chunks by the same number of threads, into buffers that nobody looks at."""
     source = FileSource(mapping.path, mapping.identity)
-    requests = [
-        Request(0, entry.offset, entry.length, n) for n, entry in enumerate(mapping.header.tensors.values())
-    ]
+    entries = enumerate(mapping.header.tensors.values())
+    requests = [Request(0, entry.offset, entry.length, number) for number, entry in entries]
     chunks = iter(make_plan(requests, chunk=chunk))
     lock = threading.Lock()
 
@@ -218,9 +220,7 @@ def warm(bench: Bench, label: str, arena: Arena, threads: int | None, *mappings:
     """First load, loads, unloads, loads after the allocator gave its memory back, the digest by itself."""
     module = module_of(*mappings)
     size = size_of(module)
-    residency = Residency(
-        module, arena=arena, run=lambda items, lane: transfer(items, lane, arena, threads=threads)
-    )
+    residency = Residency(module, arena=arena, run=partial(transfer, arena=arena, threads=threads))
     for mapping in mappings:
         plain_read(mapping, default_threads(), arena.chunk)
     first, _ = bench.timed(lambda: residency.load(bench.device))
@@ -253,6 +253,8 @@ def warm(bench: Bench, label: str, arena: Arena, threads: int | None, *mappings:
 
 def cold(bench: Bench, label: str, arena: Arena, mapping: Mapping) -> None:
     """From the disk: the plain read, then the load, each after the page cache has let the file go."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapping.buffer.madvise(mmap.MADV_DONTNEED)  # the system keeps pages that are mapped somewhere
     path, threads = mapping.path, default_threads()
     module = module_of(mapping)
     residency = Residency(module, arena=arena)
@@ -280,9 +282,7 @@ def sweep(bench: Bench, mapping: Mapping) -> None:
                 def lanes(device: torch.device, blocking: bool = blocking) -> Lane:
                     return StreamLane(device, blocking=True) if blocking else lane_for(device)
 
-                def run(items: Any, lane: Lane, arena: Arena = arena, threads: int = threads) -> Any:
-                    return transfer(items, lane, arena, threads=threads)
-
+                run = partial(transfer, arena=arena, threads=threads)
                 residency = Residency(module, arena=arena, lanes=lanes, run=run)
                 seconds = []
                 for _ in range(3):

@@ -21,14 +21,15 @@ def list_extensions(settings_file):
     off = settings.get("disabled_extensions", [])
     return [x.name for x in Path(extensions_dir).glob("*") if x.is_dir() and x.name not in off]
 
-def main():
+def start():
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    path = os.pathsep.join(filter(None, [script_path, os.environ.get("PYTHONPATH")]))
     for name in [] if args.skip_install else list_extensions(args.ui_settings_file):
         if (installer := Path(extensions_dir, name, "install.py")).is_file():
-            path = os.pathsep.join(filter(None, [script_path, os.environ.get("PYTHONPATH")]))
             subprocess.run([sys.executable, installer], env=os.environ | {"PYTHONPATH": path}, check=False)
     import webui
-    webui.start()
+    webui.webui()
 
 if __name__ == "__main__":
-    main()
+    start()

@@ -9,7 +9,6 @@ import time
 from enum import Enum
 import psutil
 import torch
-from backend import stream
 from backend.args import args
 from tiny_flux import timings
 
@@ -54,8 +53,8 @@ def get_free_memory(dev=None, torch_free_too=False):
     return (free, idle) if torch_free_too else free
 
 total_vram = get_total_memory() / 1024**2
-logging.getLogger("embedded_webui").info("Device: %s, %.0f MB, %s", "simulated device, our stand-in" if simulated
-                                         else get_torch_device(), total_vram, vram_state.name)
+torch_device_name = "simulated device, our stand-in" if simulated else str(get_torch_device())
+logging.getLogger("embedded_webui").info("%s: %.0f MB, %s", torch_device_name, total_vram, vram_state.name)
 
 def module_size(module, exclude_device=None, include_device=None, return_split=False):
     """Bytes of a module's parameters, optionally only those on one device or off it."""

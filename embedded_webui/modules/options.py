@@ -1,8 +1,8 @@
 """Settings: what there is, what is chosen, the file they are kept in."""
 import json
+import logging
 from pathlib import Path
 import gradio as gr
-from modules import errors
 from modules.shared_cmd_options import cmd_opts
 
 class OptionInfo:
@@ -14,11 +14,11 @@ class OptionInfo:
         self.comment_before, self.comment_after = comment_before, comment_after
         self.restrict_api, self.category_id, self.do_not_save = restrict_api, category_id, False
 
-    def info(self, info): return self.html(f" ({info})")
-
     def html(self, html):
         self.comment_after += html
         return self
+
+    def info(self, info): return self.html(f" ({info})")
 
     def needs_restart(self): return self.html(" (requires restart)")
 
@@ -26,26 +26,27 @@ class OptionInfo:
 
 class OptionHTML(OptionInfo):
     def __init__(self, text):
-        super().__init__(text.strip(), component=lambda **kwargs: gr.HTML(kwargs["value"], elem_id=kwargs["elem_id"]))
+        super().__init__(text.strip(), component=lambda label, **kwargs: gr.HTML(**kwargs))
         self.do_not_save = True
 
 def options_section(section_identifier, options_dict):
     for info in options_dict.values():
-        info.section, info.category_id = tuple(section_identifier[:2]), (*section_identifier, None, None)[2]
+        info.section, info.category_id = tuple(section_identifier[:2]), (*section_identifier, None)[2]
     return options_dict
 
 class Options:
     """Values are attributes too: `opts.name`; setting one is refused under --freeze-settings."""
 
     def __init__(self, data_labels, restricted_opts):
-        self.__dict__.update(data_labels=data_labels, restricted_opts=restricted_opts, data={})
+        self.__dict__.update(data_labels=data_labels, restricted_opts=restricted_opts)
+        self.__dict__["data"] = {key: info.default for key, info in data_labels.items()}
 
     def __setattr__(self, key, value):
-        if key not in self.data_labels:
+        if key in self.__dict__:
             self.__dict__[key] = value
-        else:
-            assert not cmd_opts.freeze_settings, "changing settings is disabled"
-            self.data[key] = value
+            return
+        assert not cmd_opts.freeze_settings, "changing settings is disabled"
+        self.data[key] = value
 
     def __getattr__(self, item):
         if item in self.data:
@@ -55,7 +56,7 @@ class Options:
         raise AttributeError(item)
 
     def set(self, key, value, is_api=False, run_callbacks=True):
-        """Sets an option, calls its onchange; True if it changed."""
+        """Sets an option and calls its onchange; True if it changed."""
         info, old = self.data_labels[key], self.data.get(key)
         if old == value or info.do_not_save or (is_api and info.restrict_api):
             return False
@@ -64,7 +65,7 @@ class Options:
             if run_callbacks and info.onchange:
                 info.onchange()
         except Exception:
-            errors.report(f"changing setting {key} to {value}: put back", exc_info=True)
+            logging.getLogger("embedded_webui").exception("changing setting %s failed: put back", key)
             setattr(self, key, old)
             return False
         return True
@@ -82,8 +83,12 @@ class Options:
             func()
 
     def load(self, filename):
-        if Path(filename).exists():
-            self.data = json.loads(Path(filename).read_text("utf8"))
+        try:
+            self.data.update(json.loads(Path(filename).read_text("utf8")))
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            logging.getLogger("embedded_webui").warning("%s is no JSON (%s): using defaults", filename, error)
 
     def save(self, filename):
         assert not cmd_opts.freeze_settings, "saving settings is disabled"

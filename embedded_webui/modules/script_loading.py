@@ -1,7 +1,7 @@
 """Runs Python files of extensions."""
 import importlib.util
+import logging
 from pathlib import Path
-from modules import errors
 
 loaded_scripts = {}
 
@@ -19,4 +19,4 @@ def preload_extensions(extensions_dir, parser, extension_list=None):
             if path.is_file() and (preload := getattr(load_module(str(path)), "preload", None)):
                 preload(parser)
         except Exception:
-            errors.report(f"preload of {path} failed", exc_info=True)
+            logging.getLogger("embedded_webui").exception("preload of %s failed", path)

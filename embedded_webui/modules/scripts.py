@@ -1,7 +1,8 @@
 """The extensions' scripts, imported in the order of their names."""
+import logging
 import sys
 from collections import namedtuple
-from modules import errors, extensions, script_callbacks, script_loading, timer
+from modules import extensions, script_callbacks, script_loading, timer
 from modules.paths_internal import script_path
 
 ScriptFile = namedtuple("ScriptFile", ["basedir", "filename", "path"])
@@ -24,6 +25,6 @@ def load_scripts():
         try:
             script_loading.load_module(script.path)
         except Exception:
-            errors.report(f"script {script.path} failed", exc_info=True)
+            logging.getLogger("embedded_webui").exception("script %s failed", script.path)
         timer.startup_timer.record(script.filename)
     current_basedir = script_path

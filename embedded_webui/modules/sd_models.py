@@ -1,13 +1,11 @@
 """Checkpoints, and the model that is loaded."""
 import gc
-import time
 from pathlib import Path
-import timings
 import torch
 from backend import memory_management
 from backend.args import dynamic_args
 from backend.loader import forge_loader
-from modules import hashes, script_callbacks, shared
+from modules import script_callbacks, shared
 from modules.paths_internal import models_path
 
 model_path = str(Path(models_path, "Stable-diffusion"))
@@ -15,24 +13,16 @@ checkpoints_list, checkpoint_aliases = {}, {}
 
 class CheckpointInfo:
     def __init__(self, filename):
-        self.filename, self.name, self.sha256, self.shorthash = filename, Path(filename).name, None, None
-        self.title, self.model_name = self.name, Path(filename).stem
+        self.filename, self.hash, self.sha256, self.shorthash = filename, None, None, None
+        self.name = self.title = Path(filename).name
+        self.model_name = Path(filename).stem
         self.ids = [self.name, self.model_name]
 
     def __repr__(self): return f"CheckpointInfo({self.filename!r})"
 
     def register(self):
         checkpoints_list[self.title] = self
-        checkpoint_aliases.update(dict.fromkeys([*self.ids, self.title], self))
-
-    def calculate_shorthash(self):
-        """Hashes the whole file, the first time it is asked."""
-        self.sha256 = hashes.sha256(self.filename, f"checkpoint/{self.name}")
-        self.shorthash = self.sha256[:10]
-        checkpoints_list.pop(self.title, None)
-        self.title = f"{self.name} [{self.shorthash}]"
-        self.register()
-        return self.shorthash
+        checkpoint_aliases.update(dict.fromkeys(self.ids, self))
 
 def list_models():
     checkpoints_list.clear()
@@ -40,8 +30,7 @@ def list_models():
     for path in sorted(Path(model_path).glob("*.safetensors")):
         CheckpointInfo(str(path)).register()
 
-def get_closet_checkpoint_match(search_string):
-    return checkpoint_aliases.get(search_string)
+def get_closet_checkpoint_match(search_string): return checkpoint_aliases.get(search_string)
 
 def select_checkpoint():
     """The chosen checkpoint, else the first one; None where there is none."""
@@ -49,11 +38,12 @@ def select_checkpoint():
     return found or next(iter(checkpoints_list.values()), None)
 
 class SdModelData:
-    def __init__(self): self.sd_model, self.forge_loading_parameters, self.forge_hash = None, {}, ''
-
-    def set_sd_model(self, v): self.sd_model = shared.sd_model = v
+    def __init__(self):
+        self.sd_model, self.forge_loading_parameters, self.forge_hash = None, {}, ''
 
     def get_sd_model(self): return self.sd_model
+
+    def set_sd_model(self, v): self.sd_model = shared.sd_model = v
 
 model_data = SdModelData()
 
@@ -61,26 +51,22 @@ def unload_model_weights(sd_model=None, info=None): memory_management.unload_all
 
 @torch.inference_mode()
 def forge_model_reload():
-    """Builds the model that the loading parameters ask for, unless it is there: (model, built anew)."""
-    wanted = str(model_data.forge_loading_parameters)
-    if model_data.forge_hash == wanted:
+    """Builds the model that the loading parameters ask for, unless it is there: (model, whether built anew)."""
+    wanted = model_data.forge_loading_parameters
+    if model_data.forge_hash == str(wanted):
         return model_data.sd_model, False
-    started = time.perf_counter()
     if model_data.sd_model:
         model_data.set_sd_model(None)
         memory_management.unload_all_models()
         gc.collect()
-    info = model_data.forge_loading_parameters["checkpoint_info"]
+    info = wanted["checkpoint_info"]
     if info is None:
         raise ValueError(f"no checkpoint in {model_path}")
     dynamic_args.update(embedding_dir=shared.cmd_opts.embeddings_dir, emphasis_name=shared.opts.emphasis)
-    model = forge_loader(info.filename, additional_state_dicts=model_data.forge_loading_parameters["additional_modules"])
+    model = forge_loader(info.filename, additional_state_dicts=wanted["additional_modules"])
     model.sd_checkpoint_info, model.filename = info, info.filename
     model.extra_generation_params, model.comments = {}, []
-    model.sd_model_hash = info.calculate_shorthash()
-    shared.opts.data["sd_checkpoint_hash"] = info.sha256
     model_data.set_sd_model(model)
     script_callbacks.model_loaded_callback(model)
-    model_data.forge_hash = wanted
-    timings.record("load", info.name, time.perf_counter() - started)
+    model_data.forge_hash = str(wanted)
     return model, True

@@ -4,7 +4,7 @@ from modules import sd_models, shared
 def get_config(): return shared.opts.data
 
 def set_config(req, is_api=False, run_callbacks=True, save_config=True):
-    """Sets options; those of checkpoint and memory through main_entry, which decides what must be loaded anew."""
+    """Sets options; those of checkpoint and memory through main_entry, which decides what is loaded anew."""
     from modules_forge import main_entry
     memory, reload = {}, False
     for key, value in req.items():

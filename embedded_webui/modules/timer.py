@@ -8,8 +8,8 @@ class Timer:
 
     def record(self, category, extra_time=0, disable_log=False):
         """Books the time since the last record under `category`."""
-        seconds, self.start = time.time() - self.start + extra_time, time.time()
-        name = self.base_category + category
+        now, name = time.time(), self.base_category + category
+        seconds, self.start = now - self.start + extra_time, now
         self.records[name] = self.records.get(name, 0) + seconds
         self.total += seconds
 

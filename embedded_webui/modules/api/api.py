@@ -3,12 +3,14 @@ import base64
 import io
 import time
 from secrets import compare_digest
-import timings
 from fastapi import Depends, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from modules import processing, sd_models, shared, sysinfo, ui
 from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel
+from backend import memory_management
+from modules import processing, sd_models, shared, sysinfo, ui
+from modules.timer import startup_timer
+from tiny_flux import timings
 
 class _Txt2Img(BaseModel):
     prompt: str = ""
@@ -30,12 +32,13 @@ class Api:
     def __init__(self, app, queue_lock):
         self.app, self.queue_lock = app, queue_lock
         self.credentials = dict(x.split(":") for x in (shared.cmd_opts.api_auth or "").split(",") if x)
-        if shared.demo is None: ui.create_ui()  # for the callbacks of settings and tabs
+        if shared.demo is None:
+            ui.create_ui()  # for the callbacks of settings and tabs
         for path, method, endpoint in (
-            ("txt2img", "POST", self.text2imgapi), ("options", "GET", sysinfo.get_config),
+            ("txt2img", "POST", self.text2imgapi), ("options", "GET", self.get_config),
             ("options", "POST", self.set_config), ("sd-models", "GET", self.get_sd_models),
             ("unload-checkpoint", "POST", self.unloadapi), ("reload-checkpoint", "POST", self.reloadapi),
-            ("timings", "GET", lambda: list(timings.records))):
+            ("timings", "GET", self.timings)):
             self.add_api_route(f"/sdapi/v1/{path}", endpoint, methods=[method])
 
     def add_api_route(self, path, endpoint, **kwargs):
@@ -49,8 +52,10 @@ class Api:
 
     def text2imgapi(self, txt2imgreq: _Txt2Img):
         with self.queue_lock:
-            p = processing.process_images(processing.StableDiffusionProcessing(**txt2imgreq.__dict__))
+            p = processing.process_images(processing.StableDiffusionProcessing(**vars(txt2imgreq)))
         return {"images": [encode_pil_to_base64(x) for x in p.images], "parameters": txt2imgreq, "info": p.js()}
+
+    def get_config(self): return sysinfo.get_config()
 
     def set_config(self, req: dict): sysinfo.set_config(req)
 
@@ -62,10 +67,18 @@ class Api:
         with self.queue_lock:
             started = time.perf_counter()
             sd_models.unload_model_weights()
-            timings.record("unload", "all", time.perf_counter() - started)
+            timings.record("unload", "all", started)
         return {}
 
     def reloadapi(self):
+        """Builds the chosen model and brings all of it to the device."""
         with self.queue_lock:
-            processing.manage_model_and_prompt_cache(processing.StableDiffusionProcessing())
+            p = processing.StableDiffusionProcessing()
+            processing.manage_model_and_prompt_cache(p)
+            parts = p.sd_model.forge_objects
+            memory_management.load_models_gpu([parts.clip.patcher, parts.unet, parts.vae.patcher])
         return {}
+
+    def timings(self):
+        return {"simulated": memory_management.simulated, "device": memory_management.torch_device_name,
+                "start": startup_timer.dump(), "records": timings.records}

@@ -60,7 +60,7 @@ def gather(
     """Read every source. `settings` are the WebUI's options where they are loaded, else its file is read."""
     problems: list[str] = []
     flags = _flags([*argv, *_webui_arguments(argv, environ, problems)], problems)
-    chosen = flags.pop("config", None) or environ.get("FLUX_SPEEDUP_CONFIG")
+    chosen = str(flags.pop("config", None) or environ.get("FLUX_SPEEDUP_CONFIG") or "")
     if flags.pop("off", False):
         flags["enabled"] = False
     environment = {

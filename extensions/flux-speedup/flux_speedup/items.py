@@ -7,7 +7,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
 
 from . import torch_setup
-from .changes import Call
+from .changes import Call, Change, Undo
 from .config import Config
 from .hosts.webui import NOT_AVAILABLE, WebUI
 from .memory import Card, MemoryPlan, TierRules, plan
@@ -15,6 +15,8 @@ from .patches import PatchTable, State
 from .stats.events import Event
 
 SWITCHED_OFF = "turned off in the configuration"
+STREAMS = "Copy streams"
+ALLOCATOR = "Allocator for large models"
 
 
 def apply(
@@ -31,11 +33,18 @@ def apply(
     decided = plan(card, tier_rules(config))
     _torch(table, card, config, decided, argv, environ)
     _memory(table, host, decided, config)
-    if config.statistics:
-        why = "every load, move and unload is timed"
-        table.add("statistics", "Load times", why, host.timing_changes(record))
-    else:
-        table.note("statistics", "Load times", State.SKIPPED, SWITCHED_OFF)
+    _switch(
+        table,
+        config.fast_callbacks,
+        ("fast_callbacks", "Fast registration of callbacks", "no source code is read for it"),
+        host.callback_changes(),
+    )
+    _switch(
+        table,
+        config.statistics,
+        ("statistics", "Load times", "every load, move and unload is timed"),
+        host.timing_changes(record),
+    )
     if host.has_memory_manager:
         why = "a page load posts the values of its own start over what is in force"
         table.add("page_loads", "Memory settings survive a page load", why, host.page_changes(table.applied))
@@ -68,18 +77,14 @@ def _memory(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config)
     if not host.has_memory_manager:
         table.note("tier", "Memory tier", State.SKIPPED, NOT_AVAILABLE)
     for key, title, changes in host.memory_changes(decided):
-        if key == "pinning" and not config.pinning:
-            table.note(key, title, State.SKIPPED, SWITCHED_OFF)
-        else:
-            table.add(key, title, f"{decided.tier.value} tier", changes)
-    title = "Copy streams"
+        wanted = config.pinning if key == "pinning" else True
+        _switch(table, wanted, (key, title, f"{decided.tier.value} tier"), changes)
     unavailable = host.streams_unavailable()
-    if not config.streams:
-        table.note("streams", title, State.SKIPPED, SWITCHED_OFF)
-    elif unavailable:
-        table.note("streams", title, State.SKIPPED, unavailable)
+    if config.streams and unavailable:
+        table.note("streams", STREAMS, State.SKIPPED, unavailable)
     else:
-        table.add("streams", title, "a stream can be created on this device", host.stream_changes())
+        why = "a stream can be created on this device"
+        _switch(table, config.streams, ("streams", STREAMS, why), host.stream_changes())
 
 
 def _torch(
@@ -90,29 +95,30 @@ def _torch(
     argv: Sequence[str],
     environ: MutableMapping[str, str],
 ) -> None:
-    switches = [
-        ("attention_kernels", "Attention kernels", config.attention_kernels, torch_setup.enable_attention_kernels),
-        ("cudnn_benchmark", "cuDNN benchmark", config.cudnn_benchmark, torch_setup.benchmark_cudnn),
-    ]
-    for key, title, wanted, function in switches:
-        if wanted:
-            table.add(key, title, "on", [Call(partial(_with_torch, function), module="torch")])
-        else:
-            table.note(key, title, State.SKIPPED, SWITCHED_OFF)
-    title = "Allocator for large models"
+    kernels = [_torch_call(torch_setup.enable_attention_kernels)]
+    _switch(table, config.attention_kernels, ("attention_kernels", "Attention kernels", "all allowed"), kernels)
+    benchmark = [_torch_call(torch_setup.benchmark_cudnn)]
+    _switch(table, config.cudnn_benchmark, ("cudnn_benchmark", "cuDNN benchmark", "on"), benchmark)
     if not card.is_gpu:
-        table.note("allocator", title, State.SKIPPED, "no GPU")
-    elif config.allocator:
-        call = partial(torch_setup.set_allocator, sys.modules, environ, argv)
-        table.add("allocator", title, torch_setup.ALLOCATOR_SETTING, [Call(call)])
+        table.note("allocator", ALLOCATOR, State.SKIPPED, "no GPU")
     else:
-        table.note("allocator", title, State.SKIPPED, SWITCHED_OFF)
+        setting = Call(partial(torch_setup.set_allocator, sys.modules, environ, argv))
+        _switch(table, config.allocator, ("allocator", ALLOCATOR, torch_setup.ALLOCATOR_SETTING), [setting])
     if decided.process_share is not None:
         share = decided.process_share
-        limit = partial(_with_torch, partial(torch_setup.limit_process_share, share=share))
-        why = f"at most {share:.0%} of the card"
-        table.add("process_share", "VRAM this process may take", why, [Call(limit, module="torch")])
+        limit = _torch_call(partial(torch_setup.limit_process_share, share=share))
+        table.add("process_share", "VRAM this process may take", f"at most {share:.0%} of the card", [limit])
 
 
-def _with_torch(function: Callable[..., Callable[[], None]]) -> Callable[[], None]:
-    return function(sys.modules["torch"])
+def _switch(table: PatchTable, wanted: bool, item: tuple[str, str, str], changes: Sequence[Change]) -> None:
+    """Arm an item (key, title, why) that the configuration can turn off."""
+    key, title, why = item
+    if wanted:
+        table.add(key, title, why, changes)
+    else:
+        table.note(key, title, State.SKIPPED, SWITCHED_OFF)
+
+
+def _torch_call(function: Callable[..., Undo]) -> Call:
+    """`function` is called with torch, at once or as soon as somebody else has imported it."""
+    return Call(lambda: function(sys.modules["torch"]), module="torch")

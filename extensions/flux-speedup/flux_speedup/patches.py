@@ -143,8 +143,8 @@ class PatchTable:
         if all(made.undo is not None for made in item.made):
             declined = all(made.declined for made in item.made)
             item.state = State.SKIPPED if declined else State.APPLIED
-        for reason in {made.declined for made in changes if made.declined}:
-            self._log.info("%s: %s", item.title, reason)
+        for declined_why in {made.declined for made in changes if made.declined}:
+            self._log.info("%s: %s", item.title, declined_why)
 
     def _fail(self, item: _Item, error: Exception) -> None:
         self._undo(item)

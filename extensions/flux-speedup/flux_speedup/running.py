@@ -6,16 +6,17 @@ import logging
 import time
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import __version__, config, config_sources, hosts, items
 from .config import Loaded
 from .memory import MemoryPlan, Tier
 from .patches import Outcome, PatchTable, State
 from .stats.events import Event, Totals
-from .stats.recorder import Recorder
-from .stats.store import Store
 from .view import ConfigRow, Status
+
+if TYPE_CHECKING:
+    from .stats.recorder import Recorder
 
 log = logging.getLogger("flux_speedup")
 
@@ -49,8 +50,6 @@ class Running:
         if not settings.enabled:
             log.info("off (%s); the WebUI is as it is without the extension", self._loaded.origin["enabled"])
             return
-        if settings.statistics and self._recorder is None:
-            self._recorder = Recorder(self._store(settings.statistics_rows))
         card = self._host.card()
         self._card = card.name
         self._plan = items.apply(
@@ -88,8 +87,10 @@ class Running:
     def events(
         self, *, since: float | None = None, kind: str | None = None, limit: int = 100, offset: int = 0
     ) -> list[Event]:
-        if self._recorder is None:
+        if not self._require_loaded().config.statistics:
             return []
+        if self._recorder is None:
+            self._recorder = self._make_recorder()
         return self._recorder.events(since=since, kind=kind, limit=limit, offset=offset)
 
     def totals(self) -> Totals:
@@ -154,20 +155,27 @@ class Running:
     # Helpers.
 
     def _record(self, event: Event) -> None:
-        if self._recorder is not None:
-            self._recorder.record(event)
+        # Made at the first event: preload must not pay for SQLite.
+        if self._recorder is None:
+            self._recorder = self._make_recorder()
+        self._recorder.record(event)
+
+    def _make_recorder(self) -> Recorder:
+        from .stats.recorder import Recorder
+        from .stats.store import Store
+
+        rows = self._require_loaded().config.statistics_rows
+        folder = self._host.data_folder()
+        path = folder / "cache" / "flux-speedup" / "statistics.sqlite3" if folder else None
+        return Recorder(Store(path, max_rows=rows) if path else None)
 
     def _record_startup(self) -> None:
-        if self._stages_recorded:
+        if self._stages_recorded or not self._require_loaded().config.statistics:
             return
         self._stages_recorded = True
         now = time.time()
         for stage, seconds in self._host.startup_stages():
             self._record(Event("startup", stage, 0, seconds, "", "", now))
-
-    def _store(self, rows: int) -> Store | None:
-        folder = self._host.data_folder()
-        return Store(folder / "cache" / "flux-speedup" / "statistics.sqlite3", max_rows=rows) if folder else None
 
     def _load_configuration(self) -> Loaded:
         gathered = config_sources.gather(

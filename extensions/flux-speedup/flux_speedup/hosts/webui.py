@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..changes import Call, Change, Declined, Function, Undo
 from ..memory import Card, MemoryPlan
 from ..stats.events import Event
-from . import timing
+from . import callbacks, timing
 
 if TYPE_CHECKING:
     from ..ui.settings import Option
@@ -84,6 +84,10 @@ class WebUI:
     def page_changes(self, held: Callable[[], frozenset[str]]) -> list[Change]:
         """Changes that keep memory settings through page loads; `held` names the items they must keep."""
         return []
+
+    def callback_changes(self) -> list[Change]:
+        """Changes that make registering a callback cheap."""
+        return callbacks.changes()
 
     def timing_changes(self, record: Record) -> list[Change]:
         """Changes that report what this host tells of loading: here, every checkpoint as a whole."""

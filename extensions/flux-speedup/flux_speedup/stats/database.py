@@ -9,7 +9,6 @@ from pathlib import Path
 
 VERSION = 1
 POLL_S = 0.02
-SUFFIXES = ("-wal", "-shm")
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS events (
@@ -88,10 +87,8 @@ def identity(path: Path) -> tuple[int, int] | None:
 def set_aside(path: Path) -> Path:
     """Rename a damaged database to *.corrupt (over an older one) and answer the new name. Raises OSError.
 
-    Its journals go too: SQLite would replay a left-over one into the next database.
+    Its journal is left: SQLite throws a journal away whose database is empty, as the next one is at first.
     """
     aside = path.with_name(path.name + ".corrupt")
     path.replace(aside)
-    for suffix in SUFFIXES:
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
     return aside

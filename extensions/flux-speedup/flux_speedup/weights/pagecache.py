@@ -1,4 +1,4 @@
-"""How much of a file the operating system has in RAM: "page cache" or "disk" in the statistics. Linux only."""
+"""How much of a file the system has in RAM: "page cache" or "disk" in the statistics. Linux only."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ _WINDOWS = 64
 def resident_fraction(path: Path, *, windows: int = _WINDOWS) -> float | None:
     """The part of the file that is in the page cache, 0 to 1, from samples spread over it; reads nothing in.
 
-    None where the system does not say: not Linux, the file cannot be opened or is empty, or it belongs to somebody
-    else and we may not write it (mincore answers "all there" then, whatever is true).
+    None where the system does not say: not Linux, the file cannot be opened or is empty, or it belongs to
+    somebody else and we may not write it (mincore answers "all there" then, whatever is true).
     """
     if sys.platform != "linux":
         return None
     try:
         with Path(path).open("rb") as file:
             stat = os.fstat(file.fileno())
-            if stat.st_size == 0 or (stat.st_uid != os.geteuid() and not os.access(path, os.W_OK)):
+            ours = stat.st_uid == os.geteuid() or os.access(path, os.W_OK)
+            if stat.st_size == 0 or not ours:
                 return None
             flags, prot = mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE
             with mmap.mmap(file.fileno(), stat.st_size, flags=flags, prot=prot) as pages:

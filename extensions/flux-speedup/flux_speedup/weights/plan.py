@@ -64,7 +64,7 @@ def make_plan(requests: Sequence[Request], *, chunk: int = CHUNK, gap: int = GAP
 
 
 def _cut(run: list[Request], end: int, chunk: int) -> list[Chunk]:
-    """The chunks of one run of requests (sorted by offset, gaps small); pieces that nobody wants are left out."""
+    """The chunks of one run of requests (sorted by offset, gaps small), less the pieces nobody wants."""
     result: list[Chunk] = []
     active: list[Request] = []
     waiting = iter([*run, Request(run[0].source, end, 0, -1)])
