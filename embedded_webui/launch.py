@@ -22,7 +22,8 @@ def list_extensions(settings_file):
     return [x.name for x in Path(extensions_dir).glob("*") if x.is_dir() and x.name not in off]
 
 def start():
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    logging.getLogger("embedded_webui").setLevel(logging.INFO)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     path = os.pathsep.join(filter(None, [script_path, os.environ.get("PYTHONPATH")]))
     for name in [] if args.skip_install else list_extensions(args.ui_settings_file):

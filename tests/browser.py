@@ -25,9 +25,13 @@ ARGUMENTS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One headless Chromium for the whole run; every test opens its own context in it."""
+    """One headless Chromium for a test file; every test opens its own context in it.
+
+    Not for the whole run: while it is there, playwright's event loop counts as running in this thread, and
+    nobody else's `asyncio.run` works.
+    """
     found = next((path for path in map(shutil.which, NAMES) if path), None)
     if found is None:
         pytest.skip("no Chromium on this machine (looked for " + ", ".join(NAMES) + ")")

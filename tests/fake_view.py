@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from flux_speedup.patches import Outcome, State
@@ -36,13 +36,15 @@ NASTY = (
 def flux_day(now: float) -> list[Event]:
     """Two starts, two checkpoints, seven moves and five unloads, oldest first."""
     earlier = [("launcher", 0.4), ("import torch", 9.0), ("load scripts", 5.0), ("total", 14.4)]
-    this = [("launcher", 0.4), ("import torch", 6.6), ("load scripts", 0.68), ("create ui", 2.1), ("total", 9.8)]
+    this = [("launcher", 0.4), ("import torch", 6.6), ("load scripts", 0.68), ("create ui", 2.1)]
+    this.append(("total", 9.8))
     found = [Event("startup", what, 0, s, "", "", now - 9000 + i) for i, (what, s) in enumerate(earlier)]
     found += [Event("startup", what, 0, s, "", "", now - 600 + i) for i, (what, s) in enumerate(this)]
     found.append(Event("checkpoint", "flux1-dev.safetensors", 23_800_000_000, 1.9, "disk", "RAM", now - 500))
-    found.append(Event("checkpoint", "flux1-schnell-fp8.safetensors", 11_900_000_000, 1.2, "", "RAM", now - 300))
-    parts = (("text encoders", 9_800_000_000, 0.22), ("transformer", 23_800_000_000, 0.5), ("vae", 168_000_000, 0.01))
-    moves = [*parts, *parts, parts[0]]
+    found.append(Event("checkpoint", "flux1-schnell.safetensors", 11_900_000_000, 1.2, "", "RAM", now - 300))
+    encoders, vae = ("text encoders", 9_800_000_000, 0.22), ("vae", 168_000_000, 0.01)
+    transformer = ("transformer", 23_800_000_000, 0.5)
+    moves = [encoders, transformer, vae, encoders, transformer, vae, encoders]
     for i, (what, size, s) in enumerate(moves):
         at = now - 250 + i * 30
         found.append(Event("move", what, size, s, "page cache", "GPU", at))
@@ -95,11 +97,12 @@ class FakeView:
     def put_everything_back(self) -> Status:
         return self._put_back("put_everything_back", (), lambda o: True)
 
-    def _put_back(self, call: str, items: tuple[str, ...], which) -> Status:
+    def _put_back(self, call: str, items: tuple[str, ...], which: Callable[[Outcome], bool]) -> Status:
         self.calls.append((call, items))
         if self.error is not None:
             raise self.error
         self.outcomes = tuple(
-            replace(o, state=State.UNDONE) if o.state is State.APPLIED and which(o) else o for o in self.outcomes
+            replace(o, state=State.UNDONE) if o.state is State.APPLIED and which(o) else o
+            for o in self.outcomes
         )
         return self.status()

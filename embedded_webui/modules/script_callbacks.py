@@ -11,8 +11,8 @@ class ScriptCallback:
     callback: object
     name: str = "unnamed"
 
-_DOORS = ("app_started", "on_reload", "model_loaded", "ui_tabs", "ui_settings", "script_unloaded", "before_ui")
-callback_map = {f"callbacks_{door}": [] for door in _DOORS}
+callback_map = {f"callbacks_{door}": [] for door in (
+    "app_started", "on_reload", "model_loaded", "ui_tabs", "ui_settings", "script_unloaded", "before_ui")}
 
 def add_callback(callbacks, fun, *, name=None, category='unknown', filename=None):
     """Registers under a name made of extension, file and category; the file is the caller's."""
@@ -49,10 +49,13 @@ def ui_settings_callback(): _call("ui_settings")
 def script_unloaded_callback(): _call("script_unloaded")
 def before_ui_callback(): _call("before_ui")
 
-def _register(door):
-    def register(callback, *, name=None):
-        add_callback(callback_map[f"callbacks_{door}"], callback, name=name, category=door)
-    return register
+def _register(door, callback, name):
+    add_callback(callback_map[f"callbacks_{door}"], callback, name=name, category=door)
 
-on_app_started, on_before_reload, on_model_loaded, on_ui_tabs, on_ui_settings, on_script_unloaded, on_before_ui = (
-    _register(door) for door in _DOORS)
+def on_app_started(callback, *, name=None): _register("app_started", callback, name)
+def on_before_reload(callback, *, name=None): _register("on_reload", callback, name)
+def on_model_loaded(callback, *, name=None): _register("model_loaded", callback, name)
+def on_ui_tabs(callback, *, name=None): _register("ui_tabs", callback, name)
+def on_ui_settings(callback, *, name=None): _register("ui_settings", callback, name)
+def on_script_unloaded(callback, *, name=None): _register("script_unloaded", callback, name)
+def on_before_ui(callback, *, name=None): _register("before_ui", callback, name)

@@ -36,6 +36,8 @@ def make_checkpoint_manager_ui():
     Context.root_block.load(ui_refresh_memory_management_settings, inputs=memory, **quiet)
     ui_checkpoint.change(lambda name: checkpoint_change(name) and None, inputs=[ui_checkpoint], **quiet)
 
+def on_preset_change(preset=None): return []  # there are no presets here
+
 def ui_refresh_memory_management_settings(model_memory, async_loading, pin_shared_memory):
     refresh_memory_management_settings(async_loading, None, pin_shared_memory, model_memory)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 import pytest
+
 from flux_speedup.patches import Outcome, State
 from flux_speedup.stats.events import Event
 from flux_speedup.ui import changes, tab
-
 from tests.fake_view import NASTY, FakeView
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def test_it_is_legible(served: Served, browser: Browser, artifacts: Path, theme:
         "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth + 1).length"
     )
     assert cut == 0
-    sizes = page.locator(".fsu *").evaluate_all("all => all.map(e => parseFloat(getComputedStyle(e).fontSize))")
+    size = "all => all.map(one => parseFloat(getComputedStyle(one).fontSize))"
+    sizes = page.locator(".fsu *").evaluate_all(size)
     assert min(sizes) >= 12
     page.context.close()
 

@@ -46,6 +46,7 @@ class Forge:
         for name, source in {"000-probe": PROBE, **copied}.items():
             ignored = shutil.ignore_patterns("__pycache__", ".git", ".venv", ".cache", "artifacts", "tests", ".*_cache")
             shutil.copytree(source, data / "extensions" / name, ignore=ignored)
+        data.mkdir(parents=True, exist_ok=True)
         (data / "config.json").write_text(json.dumps(options or {}))
 
     def __enter__(self) -> Forge:

@@ -3,6 +3,7 @@ import base64
 import io
 import time
 from secrets import compare_digest
+import torch
 from fastapi import Depends, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from PIL.PngImagePlugin import PngInfo
@@ -72,7 +73,7 @@ class Api:
 
     def reloadapi(self):
         """Builds the chosen model and brings all of it to the device."""
-        with self.queue_lock:
+        with self.queue_lock, torch.inference_mode():
             p = processing.StableDiffusionProcessing()
             processing.manage_model_and_prompt_cache(p)
             parts = p.sd_model.forge_objects

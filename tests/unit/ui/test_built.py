@@ -9,10 +9,10 @@ from typing import Any
 
 import gradio as gr
 import pytest
+
 from flux_speedup.patches import Outcome, State
 from flux_speedup.stats.events import Event
 from flux_speedup.ui import changes, loads, tab
-
 from tests.fake_view import NASTY, FakeView
 
 

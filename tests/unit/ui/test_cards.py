@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import html.parser
-import math
 
 import pytest
+
 from flux_speedup.patches import Outcome, State
 from flux_speedup.stats.events import Event, Totals
 from flux_speedup.ui import cards
-
 from tests.fake_view import NASTY, FakeView
 
 
@@ -34,10 +33,6 @@ class Tags(html.parser.HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
-
-
-def stage(what: str, seconds: float) -> Event:
-    return Event("startup", what, 0, seconds, "", "")
 
 
 def test_every_state_has_its_badge() -> None:
@@ -66,9 +61,9 @@ def test_no_name_becomes_markup(name: str) -> None:
         name, name, True, name, name, name, False, (Outcome(name, name, State.FAILED, name),)
     )
     for page in (
-        cards.head(nasty, Totals(), [stage(name, 1.0)]),
+        cards.head(nasty, Totals(), [Event("startup", name, 0, 1.0, "", "")]),
         cards.status_card(nasty),
-        cards.start_card([stage(name, 1.0)]),
+        cards.start_card([Event("startup", name, 0, 1.0, "", "")]),
     ):
         read = Tags(page)
         assert not {"script", "img"} & read.seen
@@ -79,28 +74,6 @@ def test_tiles_show_the_sums() -> None:
     text = Tags(cards.tiles(FakeView().totals(), [])).text
     for expected in ("77.3 GB", "7 moves in 1.7 s, 46.0 GB/s", "Checkpoints built2in 3.1 s", "Unloads5"):
         assert expected in text
-
-
-def test_only_the_newest_start_is_shown_in_its_order() -> None:
-    newest_first = FakeView().events(kind="startup")
-    start = cards.latest_start(newest_first)
-    assert [event.what for event in start] == ["launcher", "import torch", "load scripts", "create ui", "total"]
-    assert start[1].seconds == 6.6
-
-
-def test_the_hosts_own_sum_counts_once() -> None:
-    start = [stage("a", 1.0), stage("b", 2.0), stage("total", 3.5)]
-    assert cards.start_seconds(start) == 3.5
-    assert cards.start_seconds(start[:2]) == 3.0
-    assert [event.what for event in cards.stages(start)] == ["a", "b"]
-
-
-@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
-def test_bars_stay_within_the_card_whatever_a_stage_took(seconds: float) -> None:
-    page = cards.start_card([stage("odd", seconds), stage("fine", 2.0)])
-    widths = [float(part.split("%")[0]) for part in page.split("width:")[1:]]
-    assert len(widths) == 2
-    assert all(1.0 <= width <= 100.0 for width in widths)
 
 
 def test_counts_line_adds_up() -> None:

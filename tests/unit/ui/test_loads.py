@@ -7,7 +7,6 @@ import math
 from flux_speedup.stats.events import Event
 from flux_speedup.ui import loads
 from flux_speedup.ui.words import NOTHING
-
 from tests.fake_view import NASTY, FakeView
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from flux_speedup.config import AS_CONFIGURED, KINDS, BadValue
 from flux_speedup.ui.settings import OPTIONS, Option
 

@@ -6,9 +6,9 @@ import math
 import time
 
 import pytest
+
 from flux_speedup.stats.events import Event, Totals
 from flux_speedup.ui import words
-
 from tests.fake_view import NASTY
 
 

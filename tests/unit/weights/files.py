@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from flux_speedup.weights.header import DTYPES
 from flux_speedup.weights.lane import PlainLane
 from flux_speedup.weights.mapping import FileIdentity, Registry

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from flux_speedup.weights.errors import HeaderError
-from flux_speedup.weights.header import DTYPES, MAX_HEADER_BYTES, read_header
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from flux_speedup.weights.errors import HeaderError
+from flux_speedup.weights.header import DTYPES, MAX_HEADER_BYTES, read_header
 from tests.unit.weights.files import file_bytes, header_of, random_tensor
 
 PATH = Path("somewhere/model.safetensors")
@@ -46,6 +46,7 @@ def test_reads_what_the_library_writes(specs: list[tuple[tuple[int, ...], str]])
 
 ONE = header_of({"a": torch.zeros(2, 3), "b": torch.zeros(4)})
 DATA = bytes(40)
+ODD = json.dumps(ONE).encode() + b" " * ((1 - len(json.dumps(ONE))) % 4)
 
 
 def changed(name: str, **fields: Any) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def changed(name: str, **fields: Any) -> dict[str, Any]:
         (file_bytes(changed("b", data_offsets=[28, 44]), DATA + bytes(4)), "hole"),
         (file_bytes(ONE, DATA + b"x"), "the file at"),
         (file_bytes(ONE, DATA[:-1]), "the file at"),
-        (file_bytes(ONE, DATA, pad=1) if len(json.dumps(ONE)) % 4 else b"", "cannot be viewed|8 bytes"),
+        (file_bytes(ODD, DATA, pad=1), "cannot be viewed"),
     ],
 )
 def test_refuses(raw: bytes, reason: str) -> None:

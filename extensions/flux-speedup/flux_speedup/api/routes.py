@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Depends, FastAPI, Query
-from fastapi.responses import JSONResponse
 
 from ..view import View
 from .access import Access
@@ -28,8 +27,6 @@ def register(app: FastAPI, view: View, access: Access) -> None:
         prefix=PREFIX,
         tags=["Flux Speedup"],
         dependencies=[Depends(access.dependency())],
-        # The app's own default may be one that refuses what some file names hold.
-        default_response_class=JSONResponse,
     )
     _add_routes(router, view)
     app.router.routes[:] = [

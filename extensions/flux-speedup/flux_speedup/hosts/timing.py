@@ -13,6 +13,7 @@ from ..stats.events import Event
 
 Record = Callable[[Event], None]
 MANAGER = "backend.memory_management"
+WORTH_TELLING_S = 0.1
 # Class names of what Forge moves, as people call them.
 COMPONENTS = {
     "KModel": "transformer",
@@ -51,7 +52,7 @@ def _time_move(record: Record, original: Callable[..., Any]) -> Callable[..., An
         size = int(self.exclusive_memory)
         started = time.perf_counter()
         loaded = original(self, *args, **kwargs)
-        record(Event("move", component(self), size, time.perf_counter() - started, "RAM", str(self.device)))
+        _record_moved(record, "move", component(self), size, time.perf_counter() - started, "RAM", str(self.device))
         return loaded
 
     return model_load
@@ -62,10 +63,19 @@ def _time_unload(record: Record, original: Callable[..., Any]) -> Callable[..., 
         size, name, device = _on_device(self), component(self), str(self.device)
         started = time.perf_counter()
         done = original(self, *args, **kwargs)
-        record(Event("unload", name, size, time.perf_counter() - started, device, "RAM"))
+        seconds = time.perf_counter() - started
+        _record_moved(record, "unload", name, size - _on_device(self), seconds, device, "RAM")
         return done
 
     return model_unload
+
+
+def _record_moved(
+    record: Record, kind: str, what: str, size: int, seconds: float, source: str, target: str
+) -> None:
+    """On a CPU, or for a model that is there already, nothing moves and there is nothing to tell."""
+    if size or seconds > WORTH_TELLING_S:
+        record(Event(kind, what, size, seconds, source, target))
 
 
 def component(loaded: Any) -> str:

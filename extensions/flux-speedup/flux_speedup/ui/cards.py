@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from ..patches import Outcome, State
 from ..stats.events import Event, Totals
-from ..stats.report import size, startup_table
+from ..stats.report import size
 from ..view import Status
+from . import start
 from .words import counted, headline, rate, safe, seconds
-
-# The host's timer reports its own sum among the stages.
-WHOLE = "total"
 
 
 def card(title: str, body: str) -> str:
@@ -20,14 +17,14 @@ def card(title: str, body: str) -> str:
     return f'<div class="fsu fsu-card"><div class="fsu-title">{title}</div>{body}</div>'
 
 
-def head(status: Status, totals: Totals, start: Sequence[Event]) -> str:
+def head(status: Status, totals: Totals, stages: Sequence[Event]) -> str:
     """Name, host, switch, and the figures people look for first."""
     switch = badge("on", "applied") if status.enabled else badge("off", "skipped")
     return (
         f'<div class="fsu">{simulated(status)}<div class="fsu-card"><div class="fsu-head">'
         f'<span class="fsu-name">Flux Speedup</span>{switch}'
         f'<span class="fsu-soft fsu-push">{safe(status.host)} &middot; version {safe(status.version)}</span>'
-        f'</div><div class="fsu-tiles">{tiles(totals, start)}</div></div></div>'
+        f'</div><div class="fsu-tiles">{tiles(totals, stages)}</div></div></div>'
     )
 
 
@@ -41,19 +38,20 @@ def simulated(status: Status) -> str:
     )
 
 
-def tiles(totals: Totals, start: Sequence[Event]) -> str:
+def tiles(totals: Totals, stages: Sequence[Event]) -> str:
     """Four figures: moved, built, unloaded, started."""
     moves, built, unloads = totals.kind("move"), totals.kind("checkpoint"), totals.kind("unload")
     moved = _joined(f"{counted(moves.count, 'move')} in {seconds(moves.seconds)}", rate(moves))
     loaded = _joined(f"in {seconds(built.seconds)}", rate(built))
+    named = counted(len(start.stages(stages)), "stage")
     shown = (
         ("Moved to the device", moves.count, size(moves.bytes), moved),
         ("Checkpoints built", built.count, str(built.count), loaded),
         ("Unloads", unloads.count, str(unloads.count), f"in {seconds(unloads.seconds)}"),
-        ("Start of the WebUI", len(start), seconds(start_seconds(start)), f"{len(stages(start))} stages"),
+        ("Start of the WebUI", len(stages), seconds(start.total(stages)), named),
     )
     return "".join(
-        tile(label, figure, below) if count else tile(label, "none yet", "")
+        tile(label, figure, below) if count else tile(label, "&ndash;", "none yet")
         for label, count, figure, below in shown
     )
 
@@ -80,7 +78,7 @@ def status_card(status: Status) -> str:
 def outcome_rows(outcomes: Sequence[Outcome]) -> str:
     """What is changed, item by item: state, title, why."""
     if not outcomes:
-        return '<div class="fsu-rows"><div class="fsu-row fsu-soft">Nothing is changed.</div></div>'
+        return '<div class="fsu-rows fsu-none fsu-soft">Nothing is changed.</div>'
     rows = "".join(
         f'<div class="fsu-row"><span>{badge(o.state.value, o.state.value)}</span>'
         f'<span class="fsu-item">{safe(o.title)}</span>'
@@ -107,42 +105,10 @@ def counts_line(outcomes: Sequence[Outcome]) -> str:
     return ", ".join(words) or "nothing is changed"
 
 
-def start_card(start: Sequence[Event]) -> str:
-    """The stages of the newest start, as bars."""
-    named = stages(start)
-    if not named:
-        return card("Start-up stages", '<div class="fsu-soft">This WebUI reported no stages.</div>')
-    longest = max((stage.seconds for stage in named), default=0.0)
-    rows = "".join(
-        f'<div class="fsu-stage"><span>{safe(stage.what)}</span><span class="fsu-track">'
-        f'<div class="fsu-fill" style="width:{_percent(stage.seconds, longest)}%"></div></span>'
-        f'<span class="fsu-number">{seconds(stage.seconds)}</span></div>'
-        for stage in named
-    )
-    return card(f"Start-up stages &middot; {seconds(start_seconds(start))}", rows)
-
-
-def latest_start(events: Sequence[Event]) -> list[Event]:
-    """Of stages newest first, the newest start's in their order: a name seen before is an earlier start's."""
-    seen: set[str] = set()
-    newest = []
-    for event in events:
-        if event.what in seen:
-            break
-        seen.add(event.what)
-        newest.append(event)
-    return newest[::-1]
-
-
-def stages(start: Sequence[Event]) -> list[Event]:
-    """The stages alone, without the host's own sum."""
-    return [event for event in start if event.what != WHOLE]
-
-
-def start_seconds(start: Sequence[Event]) -> float:
-    """Seconds the start took: the host's own sum where it reports one."""
-    whole = [event.seconds for event in start if event.what == WHOLE]
-    return whole[-1] if whole else sum(stage.seconds for stage in startup_table(start))
+def start_card(events: Sequence[Event]) -> str:
+    """The stages of a start, as bars."""
+    took = f" &middot; {seconds(start.total(events))}" if events else ""
+    return card(f"Start-up stages{took}", start.body(events))
 
 
 def result(message: str, *, good: bool = True) -> str:
@@ -152,8 +118,3 @@ def result(message: str, *, good: bool = True) -> str:
 
 def _joined(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
-
-
-def _percent(value: float, longest: float) -> str:
-    share = value / longest if longest > 0 else 0.0
-    return f"{max(1.0, min(100.0, 100.0 * share)):.1f}" if math.isfinite(share) else "1.0"

@@ -24,7 +24,8 @@ CSS = """
 .fsu-tile { background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary);
   border-radius: 10px; padding: 11px 13px; min-width: 0; }
 .fsu-figure { font-size: 24px; font-weight: 700; line-height: 1.25; font-variant-numeric: tabular-nums; }
-.fsu-badge { --c: var(--fsu-calm); display: inline-block; color: var(--c) !important; border: 1px solid var(--c);
+.fsu-badge { --c: var(--fsu-calm); display: inline-block; color: var(--c) !important;
+  border: 1px solid var(--c);
   border-radius: 999px; padding: 1px 10px; font-size: 12px; font-weight: 600; line-height: 1.5;
   white-space: nowrap;
   background: color-mix(in srgb, var(--c) 12%, transparent); }
@@ -34,6 +35,7 @@ CSS = """
 .fsu-row { display: grid; grid-template-columns: 84px minmax(130px, 5fr) 7fr; gap: 2px 12px; padding: 8px 0;
   align-items: baseline; border-bottom: 1px solid var(--border-color-primary); }
 .fsu-row:last-child { border-bottom: 0; padding-bottom: 0; }
+.fsu-none { padding-top: 8px; }
 .fsu-item { font-weight: 600; }
 .fsu-stage { display: grid; grid-template-columns: minmax(110px, 30%) 1fr 64px; gap: 12px; padding: 4px 0;
   align-items: center; }
@@ -51,7 +53,9 @@ CSS = """
 .fsu-panel .form, .fsu-panel .block { background: transparent; }
 button.fsu-refresh { align-self: flex-end; flex-grow: 0; width: auto; min-width: 132px; }
 .fsu-keep .wrap { flex-direction: column; gap: 6px; }
-.fsu-keep .wrap label { width: 100%; }
+.fsu-keep .wrap label { width: 100%; overflow-wrap: anywhere; }
+.fsu-panel button { white-space: nowrap; padding-left: 8px; padding-right: 8px; }
+.fsu details { margin-top: 10px; } .fsu summary { cursor: pointer; }
 @media (max-width: 640px) {
   .fsu-card, .fsu-panel { padding: 13px 14px !important; }
   .fsu-tile { padding: 9px 10px; }

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..stats.events import STARTUP
 from ..view import View
-from . import cards, changes, loads
+from . import cards, changes, loads, start
 from .style import STYLE
 
 if TYPE_CHECKING:
     import gradio as gr
 
 ELEM_ID = "flux_speedup_tab"
-STAGES = 100
+STAGES = 500
 
 
 def build(view: View) -> gr.Blocks:
@@ -43,10 +43,10 @@ def build(view: View) -> gr.Blocks:
             elem_id=f"{ELEM_ID}_loads",
             elem_classes=["fsu-loads"],
         )
-        start = gr.HTML(lambda: start_html(view), elem_id=f"{ELEM_ID}_start")
+        stages = gr.HTML(lambda: start_html(view), elem_id=f"{ELEM_ID}_start")
         refresh.do_not_save_to_config = True
 
-        cards_outputs = [top, status, table, start]
+        cards_outputs = [top, status, table, stages]
 
         def again() -> list[Any]:
             return values(view)
@@ -69,8 +69,8 @@ def values(view: View) -> list[Any]:
 
 def head_html(view: View) -> str:
     """Style and figures."""
-    start = cards.latest_start(view.events(kind=STARTUP, limit=STAGES))
-    return STYLE + cards.head(view.status(), view.totals(), start)
+    stages = start.latest(view.events(kind=STARTUP, limit=STAGES))
+    return STYLE + cards.head(view.status(), view.totals(), stages)
 
 
 def load_rows(view: View) -> list[list[loads.Cell]]:
@@ -80,4 +80,4 @@ def load_rows(view: View) -> list[list[loads.Cell]]:
 
 def start_html(view: View) -> str:
     """The stages of the newest start."""
-    return cards.start_card(cards.latest_start(view.events(kind=STARTUP, limit=STAGES)))
+    return cards.start_card(start.latest(view.events(kind=STARTUP, limit=STAGES)))

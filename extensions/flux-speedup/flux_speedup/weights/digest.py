@@ -50,7 +50,7 @@ def checksums(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     A tensor's checksum does not depend on the others. Takes a few kernels a tensor, and while it runs 16
     bytes per square root of a tensor's words.
     """
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode():
         if not tensors:
             return torch.empty(0, dtype=torch.int64)
         device = tensors[0].device

@@ -42,8 +42,9 @@ def item(entry: Entry) -> Item:
     data = entry.tensor.detach()
     dtype = entry.cast or data.dtype
     if entry.span is not None:
-        return Item(entry.span, dtype, tuple(data.shape))
-    return Item(data, dtype, tuple(data.shape), staged=data.is_contiguous() and data.nbytes >= _STAGE_FROM)
+        return Item(entry.span, dtype, tuple(data.shape), inference=entry.tensor.is_inference())
+    staged = data.is_contiguous() and data.nbytes >= _STAGE_FROM
+    return Item(data, dtype, tuple(data.shape), staged=staged, inference=entry.tensor.is_inference())
 
 
 def backing_now(entry: Entry, registry: Registry) -> Backing:
@@ -66,7 +67,7 @@ def undo_cast(entry: Entry) -> None:
     """Give an entry whose home is a view in the file's dtype a RAM tensor of its own dtype again."""
     if entry.cast is None or entry.cast_view is None:
         return
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(entry.tensor.is_inference()), torch.no_grad():
         if entry.away:
             entry.host = entry.cast_view.to(entry.cast)
         elif same_memory(entry.tensor, entry.cast_view):

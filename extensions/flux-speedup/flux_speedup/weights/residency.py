@@ -153,7 +153,7 @@ class Residency:
         totals = dict.fromkeys(Backing, 0)
         with self._lock:
             for entry in self._roster.chosen():
-                totals[backing_now(entry, self._registry)] += entry.tensor.nbytes
+                totals[backing_now(entry, self._registry)] += entry.tensor.numel() * entry.tensor.element_size()
         return totals
 
     @property

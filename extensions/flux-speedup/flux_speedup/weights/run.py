@@ -25,13 +25,15 @@ class Item:
     """One new device tensor of `dtype` and `shape`, and where its bytes are: a file span or a tensor in RAM.
 
     A span of another dtype is cast on the device. A RAM tensor that is small or not contiguous is copied
-    without staging (its strides are kept).
+    without staging (its strides are kept). `inference`: the new one is an inference tensor; a parameter made under inference
+    mode has no version counter, and given ordinary data it could not be viewed outside that mode.
     """
 
     origin: Span | torch.Tensor
     dtype: torch.dtype
     shape: tuple[int, ...]
     staged: bool = True
+    inference: bool = False
 
 
 class _Stopped(Exception):
@@ -155,7 +157,8 @@ class Run:
             if self._stop:
                 return
             item = self._items[dest]
-            self._tensors[dest] = self._allocate_one(item)
+            with torch.inference_mode(item.inference):
+                self._tensors[dest] = self._allocate_one(item)
             batch.append(dest)
             size += item.dtype.itemsize * math.prod(item.shape)
             if size >= _BATCH:
@@ -168,7 +171,8 @@ class Run:
             tensor = self._lane.empty(item.shape, item.dtype)
             if not item.origin.is_contiguous():
                 tensor = tensor.as_strided(item.shape, _dense_strides(item.origin))
-            return tensor.copy_(item.origin)
+            with torch.inference_mode():
+                return tensor.copy_(item.origin)
         return self._lane.empty(item.shape, item.dtype)
 
     def _publish(self, batch: list[int]) -> None:
@@ -182,7 +186,7 @@ class Run:
 
     def _work(self, slots: list[Slot], number: int) -> None:
         try:
-            with torch.no_grad(), self._lane.copying():
+            with torch.inference_mode(), self._lane.copying():
                 fences: list[Fence | None] = [None] * len(slots)
                 for place, chunk in zip(itertools.cycle(range(len(slots))), self._chunks(), strict=False):
                     fence = fences[place]

@@ -42,6 +42,7 @@ class Arena:
         self._lock = threading.Lock()
         self._slots: list[Slot] = []
         self._pinned = False
+        self._asked_for_pinned = False
 
     @property
     def bytes(self) -> int:
@@ -56,7 +57,8 @@ class Arena:
     def slots(self, *, pinned: bool) -> Iterator[list[Slot]]:
         """All slots, for one load alone; waits for others. Raises MemoryError or RuntimeError."""
         with self._lock:
-            if not self._slots or (pinned and not self._pinned):
+            if not self._slots or (pinned and not self._asked_for_pinned):
+                self._asked_for_pinned = pinned
                 self._make(pinned)
             yield self._slots
 

@@ -36,7 +36,7 @@ def transfer(
     Raises TransferError naming file and reason: the copies have stopped and every new tensor was dropped.
     Runs on the caller's thread and stream, with `threads` more for reading.
     """
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode():
         try:
             with arena.slots(pinned=lane.pinned) as slots:
                 return Run(items, lane, slots, arena.chunk, threads or default_threads(), opener).go()

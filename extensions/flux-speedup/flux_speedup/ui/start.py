@@ -1,0 +1,88 @@
+"""The start of the WebUI: which stages took how long, as bars. Pure; foreign text goes through `safe`.
+
+A host may report its own sum ("total") and parts of a stage beside the stage ("load scripts/xyz_grid.py"
+beside "load scripts"): neither counts twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..stats.events import Event
+from .words import safe, seconds
+
+WHOLE = "total"
+SHORT_S = 0.05
+
+
+def latest(events: Sequence[Event]) -> list[Event]:
+    """Of stages newest first, the newest start's in their order: a name seen before is an earlier start's."""
+    seen: set[str] = set()
+    newest = []
+    for event in events:
+        if event.what in seen:
+            break
+        seen.add(event.what)
+        newest.append(event)
+    return newest[::-1]
+
+
+def stages(start: Sequence[Event]) -> list[Event]:
+    """The stages that add up: without the host's own sum and without parts of another stage."""
+    names = {event.what for event in start}
+    return [
+        event
+        for event in start
+        if event.what != WHOLE and event.what.partition("/")[0] not in names - {event.what}
+    ]
+
+
+def parts(start: Sequence[Event]) -> list[Event]:
+    """What `stages` leaves out, the host's sum aside."""
+    counted = {event.what for event in stages(start)}
+    return [event for event in start if event.what != WHOLE and event.what not in counted]
+
+
+def total(start: Sequence[Event]) -> float:
+    """Seconds the start took: the host's own sum where it reports one."""
+    whole = [event.seconds for event in start if event.what == WHOLE]
+    return whole[-1] if whole else sum(event.seconds for event in stages(start))
+
+
+def bars(events: Sequence[Event], longest: float) -> str:
+    """One bar an event; the short ones are one line together."""
+    short = [event for event in events if event.seconds < SHORT_S]
+    rows = "".join(_bar(event, longest) for event in events if not event.seconds < SHORT_S)
+    if not short:
+        return rows
+    together = seconds(sum(event.seconds for event in short))
+    return f'{rows}<div class="fsu-soft">and {len(short)} under {SHORT_S} s, {together} together</div>'
+
+
+def body(start: Sequence[Event]) -> str:
+    """The card's content: stages, and what they consist of behind a line to click."""
+    named, inside = stages(start), parts(start)
+    if not named:
+        return '<div class="fsu-soft">This WebUI reported no stages.</div>'
+    longest = max((event.seconds for event in named if math.isfinite(event.seconds)), default=0.0)
+    page = bars(named, longest)
+    if inside:
+        outer = dict.fromkeys(event.what.partition("/")[0] for event in inside)
+        within = ", ".join(safe(name) for name in outer)
+        summary = f"inside {within}: {len(inside)} parts"
+        page += f"<details><summary>{summary}</summary>{bars(inside, longest)}</details>"
+    return page
+
+
+def _bar(event: Event, longest: float) -> str:
+    return (
+        f'<div class="fsu-stage"><span>{safe(event.what)}</span><span class="fsu-track">'
+        f'<div class="fsu-fill" style="width:{_percent(event.seconds, longest)}%"></div></span>'
+        f'<span class="fsu-number">{seconds(event.seconds)}</span></div>'
+    )
+
+
+def _percent(value: float, longest: float) -> str:
+    share = value / longest if longest > 0 else 0.0
+    return f"{max(1.0, min(100.0, 100.0 * share)):.1f}" if math.isfinite(share) else "1.0"

@@ -1,0 +1,54 @@
+"""Starts the embedded WebUI: its environment, its folders, its process."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from .environment import ROOT, ensure
+
+LAUNCH = ROOT / "embedded_webui" / "launch.py"
+CACHE = ROOT / ".cache"
+DATA = CACHE / "embedded"
+MODELS = DATA / "models"
+GRADIO = "4.40.0"
+_WRITE = "import pathlib, sys; sys.path.insert(0, sys.argv[1]); from tiny_flux.files import write_missing; " \
+    "write_missing(pathlib.Path(sys.argv[2]))"
+
+
+def python() -> Path:
+    """The Python that runs it; the environment is made on first use.
+
+    Raises:
+        EnvironmentSetupError: it could not be made.
+    """
+    requirements = ROOT / "requirements"
+    return ensure(f"gradio-{GRADIO}", [requirements / f"gradio-{GRADIO}.txt", requirements / "run.txt"])
+
+
+def command(interpreter: Path, data: Path, port: int, arguments: Sequence[str], models: Path = MODELS) -> list[str]:
+    """The command line of a server on 127.0.0.1."""
+    folders = ["--data-dir", str(data), "--models-dir", str(models)]
+    return [str(interpreter), str(LAUNCH), *folders, "--port", str(port), *arguments]
+
+
+def write_weights(interpreter: Path, models: Path = MODELS) -> list[Path]:
+    """Write the tiny models that are missing and return all their files."""
+    subprocess.run([str(interpreter), "-c", _WRITE, str(LAUNCH.parent), str(models)], check=True)
+    return sorted(models.rglob("*.safetensors"))
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

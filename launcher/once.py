@@ -1,0 +1,106 @@
+"""`./run --once`: the main job, first without and then with the extension, and the comparison of the two."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from . import embedded
+from .install import install
+from .report import table
+from .server import PhaseError, Server
+
+CHECKPOINTS = ("tiny-flux-a.safetensors", "tiny-flux-b.safetensors")
+PROMPT = "a lighthouse on a cliff above a stormy sea, at dusk"
+Result = dict[str, Any]
+
+
+def once(file: Path | None, interpreter: Path | None = None) -> int:
+    """Do it, print the table, write `file`; the exit code, 0 where every image is the same in both runs."""
+    interpreter = interpreter or embedded.python()
+    weights = embedded.write_weights(interpreter)
+    results: dict[str, Result] = {}
+    try:
+        for name, extended in (("without", False), ("with", True)):
+            _read_all(weights)
+            results[name] = _in_own_folder(interpreter, extended)
+    except PhaseError as error:
+        print(f"FAILED {'with' if results else 'without'} the extension: {error}")
+        return 1
+    simulated = any(result.pop("simulated") for result in results.values())
+    device = [result.pop("device") for result in results.values()][0]
+    print(table(results["without"], results["with"], device))
+    if file is not None:
+        file.write_text(json.dumps({"simulated": simulated, "device": device, **results}, indent=2) + "\n", "utf-8")
+    return 0 if same_images(results["without"], results["with"]) else 1
+
+
+def same_images(one: Result, other: Result) -> bool:
+    """Whether the two runs made the same bytes, image by image."""
+    return _digests(one) == _digests(other)
+
+
+def _digests(result: Result) -> list[str]:
+    return [image["sha256"] for image in (*result["images"], *result["switch_images"])]
+
+
+def _read_all(files: Iterable[Path]) -> None:
+    """Both runs find the files in the page cache, or neither would be comparable."""
+    for path in files:
+        with path.open("rb") as file:
+            while file.read(1 << 24):
+                pass
+
+
+def _in_own_folder(interpreter: Path, extended: bool) -> Result:
+    embedded.CACHE.mkdir(exist_ok=True)
+    data = Path(tempfile.mkdtemp(prefix="once-", dir=embedded.CACHE))
+    try:
+        (data / "extensions").mkdir()
+        if extended:
+            install(data / "extensions")
+        with Server(interpreter, data) as server:
+            return _measure(server, extended)
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def _measure(server: Server, extended: bool) -> Result:
+    first = _timed(server, "reload-checkpoint")
+    result: Result = {"start_s": server.start_s, "load_s": first["load"], "move_s": first["move"]}
+    result["images"] = [_image(server, seed) for seed in (1, 2, 3)]
+    result["switch_images"] = []
+    for key, checkpoint in (("switch_s", CHECKPOINTS[1]), ("switch_back_s", CHECKPOINTS[0])):
+        server.ask("/sdapi/v1/options", {"sd_model_checkpoint": checkpoint})
+        parts = _timed(server, "reload-checkpoint")
+        result[key] = parts["load"] + parts["move"]
+        result["switch_images"].append(_image(server, 1))
+    result["unload_s"] = _timed(server, "unload-checkpoint")["unload"]
+    if extended:
+        result["extension"] = server.ask("/flux-speedup/v1/status")
+    device = server.ask("/sdapi/v1/timings")
+    return {**result, "simulated": device["simulated"], "device": device["device"]}
+
+
+def _timed(server: Server, request: str) -> dict[str, float]:
+    """The seconds, by kind, that the WebUI itself measured during a request."""
+    before = len(server.ask("/sdapi/v1/timings")["records"])
+    server.ask(f"/sdapi/v1/{request}", {})
+    sums = {"load": 0.0, "move": 0.0, "unload": 0.0}
+    for record in server.ask("/sdapi/v1/timings")["records"][before:]:
+        sums[record["kind"]] += record["seconds"]
+    return sums
+
+
+def _image(server: Server, seed: int) -> dict[str, Any]:
+    started = time.perf_counter()
+    answer = server.ask("/sdapi/v1/txt2img", {"prompt": PROMPT, "seed": seed, "steps": 2, "width": 64, "height": 64})
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "sha256": hashlib.sha256(base64.b64decode(answer["images"][0])).hexdigest()}

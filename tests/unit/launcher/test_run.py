@@ -1,0 +1,62 @@
+"""The command line of ./run."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).resolve().parents[3] / "run"
+SAYS_ITS_ARGUMENTS = "import json, sys, pathlib; pathlib.Path('said').write_text(json.dumps(sys.argv[1:])); sys.exit(7)"
+
+
+def run(*arguments: str, webui: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environ = {key: value for key, value in os.environ.items() if key != "FLUX_SPEEDUP_WEBUI"}
+    if webui is not None:
+        environ["FLUX_SPEEDUP_WEBUI"] = str(webui)
+    command = [sys.executable, str(RUN), *arguments]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def webui(tmp_path: Path) -> Path:
+    (tmp_path / "extensions").mkdir()
+    (tmp_path / "launch.py").write_text(SAYS_ITS_ARGUMENTS)
+    return tmp_path
+
+
+def test_installs_starts_and_passes_arguments_and_exit_code_on(webui: Path) -> None:
+    done = run("--webui", str(webui), "--api", "--port", "7999", "--lowvram")
+    assert done.returncode == 7, done.stderr
+    assert sorted(json.loads((webui / "said").read_text())) == ["--api", "--lowvram", "--port", "7999"]
+    assert (webui / "extensions" / "flux-speedup" / "preload.py").is_file()
+
+
+def test_plain_run_starts_the_webui_that_the_environment_names(webui: Path) -> None:
+    assert run("--api", webui=webui).returncode == 7
+    assert json.loads((webui / "said").read_text()) == ["--api"]
+
+
+def test_a_wrong_folder_is_one_clear_line(tmp_path: Path) -> None:
+    done = run("--webui", str(tmp_path / "missing"))
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"error: {tmp_path / 'missing'} is no folder; --webui wants the folder of a WebUI"
+
+
+def test_a_taken_port_is_said_before_anything_is_set_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("--port", str(port))
+    assert done.returncode == 2
+    assert f"port {port} is taken" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [("--json", "x"), ("--once", "--api")])
+def test_flags_that_do_not_go_together_are_refused(arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).returncode == 2

@@ -1,0 +1,69 @@
+"""The start as bars."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from flux_speedup.stats.events import Event
+from flux_speedup.ui import cards, start
+from tests.fake_view import FakeView
+
+
+def stage(what: str, seconds: float) -> Event:
+    return Event("startup", what, 0, seconds, "", "")
+
+
+FORGE = [
+    stage("import torch", 9.4),
+    stage("load scripts/xyz_grid.py", 0.03),
+    stage("load scripts/controlnet.py", 1.7),
+    stage("load scripts", 8.5),
+    stage("scripts list_unets", 0.001),
+    stage("total", 20.0),
+]
+
+
+def test_only_the_newest_start_is_shown_in_its_order() -> None:
+    newest_first = FakeView().events(kind="startup")
+    found = start.latest(newest_first)
+    names = ["launcher", "import torch", "load scripts", "create ui", "total"]
+    assert [event.what for event in found] == names
+    assert found[1].seconds == 6.6
+
+
+def test_neither_the_hosts_sum_nor_a_stages_parts_count_twice() -> None:
+    names = ["import torch", "load scripts", "scripts list_unets"]
+    assert [event.what for event in start.stages(FORGE)] == names
+    assert [event.what for event in start.parts(FORGE)] == [event.what for event in FORGE[1:3]]
+    assert start.total(FORGE) == 20.0
+    assert start.total(FORGE[:-1]) == pytest.approx(17.901)
+
+
+
+
+def test_parts_without_their_stage_are_stages() -> None:
+    alone = [stage("app_started_callback/controlnet.py", 1.0)]
+    assert start.stages(alone) == alone
+    assert start.parts(alone) == []
+
+
+def test_short_stages_are_one_line_and_parts_behind_a_click() -> None:
+    page = cards.start_card(FORGE)
+    assert "and 1 under 0.05 s" in page
+    assert "scripts list_unets" not in page
+    assert "<summary>inside <bdi>load scripts</bdi>: 2 parts</summary>" in page
+    assert "20.0 s" in page
+
+
+@pytest.mark.parametrize("seconds", [1e9, math.nan, math.inf])
+def test_bars_stay_within_the_card_whatever_a_stage_took(seconds: float) -> None:
+    page = cards.start_card([stage("odd", seconds), stage("fine", 2.0)])
+    widths = [float(part.split("%")[0]) for part in page.split("width:")[1:]]
+    assert len(widths) == 2
+    assert all(1.0 <= width <= 100.0 for width in widths)
+
+
+def test_no_stages_is_said() -> None:
+    assert "reported no stages" in cards.start_card([])
