@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.integration.forge import EXTENSION, Forge  # noqa: E402
 
-PORT = 17899
 VARIANTS: dict[str, tuple[dict[str, Path], list[str]]] = {
     "without": ({}, []),
     "with, gains off": ({"flux-speedup": EXTENSION}, ["--flux-speedup-fast-callbacks", "off"]),
@@ -28,7 +27,7 @@ def start(forge: Path, extensions: dict[str, Path], flags: list[str]) -> float:
     """Seconds of one start, as Forge says them."""
     with (
         tempfile.TemporaryDirectory() as data,
-        Forge(forge, Path(data), PORT, flags=("--nowebui", "--api", *flags), extensions=extensions) as running,
+        Forge(forge, Path(data), flags=("--nowebui", "--api", *flags), extensions=extensions) as running,
     ):
         found = re.search(r"Startup time: ([\d.]+)s", running.log())
         assert found is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -28,13 +29,13 @@ class Forge:
         self,
         checkout: Path,
         data: Path,
-        port: int,
         *,
         flags: Sequence[str] = ("--nowebui", "--api"),
         extensions: dict[str, Path] | None = None,
         options: dict[str, Any] | None = None,
         environ: dict[str, str] | None = None,
     ) -> None:
+        port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.data = data
         self._checkout = checkout
@@ -63,7 +64,11 @@ class Forge:
                 stdin=subprocess.DEVNULL,
                 env=self._environ,
             )
-        self.wait_until_up()
+        try:
+            self.wait_until_up()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -121,3 +126,9 @@ class Forge:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
         return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -34,7 +34,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large(forge_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
     """Forge headless, its memory manager reporting a card of 80 GB."""
     with Forge(
-        forge_dir, tmp_path_factory.mktemp("large"), 17861, environ={"PROBE_CARD_GIB": "80"}
+        forge_dir, tmp_path_factory.mktemp("large"), environ={"PROBE_CARD_GIB": "80"}
     ) as forge:
         yield forge
 
@@ -95,17 +95,17 @@ def test_nothing_else_was_written_into_the_checkout(large: Forge, forge_dir: Pat
     assert (large.data / "cache" / "flux-speedup").is_dir()
 
 
-def test_without_a_gpu_no_tier_applies_and_frozen_settings_start(forge_dir: Path, tmp_path: Path, free_port: int) -> None:
-    with Forge(forge_dir, tmp_path, free_port, flags=("--nowebui", "--api", "--freeze-settings")) as forge:
+def test_without_a_gpu_no_tier_applies_and_frozen_settings_start(forge_dir: Path, tmp_path: Path) -> None:
+    with Forge(forge_dir, tmp_path, flags=("--nowebui", "--api", "--freeze-settings")) as forge:
         state = forge.state()
         assert state["vram_state"] == "DISABLED"
         assert state["inference"] == GIB
         assert any("no GPU" in line for line in forge.our_lines())
 
 
-def test_frozen_settings_leave_the_attributes_and_say_so(forge_dir: Path, tmp_path: Path, free_port: int) -> None:
+def test_frozen_settings_leave_the_attributes_and_say_so(forge_dir: Path, tmp_path: Path) -> None:
     flags = ("--nowebui", "--api", "--freeze-settings")
-    with Forge(forge_dir, tmp_path, free_port, flags=flags, environ={"PROBE_CARD_GIB": "80"}) as forge:
+    with Forge(forge_dir, tmp_path, flags=flags, environ={"PROBE_CARD_GIB": "80"}) as forge:
         state = forge.state()
         assert (state["inference"], state["pinned"], state["streams"]) == (20 * GIB, True, True)
         assert state["options"]["forge_async_loading"] != "Async"
@@ -115,10 +115,10 @@ def test_frozen_settings_leave_the_attributes_and_say_so(forge_dir: Path, tmp_pa
         assert sum("cannot be set" in line for line in forge.our_lines()) >= 1
 
 
-def test_flags_of_the_user_win_over_the_tier(forge_dir: Path, tmp_path: Path, free_port: int) -> None:
+def test_flags_of_the_user_win_over_the_tier(forge_dir: Path, tmp_path: Path) -> None:
     flags = ("--nowebui", "--api", "--always-offload-from-vram", "--api-auth", "me:secret")
     environ = {"PROBE_CARD_GIB": "80", "FLUX_SPEEDUP_PINNING": "perhaps"}
-    with Forge(forge_dir, tmp_path, free_port, flags=flags, environ=environ) as forge:
+    with Forge(forge_dir, tmp_path, flags=flags, environ=environ) as forge:
         assert forge.state()["pinned"] is True
         assert any("FLUX" not in line and "pinning" in line and "perhaps" in line for line in forge.our_lines())
         with pytest.raises(urllib.error.HTTPError) as refused:
@@ -127,9 +127,9 @@ def test_flags_of_the_user_win_over_the_tier(forge_dir: Path, tmp_path: Path, fr
         assert refused.value.headers["WWW-Authenticate"] == "Basic"
 
 
-def test_turned_off_by_flag_nothing_of_it_is_there(forge_dir: Path, tmp_path: Path, free_port: int) -> None:
+def test_turned_off_by_flag_nothing_of_it_is_there(forge_dir: Path, tmp_path: Path) -> None:
     flags = ("--nowebui", "--api", "--flux-speedup-off")
-    with Forge(forge_dir, tmp_path, free_port, flags=flags, environ={"PROBE_CARD_GIB": "80"}) as forge:
+    with Forge(forge_dir, tmp_path, flags=flags, environ={"PROBE_CARD_GIB": "80"}) as forge:
         state = forge.state()
         assert state["vram_state"] == "NORMAL_VRAM"
         assert state["finders"] == []
@@ -139,18 +139,18 @@ def test_turned_off_by_flag_nothing_of_it_is_there(forge_dir: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["my-clone", "flux-speedup"])
 def test_a_clone_of_the_repository_works_under_any_name(
-    forge_dir: Path, tmp_path: Path, free_port: int, clone: Path, name: str
+    forge_dir: Path, tmp_path: Path, clone: Path, name: str
 ) -> None:
-    with Forge(forge_dir, tmp_path, free_port, extensions={name: clone}) as forge:
+    with Forge(forge_dir, tmp_path, extensions={name: clone}) as forge:
         status = forge.get("/flux-speedup/v1/status")
         assert status["enabled"] is True
         assert "Error" not in "".join(line for line in forge.log().splitlines() if "flux" in line.lower())
 
 
 def test_folder_and_clone_at_once_run_one_and_say_so(
-    forge_dir: Path, tmp_path: Path, free_port: int, clone: Path
+    forge_dir: Path, tmp_path: Path, clone: Path
 ) -> None:
-    with Forge(forge_dir, tmp_path, free_port, extensions={"flux-speedup": EXTENSION, "a-clone": clone}) as forge:
+    with Forge(forge_dir, tmp_path, extensions={"flux-speedup": EXTENSION, "a-clone": clone}) as forge:
         assert forge.get("/flux-speedup/v1/status")["enabled"] is True
         assert sum("stands down" in line for line in forge.our_lines()) == 1
         assert "Traceback" not in forge.log().split("soft_inpainting")[0]

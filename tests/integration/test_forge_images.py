@@ -31,7 +31,7 @@ COMMON = {
 }
 
 
-def images(forge_dir: Path, data: Path, port: int, extensions: dict[str, Path]) -> tuple[list[str], list[dict[str, Any]]]:
+def images(forge_dir: Path, data: Path, extensions: dict[str, Path]) -> tuple[list[str], list[dict[str, Any]]]:
     """The hash of every image file Forge answers with, and the events the extension recorded."""
     files = tiny_flux.write_all(data / "models")
     options = {
@@ -43,7 +43,6 @@ def images(forge_dir: Path, data: Path, port: int, extensions: dict[str, Path]) 
     with Forge(
         forge_dir,
         data,
-        port,
         flags=("--nowebui", "--api", "--unet-in-bf16"),
         extensions=extensions,
         options=options,
@@ -57,10 +56,10 @@ def images(forge_dir: Path, data: Path, port: int, extensions: dict[str, Path]) 
 
 
 def test_every_image_file_is_the_same_and_every_load_is_recorded(
-    forge_dir: Path, tmp_path: Path, free_port: int
+    forge_dir: Path, tmp_path: Path
 ) -> None:
-    without, _ = images(forge_dir, tmp_path / "without", free_port, {})
-    with_us, events = images(forge_dir, tmp_path / "with", free_port, {"flux-speedup": EXTENSION})
+    without, _ = images(forge_dir, tmp_path / "without", {})
+    with_us, events = images(forge_dir, tmp_path / "with", {"flux-speedup": EXTENSION})
     assert with_us == without
     assert with_us[0] == with_us[4], "the LoRA was not undone"
     assert len(set(with_us)) == 6

@@ -118,8 +118,8 @@ def residency_of(module: torch.nn.Module, registry: Registry, **more: Any) -> Re
     opener = more.pop("opener", file_opener(registry))
     lane = more.pop("lane", None)
 
-    def run(items: Any, chosen: Any) -> list[torch.Tensor]:
-        return transfer(items, lane or chosen, arena, threads=2, opener=opener)
+    def run(items: Any, chosen: Any, *, arrived: Any = None) -> list[torch.Tensor]:
+        return transfer(items, lane or chosen, arena, threads=2, opener=opener, arrived=arrived)
 
     return Residency(module, registry=registry, run=run, **more)
 

@@ -21,7 +21,8 @@ from flux_speedup.weights.mapping import Registry
 from flux_speedup.weights.reader import Source
 from flux_speedup.weights.span import find
 from flux_speedup.weights.staging import Arena
-from flux_speedup.weights.transfer import Item, default_threads, transfer
+from flux_speedup.weights.item import Item
+from flux_speedup.weights.transfer import default_threads, transfer
 from tests.unit.weights.files import (
     CARD,
     CountingLane,

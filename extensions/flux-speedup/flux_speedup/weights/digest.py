@@ -9,14 +9,17 @@ somebody who wants to deceive.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 _WORD = 8
 _MOST_COLUMNS = 1 << 13
+_MIXED_AT_ONCE = 1 << 18
+_FEW_WORDS = 1 << 8
 # Odd constants of SplitMix64 (Steele, Lea, Flood 2014), as signed numbers.
 _STEP = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -35,8 +38,10 @@ class _Shape:
     @classmethod
     def of(cls, size: int) -> _Shape:
         words, tail = divmod(size, _WORD)
-        columns = min(_MOST_COLUMNS, 1 << (math.isqrt(words).bit_length() - 1)) if words else 0
-        rows = words // columns if columns else 0
+        if words <= _FEW_WORDS:
+            return cls(0, 0, words, tail)
+        columns = min(_MOST_COLUMNS, 1 << (math.isqrt(words).bit_length() - 1))
+        rows = words // columns
         return cls(rows, columns, words - rows * columns, tail)
 
     @property
@@ -44,23 +49,57 @@ class _Shape:
         return self.rows + self.columns + self.words + self.tail
 
 
-def checksums(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One int64 per tensor, a vector on their common device. Waits for nothing; reads every tensor twice.
+class Digest:
+    """The checksums of tensors that come one by one. Takes a few kernels a tensor and waits for nothing.
 
-    A tensor's checksum does not depend on the others. Takes a few kernels a tensor, and while it runs 16
-    bytes per square root of a tensor's words.
+    Besides, it takes about 16 bytes for each square root of a tensor's words, on the device, until `result`.
     """
-    with torch.inference_mode():
-        if not tensors:
-            return torch.empty(0, dtype=torch.int64)
-        device = tensors[0].device
-        shapes = [_Shape.of(tensor.nbytes) for tensor in tensors]
-        sums = torch.empty(sum(shape.length for shape in shapes), dtype=torch.int64, device=device)
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        """`sizes`: bytes of each tensor."""
+        self._shapes = [_Shape.of(size) for size in sizes]
+        lengths = [shape.length for shape in self._shapes]
+        self._starts = [
+            end - length for end, length in zip(itertools.accumulate(lengths), lengths, strict=True)
+        ]
+        self._sums: torch.Tensor | None = None
+
+    def add(self, number: int, tensor: torch.Tensor) -> None:
+        """Sum up tensor `number`, on the device's stream that is current; all tensors are on one device."""
+        shape, start = self._shapes[number], self._starts[number]
+        with torch.inference_mode():
+            if self._sums is None:
+                length = sum(shape.length for shape in self._shapes)
+                self._sums = torch.empty(length, dtype=torch.int64, device=tensor.device)
+            _sum_into(self._sums[start : start + shape.length], tensor, shape)
+
+    def result(self) -> torch.Tensor:
+        """One int64 per tensor, in order; each depends on its tensor alone."""
+        with torch.inference_mode():
+            if self._sums is None:
+                return torch.zeros(len(self._shapes), dtype=torch.int64)
+            return torch.cat([_mixed(self._sums, part) for part in self._parts()])
+
+    def _parts(self) -> Iterator[tuple[int, list[int]]]:
+        """Tensors in groups whose sums are few, as mixing takes some times their memory."""
+        group: list[int] = []
         start = 0
-        for tensor, shape in zip(tensors, shapes, strict=True):
-            _sum_into(sums[start : start + shape.length], tensor, shape)
-            start += shape.length
-        return _mixed(sums, [shape.length for shape in shapes])
+        for shape in self._shapes:
+            group.append(shape.length)
+            if sum(group) > _MIXED_AT_ONCE:
+                yield start, group
+                start += sum(group)
+                group = []
+        if group:
+            yield start, group
+
+
+def checksums(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The checksums of tensors on one device, as a vector there."""
+    digest = Digest([tensor.nbytes for tensor in tensors])
+    for number, tensor in enumerate(tensors):
+        digest.add(number, tensor)
+    return digest.result()
 
 
 def changed(before: torch.Tensor, after: torch.Tensor) -> list[bool]:
@@ -71,28 +110,29 @@ def changed(before: torch.Tensor, after: torch.Tensor) -> list[bool]:
 
 def _sum_into(target: torch.Tensor, tensor: torch.Tensor, shape: _Shape) -> None:
     raw = _raw(tensor)
-    position = 0
+    sums = target.split([shape.rows, shape.columns, shape.words, shape.tail])
+    words = raw[: raw.numel() - shape.tail].view(torch.int64)
     if shape.columns:
-        words = raw[: raw.numel() - shape.tail].view(torch.int64)
         table = words[: shape.rows * shape.columns].view(shape.rows, shape.columns)
-        torch.sum(table, 1, out=target[: shape.rows])
-        torch.sum(table, 0, out=target[shape.rows : shape.rows + shape.columns])
-        position = shape.rows + shape.columns
-        if shape.words:
-            target[position : position + shape.words].copy_(words[shape.rows * shape.columns :])
-            position += shape.words
+        torch.sum(table, 1, out=sums[0])
+        torch.sum(table, 0, out=sums[1])
+    if shape.words:
+        sums[2].copy_(words[shape.rows * shape.columns :])
     if shape.tail:
-        target[position:].copy_(raw[raw.numel() - shape.tail :])
+        sums[3].copy_(raw[raw.numel() - shape.tail :])
 
 
 def _raw(tensor: torch.Tensor) -> torch.Tensor:
     """The bytes in the order of the elements, at an address where words can be read."""
     raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-    return raw if raw.data_ptr() % _WORD == 0 else raw.clone()
+    aligned = raw.data_ptr() % _WORD == 0 and raw.storage_offset() % _WORD == 0
+    return raw if aligned else raw.clone()
 
 
-def _mixed(sums: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-    """Each tensor's sums mixed with their place in it, and added up."""
+def _mixed(every: torch.Tensor, part: tuple[int, list[int]]) -> torch.Tensor:
+    """The sums of one group of tensors, each mixed with its place in its tensor, added up by tensor."""
+    start, lengths = part
+    sums = every[start : start + sum(lengths)]
     device = sums.device
     counts = torch.tensor(lengths, dtype=torch.int64).to(device, non_blocking=True)
     owner = torch.repeat_interleave(

@@ -8,8 +8,8 @@ import torch
 
 from .backing import Backing, classify, prove_cast
 from .entry import Entry, same_memory, set_data
+from .item import Item
 from .mapping import FileIdentity, Registry
-from .run import Item
 from .span import Span
 from .written import Ranges, overlaps
 
@@ -37,7 +37,7 @@ def prepare(entries: Sequence[Entry], registry: Registry) -> tuple[list[Entry], 
     return ready, left
 
 
-def item(entry: Entry) -> Item:
+def item_of(entry: Entry) -> Item:
     """What the transfer is to bring for a prepared entry."""
     data = entry.tensor.detach()
     dtype = entry.cast or data.dtype

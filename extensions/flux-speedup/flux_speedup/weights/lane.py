@@ -44,6 +44,10 @@ class Lane(Protocol):
         """A point after this thread's copies so far (`again`: one of this thread's, to be used again)."""
         ...
 
+    def behind(self) -> AbstractContextManager[object]:
+        """Device work queued in here comes after every copy so far, beside the copies that follow."""
+        ...
+
     def finish(self) -> None:
         """Everything copied may be used by the caller's stream. Raises what the copies raised."""
         ...
@@ -76,6 +80,9 @@ class PlainLane:
     def fence(self, again: Fence | None) -> Fence | None:
         return None
 
+    def behind(self) -> AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
     def finish(self) -> None:
         return
 
@@ -94,7 +101,7 @@ class StreamLane:
     """
 
     pinned = True
-    _streams: dict[torch.device, Any] = {}  # noqa: RUF012 - one copy stream a device and process
+    _streams: dict[torch.device, Any] = {}  # noqa: RUF012 - two streams a device and process
 
     def __init__(self, device: torch.device, *, blocking: bool = False) -> None:
         self._module: Any = torch.cuda if device.type == "cuda" else torch.xpu
@@ -104,8 +111,8 @@ class StreamLane:
         self._blocking = blocking
         self._current = self._module.current_stream(device)
         if device not in self._streams:
-            self._streams[device] = self._module.Stream(device)
-        self._copies = self._streams[device]
+            self._streams[device] = self._module.Stream(device), self._module.Stream(device)
+        self._copies, self._behind = self._streams[device]
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device=self._device)
@@ -126,12 +133,19 @@ class StreamLane:
         fence: Fence = event
         return fence
 
+    def behind(self) -> AbstractContextManager[object]:
+        self._behind.wait_stream(self._copies)
+        stream: AbstractContextManager[object] = self._module.stream(self._behind)
+        return stream
+
     def finish(self) -> None:
         self._current.wait_stream(self._copies)
+        self._current.wait_stream(self._behind)
         self._copies.synchronize()
 
     def abort(self) -> None:
         self._copies.synchronize()
+        self._behind.synchronize()
 
     def _new_event(self) -> Any:
         return self._module.Event(blocking=True) if self._blocking else self._module.Event()

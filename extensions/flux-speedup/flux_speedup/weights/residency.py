@@ -7,27 +7,35 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 import torch
 
 from .backing import Backing, classify
-from .digest import checksums
+from .digest import Digest
 from .entry import Entry, own_copy, set_data
 from .errors import OUT_OF_MEMORY, TransferError
-from .going import adopt_cast, backing_now, item, prepare, undo_cast
+from .going import adopt_cast, backing_now, item_of, prepare, undo_cast
+from .item import Item
 from .lane import Lane, lane_for
 from .mapping import MAPPINGS, Registry
 from .report import LoadReport, UnloadReport
 from .returning import dirty, way_home
 from .roster import Roster
-from .run import Item
+from .run import Arrived
 from .staging import Arena
 from .transfer import transfer
 
 STAGING = Arena()
 """The staging arena of this process."""
 
-Runner = Callable[[Sequence[Item], Lane], list[torch.Tensor]]
+
+class Runner(Protocol):
+    """What runs a transfer: `transfer` with an arena, or a stand-in."""
+
+    def __call__(
+        self, items: Sequence[Item], lane: Lane, *, arrived: Arrived | None
+    ) -> list[torch.Tensor]: ...
 
 
 class Residency:
@@ -153,7 +161,8 @@ class Residency:
         totals = dict.fromkeys(Backing, 0)
         with self._lock:
             for entry in self._roster.chosen():
-                totals[backing_now(entry, self._registry)] += entry.tensor.numel() * entry.tensor.element_size()
+                size = entry.tensor.numel() * entry.tensor.element_size()
+                totals[backing_now(entry, self._registry)] += size
         return totals
 
     @property
@@ -165,9 +174,11 @@ class Residency:
     def _load(self, entries: list[Entry], device: torch.device) -> LoadReport:
         started = time.perf_counter()
         ready, left = prepare(entries, self._registry)
-        new = self._run([item(entry) for entry in ready], self._lanes(device))
+        items = [item_of(entry) for entry in ready]
+        digest = Digest([item.bytes for item in items]) if self._digests else None
+        new = self._run(items, self._lanes(device), arrived=None if digest is None else digest.add)
         try:
-            sums = checksums(new).unbind() if self._digests else [None] * len(new)
+            sums = [None] * len(new) if digest is None else digest.result().unbind()
             homes = [entry.tensor.data for entry in ready]
             set_data([(entry.tensor, data) for entry, data in zip(ready, new, strict=True)])
         except RuntimeError as error:

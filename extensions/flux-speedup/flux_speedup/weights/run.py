@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import math
+import queue
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from .item import Item, requests_of
 from .lane import Fence, Lane
-from .plan import Chunk, Part, Request, make_plan
+from .plan import Chunk, Part, make_plan
 from .reader import Source, SourceOpener
-from .span import Span
 from .staging import Slot
 
+Arrived = Callable[[int, torch.Tensor], None]
+"""Told on the caller's thread, in the lane's `behind`, once all copies into item number n are queued."""
+
 _BATCH = 512 << 20  # bytes allocated before copies into them may start
-
-
-@dataclass(frozen=True, eq=False)
-class Item:
-    """One new device tensor of `dtype` and `shape`, and where its bytes are: a file span or a tensor in RAM.
-
-    A span of another dtype is cast on the device. A RAM tensor that is small or not contiguous is copied
-    without staging (its strides are kept). `inference`: the new one is an inference tensor; a parameter made under inference
-    mode has no version counter, and given ordinary data it could not be viewed outside that mode.
-    """
-
-    origin: Span | torch.Tensor
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    staged: bool = True
-    inference: bool = False
 
 
 class _Stopped(Exception):
@@ -51,18 +38,23 @@ class Run:
         chunk: int,
         threads: int,
         opener: SourceOpener,
+        arrived: Arrived | None = None,
     ) -> None:
         self._items = items
         self._lane = lane
-        self._sources: list[Source] = []
         self._opener = opener
-        self._plan = make_plan(self._requests(), chunk=chunk)
-        self._threads = max(1, min(threads, len(slots), len(self._plan)))
-        per_thread = len(slots) // self._threads
-        self._slots = [slots[n * per_thread : (n + 1) * per_thread] for n in range(self._threads)]
+        self._arrived = arrived
+        self._sources: list[Source] = []
+        self._origins, requests = requests_of(items)
+        self._plan = make_plan(requests, chunk=chunk)
+        threads = max(1, min(threads, len(slots), len(self._plan)))
+        per_thread = len(slots) // threads
+        self._slots = [slots[n * per_thread : (n + 1) * per_thread] for n in range(threads)]
         self._chunk = chunk
         self._next: Iterator[Chunk] = iter(self._plan)
         self._lock = threading.Lock()
+        self._missing = Counter({request.dest: request.length for request in requests})
+        self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._ready = threading.Condition()
         self._stop = False
         self._error: BaseException | None = None
@@ -70,37 +62,20 @@ class Run:
         self._flat: list[torch.Tensor | None] = [None] * len(items)
         self._scratch: list[torch.Tensor] = []
 
-    def _requests(self) -> list[Request]:
-        """Numbers the sources in order of first use, a file once, and says what is wanted of each."""
-        self._origins: list[Span | torch.Tensor] = []
-        files: dict[object, int] = {}
-        requests: list[Request] = []
-        for dest, item in enumerate(self._items):
-            if isinstance(item.origin, Span):
-                source = files.setdefault(item.origin.identity, len(self._origins))
-                if source == len(self._origins):
-                    self._origins.append(item.origin)
-                requests.append(Request(source, item.origin.offset, item.origin.length, dest))
-            elif item.staged and item.origin.numel():
-                requests.append(Request(len(self._origins), 0, item.origin.nbytes, dest))
-                self._origins.append(item.origin)
-        return requests
-
     def go(self) -> list[torch.Tensor]:
+        """The new tensors, complete. After an error no copy is under way and no tensor is left."""
         workers: list[threading.Thread] = []
         try:
             for origin in self._origins:
                 self._sources.append(self._opener(origin))
             self._make_scratch()
             for number, slots in enumerate(self._slots):
-                worker = threading.Thread(
-                    target=self._work, args=(slots, number), name=f"flux-speedup-reader-{number}", daemon=True
-                )
+                name = f"flux-speedup-reader-{number}"
+                worker = threading.Thread(target=self._work, args=(slots, number), name=name, daemon=True)
                 worker.start()
                 workers.append(worker)
             self._allocate()
-            self._join(workers)
-            self._lane.finish()
+            self._finish(workers)
             return [tensor for tensor in self._tensors if tensor is not None]
         except BaseException as error:
             self._give_up(workers, error)
@@ -111,13 +86,34 @@ class Run:
             self._flat.clear()
             self._scratch.clear()
 
-    def _join(self, workers: list[threading.Thread]) -> None:
+    def _finish(self, workers: list[threading.Thread]) -> None:
+        running = len(workers)
+        while running and not self._stop:
+            dest = self._queue.get()
+            if dest is None:
+                running -= 1
+            elif self._arrived is not None:
+                self._tell([dest])
         for worker in workers:
             worker.join()
         if self._error is not None:
             raise self._error
         for source in self._sources:
             source.check()
+        self._lane.finish()
+
+    def _tell(self, dests: list[int]) -> None:
+        while not self._queue.empty() and len(dests) < 64:
+            more = self._queue.get()
+            if more is None:
+                self._queue.put(None)
+                break
+            dests.append(more)
+        with self._lane.behind():
+            for dest in dests:
+                tensor = self._tensors[dest]
+                if tensor is not None and self._arrived is not None:
+                    self._arrived(dest, tensor)
 
     def _give_up(self, workers: list[threading.Thread], error: BaseException) -> None:
         """Stop readers, wait for every copy in flight, and only then let go of the buffers."""
@@ -144,7 +140,7 @@ class Run:
 
     def _make_scratch(self) -> None:
         """Device memory for bytes before their cast, a chunk for each thread: they share one stream."""
-        if any(isinstance(item.origin, Span) and item.origin.dtype != item.dtype for item in self._items):
+        if any(item.cast for item in self._items):
             self._scratch = [self._lane.empty((self._chunk,), torch.uint8) for _ in self._slots]
 
     def _allocate(self) -> None:
@@ -160,28 +156,30 @@ class Run:
             with torch.inference_mode(item.inference):
                 self._tensors[dest] = self._allocate_one(item)
             batch.append(dest)
-            size += item.dtype.itemsize * math.prod(item.shape)
+            size += item.bytes
             if size >= _BATCH:
                 self._publish(batch)
                 batch, size = [], 0
         self._publish(batch)
 
     def _allocate_one(self, item: Item) -> torch.Tensor:
+        tensor = self._lane.empty(item.shape, item.dtype)
         if isinstance(item.origin, torch.Tensor) and not item.staged:
-            tensor = self._lane.empty(item.shape, item.dtype)
             if not item.origin.is_contiguous():
                 tensor = tensor.as_strided(item.shape, _dense_strides(item.origin))
             with torch.inference_mode():
-                return tensor.copy_(item.origin)
-        return self._lane.empty(item.shape, item.dtype)
+                tensor.copy_(item.origin)
+        return tensor
 
     def _publish(self, batch: list[int]) -> None:
         self._lane.publish()
         with self._ready:
             for dest in batch:
                 tensor = self._tensors[dest]
-                if tensor is not None and tensor.is_contiguous():
+                if tensor is not None and self._missing[dest]:
                     self._flat[dest] = tensor.reshape(-1)
+                else:
+                    self._queue.put(dest)
             self._ready.notify_all()
 
     def _work(self, slots: list[Slot], number: int) -> None:
@@ -196,10 +194,13 @@ class Run:
                     for part in chunk.parts:
                         self._copy(part, slots[place], number)
                     fences[place] = self._lane.fence(fence)
+                    self._count_off(chunk)
         except _Stopped:
-            return
+            pass
         except BaseException as error:  # handed to the caller's thread, whatever it is
             self._halt(error)
+        finally:
+            self._queue.put(None)
 
     def _chunks(self) -> Iterator[Chunk]:
         while True:
@@ -209,22 +210,28 @@ class Run:
                 return
             yield chunk
 
+    def _count_off(self, chunk: Chunk) -> None:
+        with self._lock:
+            for part in chunk.parts:
+                self._missing[part.dest] -= part.length
+                if self._missing[part.dest] == 0:
+                    self._queue.put(part.dest)
+
     def _copy(self, part: Part, slot: Slot, number: int) -> None:
         flat = self._flat[part.dest]
         if flat is None:
             flat = self._wait_for(part.dest)
         item = self._items[part.dest]
         piece = slot.tensor[part.slot_offset : part.slot_offset + part.length]
-        origin = item.origin
-        if origin.dtype == item.dtype:
+        if not item.cast:
             target = flat.view(torch.uint8)[part.dest_offset : part.dest_offset + part.length]
             self._lane.copy(target, piece)
             return
-        size = origin.dtype.itemsize
+        size = item.origin.dtype.itemsize
         scratch = self._scratch[number][: part.length]
         self._lane.copy(scratch, piece)
         start = part.dest_offset // size
-        self._lane.copy(flat[start : start + part.length // size], scratch.view(origin.dtype))
+        self._lane.copy(flat[start : start + part.length // size], scratch.view(item.origin.dtype))
 
     def _wait_for(self, dest: int) -> torch.Tensor:
         with self._ready:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 
 from .errors import OUT_OF_MEMORY, TransferError, WeightsError
+from .item import Item
 from .lane import Lane
 from .reader import SourceOpener, open_source
-from .run import Item, Run
+from .run import Arrived, Run
 from .staging import Arena
 
 MOST_THREADS = 16
@@ -30,16 +31,19 @@ def transfer(
     *,
     threads: int | None = None,
     opener: SourceOpener = open_source,
+    arrived: Arrived | None = None,
 ) -> list[torch.Tensor]:
     """New device tensors, one allocation each, in the order of `items`; complete when this returns.
 
     Raises TransferError naming file and reason: the copies have stopped and every new tensor was dropped.
-    Runs on the caller's thread and stream, with `threads` more for reading.
+    Runs on the caller's thread and stream, with `threads` more for reading. `arrived` is told the number and
+    the tensor of each item while others are still on their way; what it queues on the device is done as well.
     """
     with torch.inference_mode():
         try:
             with arena.slots(pinned=lane.pinned) as slots:
-                return Run(items, lane, slots, arena.chunk, threads or default_threads(), opener).go()
+                count = threads or default_threads()
+                return Run(items, lane, slots, arena.chunk, count, opener, arrived).go()
         except TransferError:
             raise
         except WeightsError as error:

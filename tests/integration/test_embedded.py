@@ -1,0 +1,201 @@
+"""The embedded WebUI: its doors in their order, its API, its page, and images that do not change."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher import embedded
+from launcher.once import once
+from launcher.server import PhaseError, Server
+
+PYTHON = Path(sys.executable)
+TINY = {"prompt": "a cat", "seed": 1, "steps": 2, "width": 64, "height": 64}
+# An extension that writes down which door was opened, and what was there already.
+PRELOAD = """
+import sys, pathlib
+LOG = pathlib.Path(__file__).with_name("doors.txt")
+def note(line):
+    with LOG.open("a") as file: file.write(line + "\\n")
+def preload(parser):
+    present = [x for x in ("backend.memory_management", "backend.stream", "torch", "gradio") if x in sys.modules]
+    absent = [x for x in ("modules.script_callbacks", "modules.sd_models", "backend.loader") if x not in sys.modules]
+    note(f"preload {len(present)} {len(absent)}")
+    parser.add_argument("--doors-flag", default="unset")
+"""
+SCRIPT = """
+import pathlib
+from modules import script_callbacks, shared
+LOG = pathlib.Path(__file__).parent.parent / "doors.txt"
+def note(line):
+    with LOG.open("a") as file: file.write(line + "\\n")
+note("script " + shared.cmd_opts.doors_flag)
+def settings():
+    note("settings")
+    shared.opts.add_option("doors_one", shared.OptionInfo(True, "One", section=("doors", "Doors")).info("more"))
+    shared.opts.add_option("doors_html", shared.OptionHTML("some <b>text</b>"))
+    shared.opts.data_labels["doors_html"].section = ("doors", "Doors")
+def tabs():
+    note("tabs")
+    import gradio as gr
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        gr.HTML("inside the tab of doors")
+    return [(blocks, "Doors", "doors")]
+script_callbacks.on_ui_settings(settings)
+script_callbacks.on_ui_tabs(tabs)
+script_callbacks.on_before_ui(lambda: note("before_ui"))
+script_callbacks.on_model_loaded(lambda model: note("model_loaded " + model.sd_checkpoint_info.name))
+script_callbacks.on_app_started(lambda demo, app: note(f"app_started {demo is None} {app is not None}"))
+note(script_callbacks.callback_map["callbacks_app_started"][0].name)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def weights() -> list[Path]:
+    return embedded.write_weights(PYTHON)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    scripts = tmp_path / "extensions" / "Doors" / "scripts"
+    scripts.mkdir(parents=True)
+    (scripts / "doors.py").write_text(SCRIPT)
+    (scripts.parent / "preload.py").write_text(PRELOAD)
+    (scripts.parent / "install.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
+    return tmp_path
+
+
+def doors(data: Path) -> list[str]:
+    return (data / "extensions" / "Doors" / "doors.txt").read_text().splitlines()
+
+
+def image(server: Server, **changed: Any) -> bytes:
+    return base64.b64decode(server.ask("/sdapi/v1/txt2img", {**TINY, **changed})["images"][0])
+
+
+def test_weights_are_a_gigabyte_and_written_once(weights: list[Path]) -> None:
+    assert len(weights) == 5
+    assert 0.9e9 < sum(path.stat().st_size for path in weights) < 1.1e9
+    before = [path.stat().st_mtime_ns for path in weights]
+    assert [path.stat().st_mtime_ns for path in embedded.write_weights(PYTHON)] == before
+
+
+def test_doors_open_in_forges_order_without_a_page(data: Path) -> None:
+    with Server(PYTHON, data, ("--nowebui", "--doors-flag", "set")) as server:
+        image(server)
+    assert doors(data) == [
+        "preload 4 3",
+        "script set",
+        "doors/doors.py/app_started",
+        "settings",
+        "tabs",
+        "before_ui",
+        "app_started True True",
+        "model_loaded tiny-flux-a.safetensors",
+    ]
+    assert (data / "extensions" / "Doors" / "ran").exists()
+
+
+@pytest.mark.both_gradios
+def test_doors_open_in_forges_order_with_the_page_and_the_page_has_them(data: Path) -> None:
+    with Server(PYTHON, data, ("--api",)) as server:
+        page = json.dumps(server.ask("/config"))
+        assert server.ask("/sdapi/v1/timings")["simulated"] in (True, False)
+    assert doors(data)[3:] == ["before_ui", "settings", "tabs", "app_started False True"]
+    for text in ("txt2img_generate", "setting_doors_one", "some <b>text</b>", "inside the tab of doors"):
+        assert text in page
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(PYTHON, tmp_path_factory.mktemp("plain")) as running:
+        yield running
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(server: Server) -> None:
+    first = image(server)
+    assert first.startswith(b"\x89PNG")
+    assert image(server) == first
+    assert image(server, seed=2) != first
+    assert image(server, prompt="a dog") != first
+
+
+def test_unloading_and_switching_give_the_same_bytes_again(server: Server) -> None:
+    first = image(server)
+    server.ask("/sdapi/v1/unload-checkpoint", {})
+    assert image(server) == first
+    other = image(server, override_settings={"sd_model_checkpoint": "tiny-flux-b"})
+    assert other != first
+    assert image(server) == first
+    assert server.ask("/sdapi/v1/options")["sd_model_checkpoint"].startswith("tiny-flux-a")
+
+
+def test_options_are_set_kept_in_the_file_and_reach_the_memory_manager(tmp_path: Path) -> None:
+    with Server(PYTHON, tmp_path) as first:
+        first.ask("/sdapi/v1/options", {"forge_inference_memory": 2048, "forge_pin_shared_memory": "Shared"})
+    assert json.loads((tmp_path / "config.json").read_text())["forge_inference_memory"] == 2048
+    with Server(PYTHON, tmp_path) as again:
+        assert again.ask("/sdapi/v1/options")["forge_pin_shared_memory"] == "Shared"
+
+
+def test_a_model_that_does_not_fit_stays_partly_on_the_host_and_gives_the_same_bytes(tmp_path: Path) -> None:
+    with Server(PYTHON, tmp_path, ("--nowebui", "--always-offload-from-vram")) as server:
+        first = image(server)
+        total = 80 * 1024
+        server.ask("/sdapi/v1/options", {"forge_inference_memory": total - 300})
+        assert image(server) == first
+
+
+def test_frozen_settings_start_and_refuse_changes(tmp_path: Path) -> None:
+    with Server(PYTHON, tmp_path, ("--nowebui", "--freeze-settings")) as server:
+        image(server)
+        with pytest.raises(PhaseError, match="500"):
+            server.ask("/sdapi/v1/options", {"forge_inference_memory": 2048})
+
+
+def test_api_auth_guards_the_api(tmp_path: Path) -> None:
+    with Server(PYTHON, tmp_path, ("--nowebui", "--api-auth", "ann:secret,bob:word")) as server:
+        request = urllib.request.Request(server.url + "/sdapi/v1/options")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request)
+        assert refused.value.code == 401
+        assert refused.value.headers["WWW-Authenticate"] == "Basic"
+        refused.value.close()
+        request.add_header("Authorization", "Basic " + base64.b64encode(b"bob:word").decode())
+        with urllib.request.urlopen(request) as answer:
+            assert answer.status == 200
+
+
+def test_an_extension_that_fails_stops_nothing(data: Path) -> None:
+    (data / "extensions" / "Broken" / "scripts").mkdir(parents=True)
+    (data / "extensions" / "Broken" / "preload.py").write_text("raise RuntimeError('at preload')")
+    (data / "extensions" / "Broken" / "scripts" / "x.py").write_text("raise RuntimeError('at import')")
+    with Server(PYTHON, data) as server:
+        image(server)
+        log = server.log()
+    assert "at preload" in log
+    assert "at import" in log
+    assert "app_started True True" in doors(data)
+
+
+def test_once_compares_and_writes_what_the_issue_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "once.json"
+    assert once(file, PYTHON) == 0
+    found = json.loads(file.read_text())
+    keys = {"start_s", "load_s", "move_s", "unload_s", "switch_s", "switch_back_s", "images"}
+    for run in (found["without"], found["with"]):
+        assert keys <= set(run)
+        assert all(run[key] > 0 for key in keys - {"images"})
+        assert len(run["images"]) == 3
+        assert len({picture["sha256"] for picture in run["images"]}) == 3
+    assert found["with"]["extension"]["enabled"] is True
+    head = capsys.readouterr().out.splitlines()[0]
+    assert (head == "simulated device, our stand-in") is found["simulated"]
