@@ -14,8 +14,7 @@ CACHE = ROOT / ".cache"
 DATA = CACHE / "embedded"
 MODELS = DATA / "models"
 GRADIO = "4.40.0"
-_WRITE = "import pathlib, sys; sys.path.insert(0, sys.argv[1]); from tiny_flux.files import write_missing; " \
-    "write_missing(pathlib.Path(sys.argv[2]))"
+_WRITE = "import sys; sys.path[:0] = sys.argv[1:2]; from tiny_flux.files import write_missing as w; w(sys.argv[2])"
 
 
 def python() -> Path:
@@ -28,16 +27,16 @@ def python() -> Path:
     return ensure(f"gradio-{GRADIO}", [requirements / f"gradio-{GRADIO}.txt", requirements / "run.txt"])
 
 
-def command(interpreter: Path, data: Path, port: int, arguments: Sequence[str], models: Path = MODELS) -> list[str]:
+def command(interpreter: Path, data: Path, port: int, arguments: Sequence[str]) -> list[str]:
     """The command line of a server on 127.0.0.1."""
-    folders = ["--data-dir", str(data), "--models-dir", str(models)]
+    folders = ["--data-dir", str(data), "--models-dir", str(MODELS)]
     return [str(interpreter), str(LAUNCH), *folders, "--port", str(port), *arguments]
 
 
-def write_weights(interpreter: Path, models: Path = MODELS) -> list[Path]:
+def write_weights(interpreter: Path) -> list[Path]:
     """Write the tiny models that are missing and return all their files."""
-    subprocess.run([str(interpreter), "-c", _WRITE, str(LAUNCH.parent), str(models)], check=True)
-    return sorted(models.rglob("*.safetensors"))
+    subprocess.run([str(interpreter), "-c", _WRITE, str(LAUNCH.parent), str(MODELS)], check=True)
+    return sorted(MODELS.rglob("*.safetensors"))
 
 
 def is_free(port: int) -> bool:

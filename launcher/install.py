@@ -35,7 +35,7 @@ def install(extensions: Path, source: Path = SOURCE) -> Path:
     The copy is made beside its place and renamed, so that a WebUI never sees half of it.
 
     Raises:
-        InstallError: the place is a git checkout or a link, which somebody else keeps; or it cannot be written.
+        InstallError: the place is a git checkout or a link, which somebody else keeps; or it is not writable.
     """
     target = extensions / NAME
     if target.is_symlink():

@@ -35,10 +35,11 @@ def once(file: Path | None, interpreter: Path | None = None) -> int:
         print(f"FAILED {'with' if results else 'without'} the extension: {error}")
         return 1
     simulated = any(result.pop("simulated") for result in results.values())
-    device = [result.pop("device") for result in results.values()][0]
+    device = results["with"]["device"]
     print(table(results["without"], results["with"], device))
     if file is not None:
-        file.write_text(json.dumps({"simulated": simulated, "device": device, **results}, indent=2) + "\n", "utf-8")
+        found = {"simulated": simulated, "device": device, **results}
+        file.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     return 0 if same_images(results["without"], results["with"]) else 1
 
 
@@ -101,6 +102,7 @@ def _timed(server: Server, request: str) -> dict[str, float]:
 
 def _image(server: Server, seed: int) -> dict[str, Any]:
     started = time.perf_counter()
-    answer = server.ask("/sdapi/v1/txt2img", {"prompt": PROMPT, "seed": seed, "steps": 2, "width": 64, "height": 64})
+    request = {"prompt": PROMPT, "seed": seed, "steps": 2, "width": 64, "height": 64}
+    answer = server.ask("/sdapi/v1/txt2img", request)
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "sha256": hashlib.sha256(base64.b64decode(answer["images"][0])).hexdigest()}

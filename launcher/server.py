@@ -41,10 +41,7 @@ class Server:
                 self._command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environ
             )
         try:
-            while not self._answers():
-                if self._process.poll() is not None or time.perf_counter() - started > START_S:
-                    raise PhaseError(f"start: the WebUI did not come up\n{self.last_words()}")
-                time.sleep(0.05)
+            self._wait_until_up(self._process, started + START_S)
         except BaseException:
             self.stop()
             raise
@@ -84,6 +81,12 @@ class Server:
     def last_words(self) -> str:
         """The end of it."""
         return "\n".join(self.log().splitlines()[-15:])
+
+    def _wait_until_up(self, process: subprocess.Popen[bytes], until: float) -> None:
+        while not self._answers():
+            if process.poll() is not None or time.perf_counter() > until:
+                raise PhaseError(f"start: the WebUI did not come up\n{self.last_words()}")
+            time.sleep(0.05)
 
     def _answers(self) -> bool:
         try:

@@ -1,16 +1,15 @@
 """From checkpoint files to a model."""
+from pathlib import Path
 import torch
 from backend.utils import load_torch_file
 from tiny_flux.engine import TinyFlux
 
-_MARKS = {"transformer": "img_in.weight", "t5xxl": "shared.weight", "vae": "decoder.conv_in.weight",
-          "clip_l": "text_model.embeddings.token_embedding.weight"}
-
 @torch.inference_mode()
 def forge_loader(sd, additional_state_dicts=None):
-    """Reads the checkpoint `sd` and its additional files; raises ValueError naming what is missing."""
-    files = [load_torch_file(path) for path in (sd, *(additional_state_dicts or ()))]
-    parts = {kind: tensors for kind, mark in _MARKS.items() for tensors in files if mark in tensors}
-    if missing := sorted(set(_MARKS) - set(parts)):
-        raise ValueError(f"{sd} with {additional_state_dicts}: no file holds {', '.join(missing)}")
+    """Reads the checkpoint and its additional files, told apart by name; ValueError where one is missing."""
+    parts = {"transformer": load_torch_file(sd)}
+    for path in additional_state_dicts or ():
+        parts[Path(path).stem.removeprefix("tiny-")] = load_torch_file(path)
+    if not {"t5xxl", "clip_l", "vae"} <= set(parts):
+        raise ValueError(f"{sd} with {additional_state_dicts}: t5xxl, clip_l or vae is missing")
     return TinyFlux(parts)

@@ -15,7 +15,8 @@ from tiny_flux import timings
 cpu = torch.device("cpu")
 simulated = not torch.cuda.is_available() and not args.always_cpu
 SIMULATED_BYTES = 80 * 1024**3
-VRAMState = Enum("VRAMState", ["DISABLED", "NO_VRAM", "LOW_VRAM", "NORMAL_VRAM", "HIGH_VRAM", "SHARED"], start=0)
+_STATES = ["DISABLED", "NO_VRAM", "LOW_VRAM", "NORMAL_VRAM", "HIGH_VRAM", "SHARED"]
+VRAMState = Enum("VRAMState", _STATES, start=0)
 _asked = {"DISABLED": args.always_cpu, "NO_VRAM": args.always_no_vram, "LOW_VRAM": args.always_low_vram,
           "HIGH_VRAM": args.always_high_vram or args.always_gpu, "NORMAL_VRAM": True}
 vram_state = VRAMState[next(name for name, flag in _asked.items() if flag)]
@@ -93,7 +94,7 @@ class LoadedModel:
     def compute_inclusive_exclusive_memory(self):
         """Bytes that are on the device already, and bytes that are not."""
         there = self.model.model_size() * (self.model.current_device == self.device)
-        self.inclusive_memory = there if simulated else module_size(self.model.model, include_device=self.device)
+        self.inclusive_memory = there if simulated else module_size(self.model.model, None, self.device)
         self.exclusive_memory = self.model.model_size() - self.inclusive_memory
 
     def model_load(self, model_gpu_memory_when_using_cpu_swap=-1):
@@ -101,20 +102,15 @@ class LoadedModel:
         budget = model_gpu_memory_when_using_cpu_swap
         try:
             self.real_model = self.model.forge_patch_model(self.device if budget < 0 else None)
-            self.inclusive_memory = self.model.model_size() if budget < 0 else self._load_partly(budget)
+            parts = [self.real_model] if budget < 0 else build_module_profile(self.real_model, budget)[0]
+            for part in parts if budget >= 0 else ():
+                module_move(part, self.device, recursive=False)
+            self.inclusive_memory = sum(module_size(part) for part in parts)
         except Exception:
             self.model_unload()
             raise
         self.model.current_device = self.device
         return self.real_model
-
-    def _load_partly(self, budget):
-        on_device, _, on_host = build_module_profile(self.real_model, budget)
-        for m in on_device:
-            module_move(m, self.device, recursive=False)
-        for m in on_host if PIN_SHARED_MEMORY and torch.cuda.is_available() else ():
-            m._apply(lambda tensor: tensor.pin_memory())
-        return sum(m.total_mem for m in on_device)
 
     def model_unload(self, avoid_model_moving=False):
         self.inclusive_memory = 0
@@ -126,9 +122,9 @@ def free_memory(memory_required, device, keep_loaded=[], free_all=False):  # noq
     for loaded in current_loaded_models[::-1]:
         if sys.getrefcount(loaded.model) <= 2:  # only the list knows it: nobody will ever use it again
             _drop(loaded, avoid_model_moving=True)
-        elif loaded.device == device and loaded not in keep_loaded:
-            if everything or get_free_memory(device) <= memory_required:
-                _drop(loaded)
+        elif (loaded.device == device and loaded not in keep_loaded
+              and (everything or get_free_memory(device) <= memory_required)):
+            _drop(loaded)
 
 def _drop(loaded, avoid_model_moving=False):
     current_loaded_models.remove(loaded)

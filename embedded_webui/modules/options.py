@@ -6,13 +6,11 @@ import gradio as gr
 from modules.shared_cmd_options import cmd_opts
 
 class OptionInfo:
-    def __init__(self, default=None, label="", component=None, component_args=None, onchange=None, section=None,
-                 refresh=None, comment_before='', comment_after='', infotext=None, restrict_api=False,
-                 category_id=None):
-        self.default, self.label, self.component, self.component_args = default, label, component, component_args
-        self.onchange, self.section, self.refresh, self.infotext = onchange, section, refresh, infotext
-        self.comment_before, self.comment_after = comment_before, comment_after
-        self.restrict_api, self.category_id, self.do_not_save = restrict_api, category_id, False
+    def __init__(self, default=None, label="", component=None, component_args=None, onchange=None,
+                 section=None, refresh=None, comment_before='', comment_after='', infotext=None,
+                 restrict_api=False, category_id=None):
+        given = locals().copy()
+        vars(self).update({name: given[name] for name in given if name != "self"}, do_not_save=False)
 
     def html(self, html):
         self.comment_after += html
@@ -31,29 +29,24 @@ class OptionHTML(OptionInfo):
 
 def options_section(section_identifier, options_dict):
     for info in options_dict.values():
-        info.section, info.category_id = tuple(section_identifier[:2]), (*section_identifier, None)[2]
+        info.section = tuple(section_identifier[:2])
     return options_dict
 
 class Options:
     """Values are attributes too: `opts.name`; setting one is refused under --freeze-settings."""
 
     def __init__(self, data_labels, restricted_opts):
-        self.__dict__.update(data_labels=data_labels, restricted_opts=restricted_opts)
-        self.__dict__["data"] = {key: info.default for key, info in data_labels.items()}
+        data = {key: info.default for key, info in data_labels.items()}
+        vars(self).update(data_labels=data_labels, restricted_opts=restricted_opts, data=data)
 
     def __setattr__(self, key, value):
-        if key in self.__dict__:
-            self.__dict__[key] = value
-            return
         assert not cmd_opts.freeze_settings, "changing settings is disabled"
-        self.data[key] = value
+        (vars(self) if key in vars(self) else self.data)[key] = value
 
     def __getattr__(self, item):
-        if item in self.data:
-            return self.data[item]
-        if item in self.data_labels:
-            return self.data_labels[item].default
-        raise AttributeError(item)
+        if item not in self.data and item not in self.data_labels:
+            raise AttributeError(item)
+        return self.data.get(item, self.get_default(item))
 
     def set(self, key, value, is_api=False, run_callbacks=True):
         """Sets an option and calls its onchange; True if it changed."""
@@ -67,8 +60,7 @@ class Options:
         except Exception:
             logging.getLogger("embedded_webui").exception("changing setting %s failed: put back", key)
             setattr(self, key, old)
-            return False
-        return True
+        return getattr(self, key) == value
 
     def get_default(self, key): return getattr(self.data_labels.get(key), "default", None)
 
@@ -83,12 +75,8 @@ class Options:
             func()
 
     def load(self, filename):
-        try:
+        if Path(filename).exists():
             self.data.update(json.loads(Path(filename).read_text("utf8")))
-        except FileNotFoundError:
-            pass
-        except ValueError as error:
-            logging.getLogger("embedded_webui").warning("%s is no JSON (%s): using defaults", filename, error)
 
     def save(self, filename):
         assert not cmd_opts.freeze_settings, "saving settings is disabled"

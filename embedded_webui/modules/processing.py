@@ -29,9 +29,9 @@ class StableDiffusionProcessing:
 
 class Processed:
     def __init__(self, p, images_list, seed=-1, info=""):
-        self.images, self.seed, self.info, self.prompt = images_list, seed, info, p.prompt
+        self.images, self.seed, self.info = images_list, seed, info
 
-    def js(self): return json.dumps({"prompt": self.prompt, "seed": self.seed, "infotexts": [self.info]})
+    def js(self): return json.dumps({"seed": self.seed, "infotexts": [self.info]})
 
 def manage_model_and_prompt_cache(p):
     """Loads the chosen model; unloads everything first where a setting demands it."""

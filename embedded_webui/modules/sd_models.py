@@ -13,16 +13,14 @@ checkpoints_list, checkpoint_aliases = {}, {}
 
 class CheckpointInfo:
     def __init__(self, filename):
-        self.filename, self.hash, self.sha256, self.shorthash = filename, None, None, None
+        self.filename, self.model_name = filename, Path(filename).stem
         self.name = self.title = Path(filename).name
-        self.model_name = Path(filename).stem
-        self.ids = [self.name, self.model_name]
 
     def __repr__(self): return f"CheckpointInfo({self.filename!r})"
 
     def register(self):
         checkpoints_list[self.title] = self
-        checkpoint_aliases.update(dict.fromkeys(self.ids, self))
+        checkpoint_aliases.update({self.name: self, self.model_name: self})
 
 def list_models():
     checkpoints_list.clear()
@@ -51,7 +49,7 @@ def unload_model_weights(sd_model=None, info=None): memory_management.unload_all
 
 @torch.inference_mode()
 def forge_model_reload():
-    """Builds the model that the loading parameters ask for, unless it is there: (model, whether built anew)."""
+    """Builds the model that the loading parameters ask for, unless it is there: (model, built anew)."""
     wanted = model_data.forge_loading_parameters
     if model_data.forge_hash == str(wanted):
         return model_data.sd_model, False

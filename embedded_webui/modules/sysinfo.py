@@ -11,15 +11,13 @@ def set_config(req, is_api=False, run_callbacks=True, save_config=True):
         if value == shared.opts.data.get(key):
             continue
         if key == "sd_model_checkpoint":
-            if value is not None and value not in sd_models.checkpoint_aliases:
+            if value not in sd_models.checkpoint_aliases:
                 raise RuntimeError(f"checkpoint {value!r} not found")
             reload |= main_entry.checkpoint_change(value, save=False, refresh=False)
-        elif key == "forge_additional_modules":
-            reload |= main_entry.modules_change(value, save=False, refresh=False)
         elif key in ("forge_inference_memory", "forge_async_loading", "forge_pin_shared_memory"):
             memory[key.removeprefix("forge_")] = value
         else:
-            shared.opts.set(key, value, is_api=is_api, run_callbacks=run_callbacks)
+            reload |= shared.opts.set(key, value, is_api, run_callbacks) and key == "forge_additional_modules"
     if memory:
         main_entry.refresh_memory_management_settings(**memory)
     if memory or reload:

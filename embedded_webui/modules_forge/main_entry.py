@@ -3,37 +3,29 @@ from pathlib import Path
 import gradio as gr
 from gradio.context import Context
 from backend import memory_management, stream
-from backend.args import dynamic_args
 from modules import processing, sd_models, shared
 from modules.paths_internal import models_path
 
 total_vram = int(memory_management.total_vram)
 ui_checkpoint = ui_forge_async_loading = ui_forge_pin_shared_memory = ui_forge_inference_memory = None
-module_list = {}
-
-def refresh_models():
-    sd_models.list_models()
-    for folder in ("VAE", "text_encoder"):
-        module_list.update({x.name: str(x) for x in sorted(Path(models_path, folder).glob("*.safetensors"))})
-    return [x.name for x in sd_models.checkpoints_list.values()], module_list.keys()
 
 def make_checkpoint_manager_ui():
     global ui_checkpoint, ui_forge_async_loading, ui_forge_pin_shared_memory, ui_forge_inference_memory
     opts, quiet = shared.opts, {"queue": False, "show_progress": False}
-    checkpoints, found = refresh_models()
+    checkpoints = list(sd_models.checkpoints_list)
     opts.data["sd_model_checkpoint"] = opts.sd_model_checkpoint or next(iter(checkpoints), None)
-    opts.data["forge_additional_modules"] = opts.forge_additional_modules or [module_list[x] for x in found]
-    ui_checkpoint = gr.Dropdown(label="Checkpoint", value=lambda: opts.sd_model_checkpoint, choices=checkpoints)
+    found = [x for kind in ("VAE", "text_encoder") for x in Path(models_path, kind).glob("*.safetensors")]
+    opts.data["forge_additional_modules"] = opts.forge_additional_modules or sorted(map(str, found))
+    ui_checkpoint = gr.Dropdown(checkpoints, value=lambda: opts.sd_model_checkpoint, label="Checkpoint")
     ui_forge_async_loading = gr.Radio(
-        label="Swap Method", value=lambda: opts.forge_async_loading, choices=["Queue", "Async"])
+        ["Queue", "Async"], value=lambda: opts.forge_async_loading, label="Swap Method")
     ui_forge_pin_shared_memory = gr.Radio(
-        label="Swap Location", value=lambda: opts.forge_pin_shared_memory, choices=["CPU", "Shared"])
+        ["CPU", "Shared"], value=lambda: opts.forge_pin_shared_memory, label="Swap Location")
     ui_forge_inference_memory = gr.Slider(
-        label="GPU Weights (MB)", value=lambda: total_vram - opts.forge_inference_memory, maximum=total_vram, step=1)
+        0, total_vram, lambda: total_vram - opts.forge_inference_memory, step=1, label="GPU Weights (MB)")
     memory = [ui_forge_inference_memory, ui_forge_async_loading, ui_forge_pin_shared_memory]
-    for component in memory:
-        component.change(ui_refresh_memory_management_settings, inputs=memory, **quiet)
-    Context.root_block.load(ui_refresh_memory_management_settings, inputs=memory, **quiet)
+    for event in (*(component.change for component in memory), Context.root_block.load):
+        event(ui_refresh_memory_management_settings, inputs=memory, **quiet)
     ui_checkpoint.change(lambda name: checkpoint_change(name) and None, inputs=[ui_checkpoint], **quiet)
 
 def on_preset_change(preset=None): return []  # there are no presets here
@@ -44,9 +36,9 @@ def ui_refresh_memory_management_settings(model_memory, async_loading, pin_share
 def refresh_memory_management_settings(async_loading=None, inference_memory=None, pin_shared_memory=None,
                                        model_memory=None):
     """Puts what is given, else what the options say, into options and memory manager; megabytes."""
-    values = {"forge_async_loading": async_loading, "forge_pin_shared_memory": pin_shared_memory,
-              "forge_inference_memory": inference_memory if model_memory is None else total_vram - model_memory}
-    for key, value in values.items():
+    inference_memory = inference_memory if model_memory is None else total_vram - model_memory
+    for key, value in (("forge_async_loading", async_loading), ("forge_inference_memory", inference_memory),
+                       ("forge_pin_shared_memory", pin_shared_memory)):
         shared.opts.set(key, getattr(shared.opts, key) if value is None else value)
     stream.stream_activated = shared.opts.forge_async_loading == "Async"
     memory_management.current_inference_memory = shared.opts.forge_inference_memory * 1024 * 1024
@@ -54,7 +46,6 @@ def refresh_memory_management_settings(async_loading=None, inference_memory=None
     processing.need_global_unload = True
 
 def refresh_model_loading_parameters():
-    dynamic_args["online_lora"] = False
     sd_models.model_data.forge_loading_parameters = {
         "checkpoint_info": sd_models.select_checkpoint(), "unet_storage_dtype": None,
         "additional_modules": shared.opts.forge_additional_modules}
@@ -63,19 +54,10 @@ def refresh_model_loading_parameters():
 def checkpoint_change(ckpt_name, save=True, refresh=True):
     """Chooses a checkpoint by any of its names; True if it is another one."""
     find = sd_models.get_closet_checkpoint_match
-    changed = find(ckpt_name) != find(shared.opts.sd_model_checkpoint)
-    return changed and _change("sd_model_checkpoint", ckpt_name, save, refresh)
-
-def modules_change(module_values, save=True, refresh=True):
-    """Chooses text encoders and VAE by file name; True if they are others."""
-    chosen = [module_list[Path(x).name] for x in module_values if Path(x).name in module_list]
-    changed = sorted(chosen) != sorted(shared.opts.forge_additional_modules)
-    return changed and _change("forge_additional_modules", chosen, save, refresh)
-
-def _change(key, value, save, refresh):
-    shared.opts.set(key, value)
-    if save:
-        shared.opts.save(shared.config_filename)
-    if refresh:
-        refresh_model_loading_parameters()
-    return True
+    if changed := find(ckpt_name) is not find(shared.opts.sd_model_checkpoint):
+        shared.opts.set("sd_model_checkpoint", ckpt_name)
+        if save:
+            shared.opts.save(shared.config_filename)
+        if refresh:
+            refresh_model_loading_parameters()
+    return changed

@@ -7,34 +7,31 @@ from backend import memory_management as mm
 from backend.patcher.base import ModelPatcher
 from tiny_flux.encoders import T5, TOKENS, WORDS, Clip, IntegratedAutoencoderKL
 from tiny_flux.flux import Flux
-from tiny_flux.layers import Linear
 
-class KModel(nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.diffusion_model = model
+class KModel(nn.ModuleDict): ...
 
 class JointTextEncoder(nn.ModuleDict): ...
 
 def build(kind, tensors):
-    """A module over the tensors as they are; norms, embeddings and convolutions get copies, as in Forge."""
+    """A module over the tensors as they are; all but linear layers get copies, as in Forge."""
     with torch.device("meta"):
         model = kind().requires_grad_(False).eval()
     model.load_state_dict(tensors, assign=True)
     for module in model.modules():
-        for p in () if isinstance(module, Linear) else module.parameters(recurse=False):
+        for p in () if isinstance(module, nn.Linear) else module.parameters(recurse=False):
             p.data = p.data.clone()
     return model
 
 class TinyFlux:
     def __init__(self, parts):
-        flux, vae = KModel(build(Flux, parts["transformer"])), build(IntegratedAutoencoderKL, parts["vae"])
+        flux = KModel({"diffusion_model": build(Flux, parts["transformer"])})
         text = JointTextEncoder({"clip_l": build(Clip, parts["clip_l"]), "t5xxl": build(T5, parts["t5xxl"])})
         device, start = mm.get_torch_device(), mm.unet_inital_load_device(2 * 10**8, torch.bfloat16)
         if start != mm.cpu:
             mm.module_move(flux, start)
         unet = ModelPatcher(flux, device, mm.unet_offload_device(), current_device=start)
-        clip, vae = (SimpleNamespace(patcher=ModelPatcher(m, device, mm.cpu)) for m in (text, vae))
+        clip, vae = (SimpleNamespace(patcher=ModelPatcher(m, device, mm.cpu))
+                     for m in (text, build(IntegratedAutoencoderKL, parts["vae"])))
         self.forge_objects = SimpleNamespace(unet=unet, clip=clip, vae=vae, clipvision=None)
         self.forge_objects_original = self.forge_objects_after_applying_lora = self.forge_objects
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -48,15 +45,14 @@ class TinyFlux:
         text = self._on_device(self.forge_objects.clip.patcher)
         words = [[zlib.crc32(w.encode()) % WORDS for w in p.split()] for p in prompt]
         ids = torch.tensor([(w + [0] * TOKENS)[:TOKENS] for w in words], device=mm.get_torch_device())
-        return {"crossattn": text["t5xxl"](ids, self.dtype), "vector": text["clip_l"](ids, self.dtype)[:, 0]}
+        return text["t5xxl"](ids).to(self.dtype), text["clip_l"](ids)[:, 0].to(self.dtype)
 
     def sample(self, noise, cond, steps, guidance):
         """Euler steps from noise to latents, both packed: (1, tokens, 64)."""
-        flux, x = self._on_device(self.forge_objects.unet).diffusion_model, noise.to(mm.get_torch_device())
+        flux, x = self._on_device(self.forge_objects.unet)["diffusion_model"], noise.to(mm.get_torch_device())
         for i in range(steps):
             t = torch.full((1,), 1 - i / steps, device=x.device)
-            flow = flux(x.to(self.dtype), cond["crossattn"], t, cond["vector"], torch.full_like(t, guidance))
-            x = x - flow.float() / steps
+            x = x - flux(x.to(self.dtype), cond[0], t, cond[1], torch.full_like(t, guidance)).float() / steps
         return x
 
     def decode_first_stage(self, x):

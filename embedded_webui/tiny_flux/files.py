@@ -1,32 +1,30 @@
 """Writes the weight files once: random, but the same each time."""
-import logging
 import os
+from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tiny_flux.encoders import T5, Clip, IntegratedAutoencoderKL
 from tiny_flux.flux import Flux
 
-FILES = {  # path below the models folder: module and dtype
-    "Stable-diffusion/tiny-flux-a.safetensors": (Flux, torch.bfloat16),
-    "Stable-diffusion/tiny-flux-b.safetensors": (Flux, torch.bfloat16),
-    "text_encoder/tiny-t5xxl.safetensors": (T5, torch.float16),
-    "text_encoder/tiny-clip-l.safetensors": (Clip, torch.float16),
-    "VAE/tiny-ae.safetensors": (IntegratedAutoencoderKL, torch.float32),
-}
+FILES = {"Stable-diffusion/tiny-flux-a": Flux, "Stable-diffusion/tiny-flux-b": Flux,
+         "VAE/tiny-vae": IntegratedAutoencoderKL,
+         "text_encoder/tiny-t5xxl": T5, "text_encoder/tiny-clip_l": Clip}
 
 def write_missing(folder):
     """Writes what is not there yet, each through a temporary file and a rename."""
-    for seed, (path, (kind, dtype)) in enumerate((folder / name, how) for name, how in FILES.items()):
+    for seed, (name, kind) in enumerate(FILES.items()):
+        path, random = Path(folder, f"{name}.safetensors"), torch.Generator().manual_seed(seed)
         if not path.exists():
-            logging.getLogger("embedded_webui").info("writing %s", path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with torch.device("meta"):
-                shapes = {key: tensor.shape for key, tensor in kind().state_dict().items()}
-            random, temporary = torch.Generator().manual_seed(seed), path.with_suffix(f".{os.getpid()}.tmp")
-            save_file({key: _tensor(key, shape, random).to(dtype) for key, shape in shapes.items()}, temporary)
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            save_file({key: _tensor(key, x.shape, random, kind) for key, x in _shapes(kind)}, temporary)
             temporary.replace(path)
 
-def _tensor(key, shape, random):
-    if "norm" in key:
-        return torch.ones(shape)
-    return torch.randn(shape, generator=random) / max(1, shape[1:].numel()) ** 0.5
+def _shapes(kind):
+    with torch.device("meta"):
+        return kind().state_dict().items()
+
+def _tensor(key, shape, random, kind):
+    values = torch.randn(shape, generator=random) / max(1, shape[1:].numel()) ** 0.5
+    values = torch.ones(shape) if "norm" in key else values
+    return values if kind is IntegratedAutoencoderKL else values.bfloat16()

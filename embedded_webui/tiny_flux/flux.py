@@ -1,11 +1,9 @@
 """A transformer of Flux's shape: double blocks, single blocks, and Flux's names, at a third of its width."""
 import torch
 from torch.nn import functional as F
-from tiny_flux.layers import Linear, RMSNorm, Tree, attention
+from tiny_flux.layers import Linear, QKNorm, Tree
 
 WIDTH, HEADS, DOUBLE, SINGLE = 1024, 8, 3, 5
-
-def _norms(name): return {f"{name}.{n}_norm": RMSNorm(WIDTH // HEADS) for n in ("query", "key")}
 
 def _modulate(x, shift, scale): return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
 
@@ -13,21 +11,27 @@ def _wave(t):
     angles = t[:, None] * 1000 * 10000 ** -(torch.arange(128, device=t.device) / 128)
     return torch.cat([angles.cos(), angles.sin()], -1)
 
+def _attention(q, k, v): return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
 class Flux(Tree):
     """Predicts the flow of packed latents (batch, tokens, 64) from text, time and guidance."""
+
     def __init__(self):
-        parts = {"img_in": Linear(64, WIDTH), "txt_in": Linear(1008, WIDTH)}
+        sizes = {"img_in": (64, 1), "txt_in": (1008, 1), "final_layer.adaLN_modulation.1": (WIDTH, 2)}
         for name, inputs in (("time_in", 256), ("vector_in", 768), ("guidance_in", 256)):
-            parts |= {f"{name}.in_layer": Linear(inputs, WIDTH), f"{name}.out_layer": Linear(WIDTH, WIDTH)}
+            sizes |= {f"{name}.in_layer": (inputs, 1), f"{name}.out_layer": (WIDTH, 1)}
+        norms = [f"single_blocks.{i}.norm" for i in range(SINGLE)]
         for block in (f"double_blocks.{i}.{side}" for i in range(DOUBLE) for side in ("img", "txt")):
-            outputs = {"mod.lin": 6, "attn.qkv": 3, "attn.proj": 1, "mlp.0": 4}
-            parts |= {f"{block}_{name}": Linear(WIDTH, n * WIDTH) for name, n in outputs.items()}
-            parts |= {f"{block}_mlp.2": Linear(4 * WIDTH, WIDTH), **_norms(f"{block}_attn.norm")}
+            sizes |= {f"{block}_{name}": (WIDTH, n) for name, n in
+                      (("mod.lin", 6), ("attn.qkv", 3), ("attn.proj", 1), ("mlp.0", 4))}
+            sizes[f"{block}_mlp.2"] = (4 * WIDTH, 1)
+            norms.append(f"{block}_attn.norm")
         for block in (f"single_blocks.{i}" for i in range(SINGLE)):
-            parts |= {f"{block}.modulation.lin": Linear(WIDTH, 3 * WIDTH), **_norms(f"{block}.norm")}
-            parts |= {f"{block}.linear1": Linear(WIDTH, 7 * WIDTH), f"{block}.linear2": Linear(5 * WIDTH, WIDTH)}
-        super().__init__(parts | {"final_layer.adaLN_modulation.1": Linear(WIDTH, 2 * WIDTH),
-                                  "final_layer.linear": Linear(WIDTH, 64)})
+            sizes |= {f"{block}.modulation.lin": (WIDTH, 3), f"{block}.linear1": (WIDTH, 7),
+                      f"{block}.linear2": (5 * WIDTH, 1)}
+        parts = {name: Linear(inputs, outputs * WIDTH) for name, (inputs, outputs) in sizes.items()}
+        parts |= {f"{norm}.{n}_norm": QKNorm(WIDTH // HEADS) for norm in norms for n in ("query", "key")}
+        super().__init__(parts | {"final_layer.linear": Linear(WIDTH, 64)})
 
     def forward(self, img, txt, t, vector, guidance):
         img, txt = self["img_in"](img), self["txt_in"](txt)
@@ -41,16 +45,17 @@ class Flux(Tree):
         shift, scale = self["final_layer.adaLN_modulation.1"](vec)[:, None].chunk(2, -1)
         return self["final_layer.linear"](_modulate(x[:, txt.shape[1] :], shift, scale))
 
-    def _qkv(self, norms, qkv):
-        q, k, v = qkv.unflatten(-1, (3, HEADS, -1)).unbind(-3)
-        return [t.flatten(2) for t in (self[f"{norms}.query_norm"](q), self[f"{norms}.key_norm"](k), v)]
+    def _qkv(self, norm, qkv):
+        q, k, v = qkv.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        return self[f"{norm}.query_norm"](q), self[f"{norm}.key_norm"](k), v
 
     def _double(self, block, sides, vec):
         mods = {s: self[f"{block}.{s}_mod.lin"](vec)[:, None].chunk(6, -1) for s in sides}
         qkvs = [self._qkv(f"{block}.{s}_attn.norm", self[f"{block}.{s}_attn.qkv"](_modulate(x, *mods[s][:2])))
                 for s, x in sides.items()]
-        mixed = attention(*(torch.cat(pair, 1) for pair in zip(*qkvs, strict=True)), HEADS)
-        for (s, x), part in zip(sides.items(), mixed.split([x.shape[1] for x in sides.values()], 1), strict=True):
+        mixed = _attention(*(torch.cat(pair, 2) for pair in zip(*qkvs, strict=True)))
+        parts = mixed.split([x.shape[1] for x in sides.values()], 1)
+        for (s, x), part in zip(sides.items(), parts, strict=True):
             x = x + mods[s][2] * self[f"{block}.{s}_attn.proj"](part)
             hidden = F.gelu(self[f"{block}.{s}_mlp.0"](_modulate(x, *mods[s][3:5])))
             yield x + mods[s][5] * self[f"{block}.{s}_mlp.2"](hidden)
@@ -58,5 +63,5 @@ class Flux(Tree):
     def _single(self, block, x, vec):
         shift, scale, gate = self[f"{block}.modulation.lin"](vec)[:, None].chunk(3, -1)
         qkv, hidden = self[f"{block}.linear1"](_modulate(x, shift, scale)).split([3 * WIDTH, 4 * WIDTH], -1)
-        mixed = attention(*self._qkv(f"{block}.norm", qkv), HEADS)
+        mixed = _attention(*self._qkv(f"{block}.norm", qkv))
         return x + gate * self[f"{block}.linear2"](torch.cat([mixed, F.gelu(hidden)], -1))

@@ -1,4 +1,4 @@
-"""Layers whose weights keep their file's dtype and are cast to the input's when used, as Forge does."""
+"""Layers that work with weights of any dtype on any device, by casting them when used, as Forge's do."""
 import threading
 import torch
 from torch import nn
@@ -17,23 +17,18 @@ def cast(weight, like):
 class Linear(nn.Linear):
     parameters_manual_cast = True  # the mark of a layer that also works with its weights on the host
 
-    def forward(self, x):
-        return F.linear(x, cast(self.weight, x), None if self.bias is None else self.bias.to(x))
+    def forward(self, x): return F.linear(x, cast(self.weight, x), self.bias.to(x))
 
-class RMSNorm(nn.Module):
-    def __init__(self, width, name="scale"):
+class QKNorm(nn.Module):
+    def __init__(self, width):
         super().__init__()
-        self.register_parameter(name, nn.Parameter(torch.ones(width)))
+        self.scale = nn.Parameter(torch.ones(width))
 
-    def forward(self, x): return F.rms_norm(x, x.shape[-1:], next(self.parameters()).to(x), 1e-6)
-
-def attention(q, k, v, heads):
-    """q, k, v: (batch, tokens, width)."""
-    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    def forward(self, x): return F.rms_norm(x, x.shape[-1:], self.scale.to(x), 1e-6)
 
 class Tree(nn.Module):
     """Modules under the dotted names that a checkpoint gives them."""
+
     def __init__(self, parts):
         super().__init__()
         for name, module in parts.items():

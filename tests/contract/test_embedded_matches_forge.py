@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def read(path: Path) -> Surface:
     for node in _statements(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.FunctionDef):
             found.functions[node.name] = signature(node)
-            found.names |= {name for part in ast.walk(node) if isinstance(part, ast.Global) for name in part.names}
+            parts = (part for part in ast.walk(node) if isinstance(part, ast.Global))
+            found.names |= {name for part in parts for name in part.names}
         elif isinstance(node, ast.ClassDef):
             found.classes[node.name] = _members(node)
             methods = (item for item in node.body if isinstance(item, ast.FunctionDef))
@@ -118,21 +120,24 @@ def _functional_enum(node: ast.stmt) -> dict[str, set[str]]:
     return {}
 
 
-def differences(ours: Path, theirs: Path, own: set[str] = frozenset(), *, defaults: bool = True) -> list[str]:  # type: ignore[assignment]
+def differences(
+    ours: Path, theirs: Path, own: Collection[str] = (), *, defaults: bool = True
+) -> list[str]:
     """One line for every public name of `ours` that `theirs` has not, or has otherwise."""
     mine, other = read(ours), read(theirs)
-    found = [f"{name}: not there" for name in _public(mine.all() - own) if name.split(".")[0] not in other.all()]
+    absent = {name for name in mine.all().difference(own) if name.split(".")[0] not in other.all()}
+    found = [f"{name}: not there" for name in _public(absent)]
     for name in _public(set(mine.functions) & set(other.functions)):
         if mine.functions[name] != other.functions[name] and _compared(name):
             found.append(f"{name}({mine.functions[name]}) is {name}({other.functions[name]})")
     for name in _public(set(mine.classes) & set(other.classes)):
-        missing = _public(mine.classes[name] - other.classes[name] - own)
+        missing = _public((mine.classes[name] - other.classes[name]).difference(own))
         found += [f"{name}.{member}: not there" for member in missing]
     return found if defaults else [line for line in found if " is " not in line]
 
 
 def _public(names: set[str]) -> list[str]:
-    return sorted(name for name in names if not name.split(".")[-1].startswith("_") or name.endswith("__init__"))
+    return sorted(name for name in names if not name.split(".")[-1].startswith("_") or "__init__" in name)
 
 
 def _compared(name: str) -> bool:
@@ -186,7 +191,8 @@ def test_every_option_is_forges_with_its_default(forge_dir: Path) -> None:
     theirs = _options(forge_dir, "modules/shared_options.py", "modules_forge/shared_options.py")
     tree = ast.parse((EMBEDDED / "modules" / "shared.py").read_text("utf-8"))
     dictionary = next(node for node in ast.walk(tree) if isinstance(node, ast.Dict) and len(node.keys) > 5)
-    ours = {ast.literal_eval(k): ast.unparse(v) for k, v in zip(dictionary.keys, dictionary.values, strict=True) if k}
+    pairs = zip(dictionary.keys, dictionary.values, strict=True)
+    ours = {ast.literal_eval(key): ast.unparse(value) for key, value in pairs if key}
     assert "forge_inference_memory" in ours
     assert {key: theirs.get(key) for key in ours} == ours
 
@@ -227,6 +233,7 @@ def test_every_route_is_forges(forge_dir: Path) -> None:
     ],
 )
 def test_the_comparison_sees_what_differs(tmp_path: Path, theirs: str, told: list[str]) -> None:
-    (tmp_path / "ours.py").write_text("def f(a: int, b=1): pass\nclass C:\n def m(self, x): pass\nK = 1\n_p = 2")
+    ours = "def f(a: int, b=1): pass\nclass C:\n def m(self, x): pass\nK = 1\n_p = 2"
+    (tmp_path / "ours.py").write_text(ours)
     (tmp_path / "theirs.py").write_text(theirs)
     assert differences(tmp_path / "ours.py", tmp_path / "theirs.py") == told

@@ -26,9 +26,9 @@ LOG = pathlib.Path(__file__).with_name("doors.txt")
 def note(line):
     with LOG.open("a") as file: file.write(line + "\\n")
 def preload(parser):
-    present = [x for x in ("backend.memory_management", "backend.stream", "torch", "gradio") if x in sys.modules]
-    absent = [x for x in ("modules.script_callbacks", "modules.sd_models", "backend.loader") if x not in sys.modules]
-    note(f"preload {len(present)} {len(absent)}")
+    early = ("backend.memory_management", "backend.stream", "torch", "gradio")
+    late = ("modules.script_callbacks", "modules.sd_models", "backend.loader")
+    note(f"preload {all(x in sys.modules for x in early)} {any(x in sys.modules for x in late)}")
     parser.add_argument("--doors-flag", default="unset")
 """
 SCRIPT = """
@@ -40,9 +40,10 @@ def note(line):
 note("script " + shared.cmd_opts.doors_flag)
 def settings():
     note("settings")
-    shared.opts.add_option("doors_one", shared.OptionInfo(True, "One", section=("doors", "Doors")).info("more"))
-    shared.opts.add_option("doors_html", shared.OptionHTML("some <b>text</b>"))
-    shared.opts.data_labels["doors_html"].section = ("doors", "Doors")
+    one, html = shared.OptionInfo(True, "One").info("x"), shared.OptionHTML("<b>text</b>")
+    options = shared.options_section(("doors", "Doors"), {"doors_one": one, "doors_html": html})
+    for key, info in options.items():
+        shared.opts.add_option(key, info)
 def tabs():
     note("tabs")
     import gradio as gr
@@ -69,7 +70,8 @@ def data(tmp_path: Path) -> Path:
     scripts.mkdir(parents=True)
     (scripts / "doors.py").write_text(SCRIPT)
     (scripts.parent / "preload.py").write_text(PRELOAD)
-    (scripts.parent / "install.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
+    installer = "import pathlib; pathlib.Path(__file__).with_name('ran').touch()"
+    (scripts.parent / "install.py").write_text(installer)
     return tmp_path
 
 
@@ -88,11 +90,16 @@ def test_weights_are_a_gigabyte_and_written_once(weights: list[Path]) -> None:
     assert [path.stat().st_mtime_ns for path in embedded.write_weights(PYTHON)] == before
 
 
-def test_doors_open_in_forges_order_without_a_page(data: Path) -> None:
+def test_doors_open_in_forges_order_and_an_extension_that_fails_stops_nothing(data: Path) -> None:
+    broken = data / "extensions" / "Broken"
+    (broken / "scripts").mkdir(parents=True)
+    (broken / "preload.py").write_text("raise RuntimeError('at preload')")
+    (broken / "scripts" / "x.py").write_text("raise RuntimeError('at import')")
     with Server(PYTHON, data, ("--nowebui", "--doors-flag", "set")) as server:
         image(server)
+        log = server.log()
     assert doors(data) == [
-        "preload 4 3",
+        "preload True False",
         "script set",
         "doors/doors.py/app_started",
         "settings",
@@ -102,6 +109,8 @@ def test_doors_open_in_forges_order_without_a_page(data: Path) -> None:
         "model_loaded tiny-flux-a.safetensors",
     ]
     assert (data / "extensions" / "Doors" / "ran").exists()
+    assert "at preload" in log
+    assert "at import" in log
 
 
 @pytest.mark.both_gradios
@@ -110,7 +119,7 @@ def test_doors_open_in_forges_order_with_the_page_and_the_page_has_them(data: Pa
         page = json.dumps(server.ask("/config"))
         assert server.ask("/sdapi/v1/timings")["simulated"] in (True, False)
     assert doors(data)[3:] == ["before_ui", "settings", "tabs", "app_started False True"]
-    for text in ("txt2img_generate", "setting_doors_one", "some <b>text</b>", "inside the tab of doors"):
+    for text in ("txt2img_generate", "setting_doors_one", "<b>text</b>", "inside the tab of doors"):
         assert text in page
 
 
@@ -138,27 +147,23 @@ def test_unloading_and_switching_give_the_same_bytes_again(server: Server) -> No
     assert server.ask("/sdapi/v1/options")["sd_model_checkpoint"].startswith("tiny-flux-a")
 
 
-def test_options_are_set_kept_in_the_file_and_reach_the_memory_manager(tmp_path: Path) -> None:
-    with Server(PYTHON, tmp_path) as first:
-        first.ask("/sdapi/v1/options", {"forge_inference_memory": 2048, "forge_pin_shared_memory": "Shared"})
-    assert json.loads((tmp_path / "config.json").read_text())["forge_inference_memory"] == 2048
-    with Server(PYTHON, tmp_path) as again:
-        assert again.ask("/sdapi/v1/options")["forge_pin_shared_memory"] == "Shared"
-
-
-def test_a_model_that_does_not_fit_stays_partly_on_the_host_and_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_a_model_that_does_not_fit_gives_the_same_bytes_and_options_are_saved(tmp_path: Path) -> None:
     with Server(PYTHON, tmp_path, ("--nowebui", "--always-offload-from-vram")) as server:
         first = image(server)
-        total = 80 * 1024
-        server.ask("/sdapi/v1/options", {"forge_inference_memory": total - 300})
+        leaves_300_mb = {"forge_inference_memory": 80 * 1024 - 300, "forge_pin_shared_memory": "Shared"}
+        server.ask("/sdapi/v1/options", leaves_300_mb)
         assert image(server) == first
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert leaves_300_mb.items() <= saved.items()
 
 
-def test_frozen_settings_start_and_refuse_changes(tmp_path: Path) -> None:
+def test_frozen_settings_are_read_and_refuse_changes(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"forge_pin_shared_memory": "Shared"}')
     with Server(PYTHON, tmp_path, ("--nowebui", "--freeze-settings")) as server:
         image(server)
+        assert server.ask("/sdapi/v1/options")["forge_pin_shared_memory"] == "Shared"
         with pytest.raises(PhaseError, match="500"):
-            server.ask("/sdapi/v1/options", {"forge_inference_memory": 2048})
+            server.ask("/sdapi/v1/options", {"forge_inference_memory": 1024})
 
 
 def test_api_auth_guards_the_api(tmp_path: Path) -> None:
@@ -174,19 +179,7 @@ def test_api_auth_guards_the_api(tmp_path: Path) -> None:
             assert answer.status == 200
 
 
-def test_an_extension_that_fails_stops_nothing(data: Path) -> None:
-    (data / "extensions" / "Broken" / "scripts").mkdir(parents=True)
-    (data / "extensions" / "Broken" / "preload.py").write_text("raise RuntimeError('at preload')")
-    (data / "extensions" / "Broken" / "scripts" / "x.py").write_text("raise RuntimeError('at import')")
-    with Server(PYTHON, data) as server:
-        image(server)
-        log = server.log()
-    assert "at preload" in log
-    assert "at import" in log
-    assert "app_started True True" in doors(data)
-
-
-def test_once_compares_and_writes_what_the_issue_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_once_compares_and_writes_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "once.json"
     assert once(file, PYTHON) == 0
     found = json.loads(file.read_text())

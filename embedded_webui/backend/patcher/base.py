@@ -3,7 +3,8 @@ from backend import memory_management
 
 class ModelPatcher:
     def __init__(self, model, load_device, offload_device, size=0, current_device=None, **kwargs):
-        self.model, self.size, self.load_device, self.offload_device = model, size, load_device, offload_device
+        self.model, self.size = model, size
+        self.load_device, self.offload_device = load_device, offload_device
         self.current_device = offload_device if current_device is None else current_device
 
     def model_size(self):
@@ -16,7 +17,7 @@ class ModelPatcher:
 
     def is_clone(self, other): return getattr(other, "model", None) is self.model
 
-    def forge_patch_model(self, target_device=None):
+    def forge_patch_model(self, device=None):
         """Moves the weights to `target_device`, where one is given."""
         self._move(target_device)
         return self.model

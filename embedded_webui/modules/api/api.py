@@ -7,21 +7,10 @@ import torch
 from fastapi import Depends, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from PIL.PngImagePlugin import PngInfo
-from pydantic import BaseModel
 from backend import memory_management
 from modules import processing, sd_models, shared, sysinfo, ui
 from modules.timer import startup_timer
 from tiny_flux import timings
-
-class _Txt2Img(BaseModel):
-    prompt: str = ""
-    seed: int = -1
-    steps: int = 2
-    width: int = 64
-    height: int = 64
-    distilled_cfg_scale: float = 3.5
-    override_settings: dict = {}
-    override_settings_restore_afterwards: bool = True
 
 def encode_pil_to_base64(image):
     info, buffer = PngInfo(), io.BytesIO()
@@ -51,18 +40,21 @@ class Api:
         if right is None or not compare_digest(credentials.password.encode(), right.encode()):
             raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
 
-    def text2imgapi(self, txt2imgreq: _Txt2Img):
+    def text2imgapi(self, txt2imgreq: dict):
+        known = processing.StableDiffusionProcessing.__dataclass_fields__
+        p = processing.StableDiffusionProcessing(**{k: v for k, v in txt2imgreq.items() if k in known})
         with self.queue_lock:
-            p = processing.process_images(processing.StableDiffusionProcessing(**vars(txt2imgreq)))
-        return {"images": [encode_pil_to_base64(x) for x in p.images], "parameters": txt2imgreq, "info": p.js()}
+            done = processing.process_images(p)
+        images = [encode_pil_to_base64(image) for image in done.images]
+        return {"images": images, "parameters": txt2imgreq, "info": done.js()}
 
     def get_config(self): return sysinfo.get_config()
 
     def set_config(self, req: dict): sysinfo.set_config(req)
 
     def get_sd_models(self):
-        return [{"title": x.title, "model_name": x.model_name, "hash": x.shorthash, "sha256": x.sha256,
-                 "filename": x.filename, "config": None} for x in sd_models.checkpoints_list.values()]
+        return [{"title": x.title, "model_name": x.model_name, "filename": x.filename, "hash": None}
+                for x in sd_models.checkpoints_list.values()]
 
     def unloadapi(self):
         with self.queue_lock:

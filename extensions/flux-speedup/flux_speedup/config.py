@@ -104,6 +104,7 @@ class Config:
     attention_kernels: bool = True
     allocator: bool = True
     cudnn_benchmark: bool = False
+    weights: bool = True
     fast_callbacks: bool = True
     statistics: bool = True
     statistics_rows: int = 10_000
@@ -124,6 +125,7 @@ KINDS: dict[str, Kind] = {
     "attention_kernels": Switch(),
     "allocator": Switch(),
     "cudnn_benchmark": Switch(),
+    "weights": Switch(),
     "fast_callbacks": Switch(),
     "statistics": Switch(),
     "statistics_rows": Number(100, 10_000, whole=True),

@@ -16,6 +16,7 @@ from .stats.events import Event
 
 SWITCHED_OFF = "turned off in the configuration"
 STREAMS = "Copy streams"
+WEIGHTS = "Weights stay in their files"
 ALLOCATOR = "Allocator for large models"
 
 
@@ -39,6 +40,11 @@ def apply(
         ("fast_callbacks", "Fast registration of callbacks", "no source code is read for it"),
         host.callback_changes(),
     )
+    weights = host.weight_changes() if config.weights else []
+    if config.weights and not weights:
+        table.note("weights", WEIGHTS, State.SKIPPED, NOT_AVAILABLE)
+    else:
+        _switch(table, config.weights, ("weights", WEIGHTS, "the GPU is a cache over the files"), weights)
     _switch(
         table,
         config.statistics,

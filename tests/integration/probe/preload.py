@@ -1,16 +1,37 @@
-"""Test extension, loaded before ours: where the test asks for it, this WebUI believes in an 80 GB card."""
+"""Test extension, loaded before ours: this WebUI believes in a card, and can generate on its stand-in.
+
+PROBE_CARD_GIB: the memory manager reports a card of that size. PROBE_DEVICE: models are loaded to
+torch.device("cpu", 0), which is not equal to the home of weights, torch.device("cpu"); what is loaded counts as
+taken from the card. PROBE_INFERENCE_MB: what the memory manager keeps for inference.
+"""
 
 import os
 
+GIB = float(os.environ.get("PROBE_CARD_GIB", "0"))
+
 
 def preload(parser):
-    gib = float(os.environ.get("PROBE_CARD_GIB", "0"))
-    if gib:
-        from backend import memory_management, stream
+    if not GIB:
+        return
+    from backend import memory_management as manager
+    from backend import stream
 
-        memory_management.vram_state = memory_management.VRAMState.NORMAL_VRAM
-        memory_management.total_vram = gib * 1024
-        memory_management.get_free_memory = lambda dev=None, torch_free_too=False: (
-            (gib * 2**30, gib * 2**30) if torch_free_too else gib * 2**30
-        )
+    total = GIB * 2**30
+    device_given = bool(os.environ.get("PROBE_DEVICE"))
+
+    def get_free_memory(dev=None, torch_free_too=False):
+        loaded = manager.current_loaded_models if device_given else []
+        free = total - sum(manager.module_size(each.model.model) for each in loaded)
+        return (free, free) if torch_free_too else free
+
+    manager.vram_state = manager.VRAMState[os.environ.get("PROBE_VRAM_STATE", "NORMAL_VRAM")]
+    manager.total_vram = GIB * 1024
+    manager.get_free_memory = get_free_memory
+    if "PROBE_INFERENCE_MB" in os.environ:
+        manager.current_inference_memory = int(os.environ["PROBE_INFERENCE_MB"]) * 2**20
+    if device_given:
+        import torch
+
+        manager.get_torch_device = lambda: torch.device("cpu", 0)
+    else:
         stream.current_stream = stream.mover_stream = "a stream, as far as this test goes"

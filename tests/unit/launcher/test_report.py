@@ -28,7 +28,8 @@ def test_is_headed_by_the_device_and_shows_both_runs() -> None:
 def test_an_image_that_differs_is_named_and_fails() -> None:
     other = copy.deepcopy(result())
     other["images"][1]["sha256"] = "another"
-    assert [line[:7] for line in table(result(), other, "").splitlines() if line.endswith("DIFFERENT")] == ["image 2"]
+    lines = table(result(), other, "").splitlines()
+    assert [line[:7] for line in lines if line.endswith("DIFFERENT")] == ["image 2"]
     assert same_images(result(), result())
     assert not same_images(result(), other)
 

@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).resolve().parents[3] / "run"
-SAYS_ITS_ARGUMENTS = "import json, sys, pathlib; pathlib.Path('said').write_text(json.dumps(sys.argv[1:])); sys.exit(7)"
+SAYS_ITS_ARGUMENTS = """
+import json, pathlib, sys
+pathlib.Path("said").write_text(json.dumps(sys.argv[1:]))
+sys.exit(7)
+"""
 
 
 def run(*arguments: str, webui: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -43,9 +47,10 @@ def test_plain_run_starts_the_webui_that_the_environment_names(webui: Path) -> N
 
 
 def test_a_wrong_folder_is_one_clear_line(tmp_path: Path) -> None:
-    done = run("--webui", str(tmp_path / "missing"))
+    missing = tmp_path / "missing"
+    done = run("--webui", str(missing))
     assert done.returncode == 1
-    assert done.stderr.strip() == f"error: {tmp_path / 'missing'} is no folder; --webui wants the folder of a WebUI"
+    assert done.stderr.strip() == f"error: {missing} is no folder; --webui wants the folder of a WebUI"
 
 
 def test_a_taken_port_is_said_before_anything_is_set_up() -> None:

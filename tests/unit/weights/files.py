@@ -29,12 +29,16 @@ def random_tensor(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> 
     """Any bytes at all (NaN and infinities too); for bool, zeros and ones."""
     generator = torch.Generator().manual_seed(seed)
     count = math.prod(shape) * dtype.itemsize
-    raw = torch.randint(0, 2 if dtype is torch.bool else 256, (count,), dtype=torch.uint8, generator=generator)
+    raw = torch.randint(
+        0, 2 if dtype is torch.bool else 256, (count,), dtype=torch.uint8, generator=generator
+    )
     return raw.view(dtype).reshape(shape) if count else torch.empty(shape, dtype=dtype)
 
 
 def raw_bytes(tensor: torch.Tensor) -> bytes:
-    return bytes(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else b""
+    return (
+        bytes(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else b""
+    )
 
 
 def header_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -55,7 +59,7 @@ def file_bytes(content: Any, data: bytes = b"", *, pad: int = 8) -> bytes:
 
 
 def write_weights(path: Path, tensors: Mapping[str, torch.Tensor]) -> Path:
-    """A safetensors file, largest elements first so that every tensor is aligned (as the library writes it)."""
+    """A safetensors file, largest elements first so that every tensor is aligned, as the library does."""
     ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))
     path.write_bytes(file_bytes(header_of(ordered), b"".join(raw_bytes(t) for t in ordered.values())))
     return path
@@ -73,7 +77,9 @@ def module_of(tensors: Mapping[str, torch.Tensor], buffers: Mapping[str, torch.T
 class CountingLane(PlainLane):
     """The plain lane; counts what it hands out, and fails where it is told to."""
 
-    def __init__(self, *, fail_empty_at: int = -1, fail_copy_at: int = -1, error: Exception | None = None) -> None:
+    def __init__(
+        self, *, fail_empty_at: int = -1, fail_copy_at: int = -1, error: Exception | None = None
+    ) -> None:
         super().__init__(CARD)
         self.made: list[torch.Tensor] = []
         self.copies = 0

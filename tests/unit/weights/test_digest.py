@@ -41,7 +41,14 @@ def test_two_swapped_elements_are_noticed(size: int, data: st.DataObject) -> Non
 def test_moved_rows_and_columns_are_noticed(shape: tuple[int, int], dtype: torch.dtype) -> None:
     before = random_tensor(shape, dtype, 5)
     bits = before.view(torch.uint8)
-    for after in (bits.flip(0), bits.flip(1), bits.roll(1, 0), bits.roll(8, 1), bits.reshape(-1).flip(0), bits * 0):
+    for after in (
+        bits.flip(0),
+        bits.flip(1),
+        bits.roll(1, 0),
+        bits.roll(8, 1),
+        bits.reshape(-1).flip(0),
+        bits * 0,
+    ):
         assert differs(before, after.contiguous())
 
 

@@ -1,4 +1,4 @@
-"""The header is read within bounds, and whatever is not exactly a safetensors file is refused with a reason."""
+"""The header is read within bounds; whatever is not exactly a safetensors file is refused with a reason."""
 
 from __future__ import annotations
 

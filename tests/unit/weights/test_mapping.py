@@ -94,14 +94,21 @@ def test_missing_and_broken_files_are_named(tmp_path: Path, registry: Registry) 
 
 
 def test_finds_tensors_slices_and_other_dtypes_of_the_same_bytes(tmp_path: Path, registry: Registry) -> None:
-    path = write_weights(tmp_path / "a.safetensors", {"a": torch.ones(4, 6), "b": random_tensor((6, 8), torch.bfloat16)})
+    path = write_weights(
+        tmp_path / "a.safetensors", {"a": torch.ones(4, 6), "b": random_tensor((6, 8), torch.bfloat16)}
+    )
     mapping = registry.open(path)
     views = mapping.views()
     entry = mapping.header.tensors["b"]
     whole = find(views["b"], registry)
     assert whole is not None
     assert (whole.path, whole.identity) == (path, identity_of(path))
-    assert (whole.offset, whole.length, whole.dtype, whole.shape) == (entry.offset, 96, torch.bfloat16, (6, 8))
+    assert (whole.offset, whole.length, whole.dtype, whole.shape) == (
+        entry.offset,
+        96,
+        torch.bfloat16,
+        (6, 8),
+    )
     part = find(views["b"][2:5], registry)
     assert part is not None
     assert (part.offset, part.length, part.shape) == (entry.offset + 32, 48, (3, 8))
@@ -135,8 +142,12 @@ def test_an_address_that_is_used_again_is_not_a_span(tmp_path: Path, registry: R
 
 
 @linux
-@pytest.mark.parametrize("ask", [written_ranges, lambda a, n: _by_scan(a, a + n), lambda a, n: _by_smaps(a, a + n)])
-def test_written_pages_are_found_and_untouched_ones_stay_out_of_ram(tmp_path: Path, registry: Registry, ask: object) -> None:
+@pytest.mark.parametrize(
+    "ask", [written_ranges, lambda a, n: _by_scan(a, a + n), lambda a, n: _by_smaps(a, a + n)]
+)
+def test_written_pages_are_found_and_untouched_ones_stay_out_of_ram(
+    tmp_path: Path, registry: Registry, ask: object
+) -> None:
     assert callable(ask)
     elements = 64 * PAGE // 4
     path = write_weights(tmp_path / "a.safetensors", {"a": torch.zeros(elements), "b": torch.zeros(elements)})

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from flux_speedup.weights.plan import ALIGN, CHUNK, GAP, Part, Request, make_plan
 
 requests = st.lists(
-    st.builds(Request, source=st.integers(0, 2), offset=st.integers(0, 5000), length=st.integers(0, 900), dest=st.just(0)),
+    st.builds(
+        Request,
+        source=st.integers(0, 2),
+        offset=st.integers(0, 5000),
+        length=st.integers(0, 900),
+        dest=st.just(0),
+    ),
     max_size=25,
 )
 

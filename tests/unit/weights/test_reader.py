@@ -1,4 +1,4 @@
-"""Sources: short reads are continued, changed files refused, the mapped file read whatever its name leads to."""
+"""Sources: short reads go on, changed files are refused, the mapped file is read whatever its name says."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class Stingy(FileSource):
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_weights(tmp_path_factory.mktemp("r") / "a.safetensors", {"a": random_tensor((3000,), torch.uint8)})
+    return write_weights(
+        tmp_path_factory.mktemp("r") / "a.safetensors", {"a": random_tensor((3000,), torch.uint8)}
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -45,12 +47,9 @@ def test_short_reads_add_up(path: Path, offset: int, length: int, most: int) -> 
     assert bytes(target) == content[offset : offset + length]
 
 
-def test_without_preadv_every_thread_reads_through_a_file_of_its_own(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(os, "preadv", raising=False)
+def test_without_preadv_every_thread_reads_through_a_file_of_its_own(path: Path) -> None:
     content = path.read_bytes()
-    source = FileSource(path, identity_of(path), Registry())
+    source = FileSource(path, identity_of(path), Registry(), positional=False)
     wrong: list[int] = []
 
     def read(start: int) -> None:

@@ -1,4 +1,4 @@
-"""The arena: within its limit, used again, smaller or unpinned where memory is short, given back on demand."""
+"""The arena: within its limit, used again, smaller or unpinned where memory is short, given back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def test_slots_fill_the_limit_and_are_used_again() -> None:
     assert arena.bytes == 0
 
 
-def test_pinning_that_fails_ends_in_a_smaller_arena_then_in_ordinary_memory(caplog: pytest.LogCaptureFixture) -> None:
+def test_pinning_that_fails_ends_in_a_smaller_arena_then_in_ordinary_memory(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     tried: list[tuple[int, bool]] = []
 
     def room_for(most: int, *, pinned_at_all: bool) -> object:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..changes import AlreadySo, Call, Change, Declined, Function, Undo, Value
 from ..memory import Card, MemoryPlan, SwapRule
 from . import forge_pages, forge_swap, timing
 from .webui import Record, WebUI
+
+if TYPE_CHECKING:
+    from ..weights.placement import Placement
 
 MANAGER = "backend.memory_management"
 STREAM = "backend.stream"
@@ -27,6 +30,7 @@ class Forge(WebUI):
     def __init__(self, manager: ModuleType) -> None:
         super().__init__()
         self._manager: Any = manager
+        self._placement: Placement | None = None
 
     def simulated(self) -> bool:
         return bool(getattr(self._manager, "simulated", False))
@@ -87,8 +91,21 @@ class Forge(WebUI):
     def page_changes(self, held: Callable[[], frozenset[str]]) -> list[Change]:
         return forge_pages.changes(held)
 
+    def weight_changes(self) -> list[Change]:
+        # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
+        from ..weights.placement import Placement
+        from .forge_weights import Attachment
+
+        self._placement = Placement()
+        return Attachment(self._placement).changes()
+
     def timing_changes(self, record: Record) -> list[Change]:
-        return timing.forge_changes(record)
+        return timing.forge_changes(record, self._arrival)
+
+    def _arrival(self, model: Any) -> tuple[str, str]:
+        """Where the weights that a model has just got came from, and by which backing."""
+        found = self._placement.arrival(model) if self._placement is not None else None
+        return (found.source, found.sentence()) if found is not None else ("RAM", "")
 
     def _swap(self, rule: SwapRule, low_vram_below: int) -> list[Change]:
         margin = forge_swap.Margin(-low_vram_below)

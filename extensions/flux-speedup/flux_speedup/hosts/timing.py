@@ -12,6 +12,7 @@ from ..changes import Change, Function
 from ..stats.events import Event
 
 Record = Callable[[Event], None]
+Arrival = Callable[[Any], tuple[str, str]]
 MANAGER = "backend.memory_management"
 WORTH_TELLING_S = 0.1
 # Class names of what Forge moves, as people call them.
@@ -23,11 +24,11 @@ COMPONENTS = {
 }
 
 
-def forge_changes(record: Record) -> list[Change]:
-    """The three places a model passes through in Forge."""
+def forge_changes(record: Record, arrival: Arrival) -> list[Change]:
+    """The three places a model passes through in Forge. `arrival`: source and detail of a model's last move."""
     return [
         Function("modules.sd_models", "forge_loader", partial(time_checkpoint, record)),
-        Function(MANAGER, "LoadedModel.model_load", partial(_time_move, record)),
+        Function(MANAGER, "LoadedModel.model_load", partial(_time_move, record, arrival)),
         Function(MANAGER, "LoadedModel.model_unload", partial(_time_unload, record)),
     ]
 
@@ -46,13 +47,15 @@ def time_checkpoint(record: Record, original: Callable[..., Any]) -> Callable[..
     return load
 
 
-def _time_move(record: Record, original: Callable[..., Any]) -> Callable[..., Any]:
+def _time_move(record: Record, arrival: Arrival, original: Callable[..., Any]) -> Callable[..., Any]:
     def model_load(self: Any, *args: Any, **kwargs: Any) -> Any:
         # load_models_gpu has just counted what is not on the device yet.
         size = int(self.exclusive_memory)
         started = time.perf_counter()
         loaded = original(self, *args, **kwargs)
-        _record_moved(record, "move", component(self), size, time.perf_counter() - started, "RAM", str(self.device))
+        seconds = time.perf_counter() - started
+        source, detail = arrival(self.model.model)
+        _tell(record, Event("move", component(self), size, seconds, source, str(self.device), detail=detail))
         return loaded
 
     return model_load
@@ -64,18 +67,16 @@ def _time_unload(record: Record, original: Callable[..., Any]) -> Callable[..., 
         started = time.perf_counter()
         done = original(self, *args, **kwargs)
         seconds = time.perf_counter() - started
-        _record_moved(record, "unload", name, size - _on_device(self), seconds, device, "RAM")
+        _tell(record, Event("unload", name, size - _on_device(self), seconds, device, "RAM"))
         return done
 
     return model_unload
 
 
-def _record_moved(
-    record: Record, kind: str, what: str, size: int, seconds: float, source: str, target: str
-) -> None:
+def _tell(record: Record, event: Event) -> None:
     """On a CPU, or for a model that is there already, nothing moves and there is nothing to tell."""
-    if size or seconds > WORTH_TELLING_S:
-        record(Event(kind, what, size, seconds, source, target))
+    if event.bytes or event.seconds > WORTH_TELLING_S:
+        record(event)
 
 
 def component(loaded: Any) -> str:

@@ -89,6 +89,10 @@ class WebUI:
         """Changes that make registering a callback cheap."""
         return callbacks.changes()
 
+    def weight_changes(self) -> list[Change]:
+        """Changes that stream weights from their files and drop them at unload."""
+        return []
+
     def timing_changes(self, record: Record) -> list[Change]:
         """Changes that report what this host tells of loading: here, every checkpoint as a whole."""
         return [Function("modules.sd_models", "load_model", partial(timing.time_checkpoint, record))]

@@ -54,7 +54,8 @@ CSS = """
 button.fsu-refresh { align-self: flex-end; flex-grow: 0; width: auto; min-width: 132px; }
 .fsu-keep .wrap { flex-direction: column; gap: 6px; }
 .fsu-keep .wrap label { width: 100%; overflow-wrap: anywhere; }
-.fsu-panel button { white-space: nowrap; padding-left: 8px; padding-right: 8px; }
+.fsu-panel button { white-space: nowrap; padding-left: 8px; padding-right: 8px;
+  min-width: max-content !important; }
 .fsu details { margin-top: 10px; } .fsu summary { cursor: pointer; }
 @media (max-width: 640px) {
   .fsu-card, .fsu-panel { padding: 13px 14px !important; }

@@ -83,15 +83,14 @@ class Digest:
     def _parts(self) -> Iterator[tuple[int, list[int]]]:
         """Tensors in groups whose sums are few, as mixing takes some times their memory."""
         group: list[int] = []
-        start = 0
-        for shape in self._shapes:
+        first = 0
+        for start, shape in zip(self._starts, self._shapes, strict=True):
+            if start - first > _MIXED_AT_ONCE:
+                yield first, group
+                group, first = [], start
             group.append(shape.length)
-            if sum(group) > _MIXED_AT_ONCE:
-                yield start, group
-                start += sum(group)
-                group = []
         if group:
-            yield start, group
+            yield first, group
 
 
 def checksums(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -110,7 +109,7 @@ def changed(before: torch.Tensor, after: torch.Tensor) -> list[bool]:
 
 def _sum_into(target: torch.Tensor, tensor: torch.Tensor, shape: _Shape) -> None:
     raw = _raw(tensor)
-    sums = target.split([shape.rows, shape.columns, shape.words, shape.tail])
+    sums = torch.split(target, [shape.rows, shape.columns, shape.words, shape.tail])
     words = raw[: raw.numel() - shape.tail].view(torch.int64)
     if shape.columns:
         table = words[: shape.rows * shape.columns].view(shape.rows, shape.columns)

@@ -18,6 +18,10 @@ class Fence(Protocol):
         """Wait until every copy before this point is done."""
         ...
 
+    def query(self) -> bool:
+        """Whether every copy before this point is done."""
+        ...
+
 
 class Lane(Protocol):
     """One device, one transfer. `copying`, `copy`, `fence`: on reader threads; the rest on the caller's."""
@@ -101,18 +105,20 @@ class StreamLane:
     """
 
     pinned = True
-    _streams: dict[torch.device, Any] = {}  # noqa: RUF012 - two streams a device and process
+    _streams: dict[tuple[Any, torch.device], Any] = {}  # noqa: RUF012 - two streams a device and process
 
-    def __init__(self, device: torch.device, *, blocking: bool = False) -> None:
-        self._module: Any = torch.cuda if device.type == "cuda" else torch.xpu
+    def __init__(self, device: torch.device, *, blocking: bool = False, module: Any = None) -> None:
+        """`blocking`: who waits for a slot sleeps instead of spinning. `module`: torch.cuda or its like."""
+        self._module: Any = module or (torch.cuda if device.type == "cuda" else torch.xpu)
         if device.index is None:
             device = torch.device(device.type, self._module.current_device())
         self._device = device
         self._blocking = blocking
         self._current = self._module.current_stream(device)
-        if device not in self._streams:
-            self._streams[device] = self._module.Stream(device), self._module.Stream(device)
-        self._copies, self._behind = self._streams[device]
+        key = (self._module, device)
+        if key not in self._streams:
+            self._streams[key] = self._module.Stream(device), self._module.Stream(device)
+        self._copies, self._behind = self._streams[key]
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device=self._device)

@@ -34,7 +34,7 @@ def resident_fraction(path: Path, *, windows: int = _WINDOWS) -> float | None:
 
 
 def forget(path: Path) -> None:
-    """Ask the system to drop the file's clean pages from the page cache (for measurements). Raises OSError."""
+    """Ask the system to drop the file's clean pages from the page cache (to measure). Raises OSError."""
     with Path(path).open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 

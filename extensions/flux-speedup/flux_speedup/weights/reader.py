@@ -15,9 +15,6 @@ from .errors import ReadError
 from .mapping import MAPPINGS, FileIdentity, Registry
 from .span import Span
 
-Key = FileIdentity | int
-"""A source in a plan: a file, or the `id` of a tensor in RAM."""
-
 
 class Source(Protocol):
     """Bytes by offset. `read_into` is called from several threads at once, the others from one."""
@@ -45,9 +42,17 @@ class FileSource:
     or that has no living mapping and is another one now, raises ReadError.
     """
 
-    def __init__(self, path: Path, identity: FileIdentity, registry: Registry = MAPPINGS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        identity: FileIdentity,
+        registry: Registry = MAPPINGS,
+        *,
+        positional: bool = hasattr(os, "preadv"),
+    ) -> None:
         self.path: Path | None = path
         self._identity = identity
+        self._positional = positional
         self._name = path
         self._local = threading.local()
         self._files: list[int] = []
@@ -98,7 +103,7 @@ class FileSource:
 
     def _read(self, offset: int, target: memoryview) -> int:
         """One read; short ones are the caller's to go on with, interrupted ones Python repeats by itself."""
-        if hasattr(os, "preadv"):
+        if self._positional:
             return os.preadv(self._shared, [target], offset)
         file = getattr(self._local, "file", None)  # a position of its own for each thread
         if file is None:

@@ -54,12 +54,14 @@ class Residency:
         lanes: Callable[[torch.device], Lane] = lane_for,
         run: Runner | None = None,
         digests: bool = True,
+        save: Callable[[torch.Tensor], torch.Tensor] = own_copy,
     ) -> None:
         self._roster = Roster(module)
         self._registry = registry
         self._lanes = lanes
         self._run: Runner = run or partial(transfer, arena=arena)
         self._digests = digests
+        self._save = save
         self._lock = threading.RLock()
 
     def load(self, device: torch.device, names: Collection[str] | None = None) -> LoadReport:
@@ -83,7 +85,7 @@ class Residency:
             away = [entry for entry in entries if entry.away]
             spoiled = dirty(away)
             dropped = sum(entry.tensor.nbytes for entry in away)
-            set_data(way_home(away, spoiled))
+            set_data(way_home(away, spoiled, self._save))
             for entry in spoiled:
                 entry.forget_cast()
             report = UnloadReport(
@@ -106,7 +108,7 @@ class Residency:
         with self._lock:
             self._roster.put_back_replaced(names)
             chosen = [entry for entry in self._roster.chosen(names) if entry.away and entry.merged]
-            set_data(way_home(chosen, ()))
+            set_data(way_home(chosen, (), self._save))
             for entry in chosen:
                 entry.come_home()
             return self._load(chosen, device)
@@ -170,6 +172,19 @@ class Residency:
         """Names whose data is on a device by our doing."""
         with self._lock:
             return _names(entry for entry in self._roster.chosen() if entry.away)
+
+    @property
+    def merged(self) -> tuple[str, ...]:
+        """Names on a device whose data their owner has replaced."""
+        with self._lock:
+            return _names(entry for entry in self._roster.chosen() if entry.away and entry.merged)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that weights are on by our doing; the CPU where there are none."""
+        with self._lock:
+            away = (entry.tensor.device for entry in self._roster.chosen() if entry.away)
+            return next(away, torch.device("cpu"))
 
     def _load(self, entries: list[Entry], device: torch.device) -> LoadReport:
         started = time.perf_counter()

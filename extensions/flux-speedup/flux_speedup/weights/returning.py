@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from .digest import changed, checksums
-from .entry import Entry, own_copy
+from .entry import Entry
 from .errors import TransferError
 
 _log = logging.getLogger("flux_speedup")
@@ -26,7 +26,9 @@ def dirty(entries: Sequence[Entry]) -> list[Entry]:
     return found
 
 
-def way_home(entries: Sequence[Entry], dirty: Sequence[Entry]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def way_home(
+    entries: Sequence[Entry], dirty: Sequence[Entry], save: Callable[[torch.Tensor], torch.Tensor]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The data each tensor gets at home: its host data, or its own values in RAM if it is dirty.
 
     Raises TransferError where RAM for those is lacking; nothing has changed then.
@@ -36,7 +38,7 @@ def way_home(entries: Sequence[Entry], dirty: Sequence[Entry]) -> list[tuple[tor
     try:
         for entry in entries:
             if id(entry) in marked:
-                pairs.append((entry.tensor, _saved(entry)))
+                pairs.append((entry.tensor, _saved(entry, save)))
             elif entry.host is not None:
                 pairs.append((entry.tensor, entry.host))
     except (RuntimeError, MemoryError) as error:
@@ -45,10 +47,10 @@ def way_home(entries: Sequence[Entry], dirty: Sequence[Entry]) -> list[tuple[tor
     return pairs
 
 
-def _saved(entry: Entry) -> torch.Tensor:
+def _saved(entry: Entry, save: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     data = entry.tensor.data
     moved_by_host = not entry.in_place and data.device.type == "cpu"
-    return data if moved_by_host else own_copy(data)
+    return data if moved_by_host else save(data)
 
 
 def _changed(entries: list[Entry]) -> list[Entry]:

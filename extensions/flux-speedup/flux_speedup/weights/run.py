@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import queue
 import threading
 import traceback
@@ -12,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from .item import Item, requests_of
-from .lane import Fence, Lane
+from .lane import Lane
 from .plan import Chunk, Part, make_plan
 from .reader import Source, SourceOpener
+from .ring import Ring
 from .staging import Slot
 
 Arrived = Callable[[int, torch.Tensor], None]
@@ -185,15 +185,13 @@ class Run:
     def _work(self, slots: list[Slot], number: int) -> None:
         try:
             with torch.inference_mode(), self._lane.copying():
-                fences: list[Fence | None] = [None] * len(slots)
-                for place, chunk in zip(itertools.cycle(range(len(slots))), self._chunks(), strict=False):
-                    fence = fences[place]
-                    if fence is not None:
-                        fence.synchronize()
-                    self._sources[chunk.source].read_into(chunk.offset, slots[place].view[: chunk.length])
+                ring = Ring(slots)
+                for chunk in self._chunks():
+                    slot, fence = ring.free()
+                    self._sources[chunk.source].read_into(chunk.offset, slot.view[: chunk.length])
                     for part in chunk.parts:
-                        self._copy(part, slots[place], number)
-                    fences[place] = self._lane.fence(fence)
+                        self._copy(part, slot, number)
+                    ring.used(slot, self._lane.fence(fence))
                     self._count_off(chunk)
         except _Stopped:
             pass

@@ -45,6 +45,25 @@ def on_app_started(_demo, app):
             "finders": [type(finder).__name__ for finder in sys.meta_path if "flux_speedup" in type(finder).__module__],
         }
 
+    @app.get("/probe/weights")
+    def weights():
+        """What our residencies know, by the class of the module."""
+        from flux_speedup import app as ours
+
+        placement = ours._running._host._placement
+        found = {}
+        for module, residency in list(placement._residencies.items()):
+            arrival = placement.arrival(module)
+            found[type(module).__name__] = {
+                "resident": len(residency.resident),
+                "merged": len(residency.merged),
+                "parameters": len(dict(module.named_parameters())),
+                "backings": {backing.value: size for backing, size in residency.backings().items()},
+                "arrived": dict(arrival.by_backing) if arrival else {},
+                "backup": len(module.lora_loader.backup),
+            }
+        return found
+
     @app.post("/probe/reload-ui")
     def reload_ui():
         from modules import shared

@@ -1,0 +1,163 @@
+"""Attaches the weights room to Forge: files are mapped by us, models come to the device and leave it by us.
+
+Everywhere ours comes first and the host's own follows: it finds nothing left to do where ours did it, and does
+everything where ours could not.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from ..changes import Change, Function
+from ..weights.errors import WeightsError
+from ..weights.placement import Placement
+from . import forge_lora
+
+MANAGER = "backend.memory_management"
+PATCHER = "backend.patcher.base"
+ENGINE = "backend.diffusion_engine.base"
+CPU = torch.device("cpu")
+STREAMED = ("cuda", "xpu", "cpu")
+log = logging.getLogger("flux_speedup")
+
+
+class Attachment:
+    """The wrapped functions of one process; what they must tell each other is kept by thread."""
+
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
+        self._thread = threading.local()
+
+    def changes(self) -> list[Change]:
+        merges = forge_lora.Merges(self._placement)
+        return [
+            Function("backend.loader", "load_torch_file", self._wrap_load_file),
+            Function("backend.loader", "split_state_dict", self._wrap_split),
+            Function(MANAGER, "unet_inital_load_device", self._wrap_initial_device),
+            Function(MANAGER, "LoadedModel.model_load", self._wrap_model_load),
+            Function(MANAGER, "build_module_profile", self._wrap_profile),
+            Function(PATCHER, "ModelPatcher.forge_patch_model", self._wrap_patch),
+            Function(PATCHER, "ModelPatcher.forge_unpatch_model", self._wrap_unpatch),
+            Function("backend.patcher.lora", "LoraLoader.refresh", merges.wrap_refresh),
+            Function(ENGINE, "ForgeDiffusionEngine.save_unet", merges.wrap_save),
+            Function(ENGINE, "ForgeDiffusionEngine.save_checkpoint", merges.wrap_save),
+        ]
+
+    # Files.
+
+    def _wrap_load_file(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def load_torch_file(ckpt: Any, safe_load: bool = False, device: Any = None) -> Any:
+            views = self._views(ckpt) if device is None or device == CPU else None
+            self._thread.all_ours = getattr(self._thread, "all_ours", True) and views is not None
+            return original(ckpt, safe_load, device) if views is None else views
+
+        return load_torch_file
+
+    def _views(self, file: Any) -> dict[str, torch.Tensor] | None:
+        if not str(file).lower().endswith(".safetensors"):
+            return None
+        try:
+            return self._placement.registry.open(file).views()
+        except WeightsError as error:
+            log.warning("%s; falling back to the WebUI's loader", error)
+            return None
+
+    def _wrap_split(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def split_state_dict(*args: Any, **kwargs: Any) -> Any:
+            self._thread.all_ours = True
+            return original(*args, **kwargs)
+
+        return split_state_dict
+
+    def _wrap_initial_device(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def unet_inital_load_device(parameters: Any, dtype: Any) -> Any:
+            # Built on the device, weights would be copies there; built at home they stay views of the file.
+            if getattr(self._thread, "all_ours", False):
+                return CPU
+            return original(parameters, dtype)
+
+        return unet_inital_load_device
+
+    # Moves.
+
+    def _wrap_model_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def model_load(loaded: Any, *args: Any, **kwargs: Any) -> Any:
+            self._thread.device = loaded.device
+            try:
+                return original(loaded, *args, **kwargs)
+            finally:
+                self._thread.device = None
+
+        return model_load
+
+    def _wrap_profile(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def build_module_profile(model: Any, model_gpu_memory_when_using_cpu_swap: Any) -> Any:
+            profile = original(model, model_gpu_memory_when_using_cpu_swap)
+            device = getattr(self._thread, "device", None)
+            if _is_streamed(device):
+                whole, extras, _ = profile
+                self._load(model, device, _names(model, whole, extras))
+            return profile
+
+        return build_module_profile
+
+    def _wrap_patch(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def forge_patch_model(patcher: Any, target_device: Any = None) -> Any:
+            if _is_streamed(target_device):
+                self._load(patcher.model, target_device, None)
+            return original(patcher, target_device)
+
+        return forge_patch_model
+
+    def _wrap_unpatch(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def forge_unpatch_model(patcher: Any, target_device: Any = None) -> Any:
+            if target_device is None or not self._unload(patcher):
+                return original(patcher, target_device)
+            # In HIGH_VRAM the host names the GPU here, and eviction would free nothing.
+            return original(patcher, CPU)
+
+        return forge_unpatch_model
+
+    def _load(self, model: torch.nn.Module, device: Any, names: set[str] | None) -> None:
+        try:
+            self._placement.load(model, device, names)
+        except WeightsError as error:
+            log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
+
+    def _unload(self, patcher: Any) -> bool:
+        """Whether weights that we had brought to the device were let go."""
+        residency = self._placement.of(patcher.model)
+        if not residency.resident:
+            return False
+        try:
+            report = self._placement.unload(patcher.model)
+        except WeightsError as error:
+            log.warning("%s: %s; falling back to the WebUI's own move", type(patcher.model).__name__, error)
+            return False
+        forge_lora.note_unload(patcher.model, report.merged)
+        if report.copied_back:
+            log.warning(
+                "%s: %d weights were changed on the device by somebody unknown, and were saved to RAM",
+                type(patcher.model).__name__,
+                len(report.copied_back),
+            )
+        return True
+
+
+def _is_streamed(device: Any) -> bool:
+    """A device that is not home, and that weights can be streamed to."""
+    return device is not None and device != CPU and device.type in STREAMED
+
+
+def _names(model: torch.nn.Module, whole: Iterable[torch.nn.Module], extras: Iterable[torch.nn.Module]) -> set[str]:
+    """Names of the weights that a profile puts on the device: all of `whole`, all but `weight` of `extras`."""
+    wanted = {id(tensor) for module in whole for tensor in (*module.parameters(), *module.buffers())}
+    for module in extras:
+        wanted |= {id(p) for name, p in module.named_parameters(recurse=False) if name != "weight"}
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {name for name, tensor in named if id(tensor) in wanted}

@@ -1,0 +1,84 @@
+"""Where the weights of every model of this process are: one residency a module, made when it is first needed."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from .backing import Backing
+from .mapping import MAPPINGS, Registry
+from .pagecache import resident_fraction
+from .report import LoadReport, UnloadReport
+from .residency import Residency
+from .span import find, plain
+
+_WARM = 0.95
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """How the weights of a module came to the device last. `source`: "page cache", "disk" or "RAM"."""
+
+    source: str
+    by_backing: Mapping[Backing, int]
+
+    def sentence(self) -> str:
+        """Bytes by backing, such as "23.7 GB file, 0.1 GB RAM"."""
+        parts = [f"{size / 1e9:.1f} GB {backing.value}" for backing, size in self.by_backing.items() if size]
+        return ", ".join(parts)
+
+
+class Placement:
+    """Residencies by module, held weakly. Safe from any thread."""
+
+    def __init__(self, registry: Registry = MAPPINGS) -> None:
+        self.registry = registry
+        self._lock = threading.Lock()
+        self._residencies: weakref.WeakKeyDictionary[torch.nn.Module, Residency] = weakref.WeakKeyDictionary()
+        self._arrivals: weakref.WeakKeyDictionary[torch.nn.Module, Arrival] = weakref.WeakKeyDictionary()
+
+    def of(self, module: torch.nn.Module) -> Residency:
+        """The residency of a module."""
+        with self._lock:
+            found = self._residencies.get(module)
+            if found is None:
+                found = self._residencies[module] = Residency(module, registry=self.registry)
+            return found
+
+    def load(
+        self, module: torch.nn.Module, device: torch.device, names: Collection[str] | None = None
+    ) -> LoadReport:
+        """Bring a module's weights to the device. Raises TransferError: then all of them are as they were."""
+        source = self._source(module)
+        report = self.of(module).load(device, names)
+        if report.bytes:
+            self._arrivals[module] = Arrival(source if _from_files(report) else "RAM", report.by_backing)
+        return report
+
+    def unload(self, module: torch.nn.Module) -> UnloadReport:
+        """Let the device memory of a module go. Raises TransferError: then all of it is as it was."""
+        return self.of(module).unload()
+
+    def arrival(self, module: torch.nn.Module) -> Arrival | None:
+        """How the module's weights came to the device last, if we brought them."""
+        return self._arrivals.get(module)
+
+    def _source(self, module: torch.nn.Module) -> str:
+        """Asked before a load, which leaves every file in the page cache."""
+        spans = (
+            find(parameter.detach(), self.registry) for parameter in module.parameters() if plain(parameter)
+        )
+        fractions = [resident_fraction(path) for path in {span.path for span in spans if span is not None}]
+        known = [fraction for fraction in fractions if fraction is not None]
+        if not known:
+            return "file"
+        return "page cache" if min(known) >= _WARM else "disk"
+
+
+def _from_files(report: LoadReport) -> bool:
+    in_files = sum(report.by_backing[backing] for backing in (Backing.SPAN, Backing.SPAN_CAST))
+    return 2 * in_files >= report.bytes
