@@ -3,4 +3,6 @@
 import runpy
 from pathlib import Path
 
-preload = runpy.run_path(str(Path(__file__).resolve().parent / "extensions" / "flux-speedup" / "preload.py"))["preload"]
+preload = runpy.run_path(str(Path(__file__).resolve().parent / "extensions" / "flux-speedup" / "preload.py"))[
+    "preload"
+]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.integration.forge import EXTENSION, Forge  # noqa: E402
+from tests.integration.forge import EXTENSION, Forge
 
 VARIANTS: dict[str, tuple[dict[str, Path], list[str]]] = {
     "without": ({}, []),
@@ -43,7 +43,9 @@ def main() -> int:
     base = statistics.median(seen["without"])
     for name, seconds in seen.items():
         middle = statistics.median(seconds)
-        print(f"{name:16} median {middle:5.1f} s ({min(seconds):.1f} to {max(seconds):.1f}), {middle - base:+.2f} s")
+        print(
+            f"{name:16} median {middle:5.1f} s ({min(seconds):.1f} to {max(seconds):.1f}), {middle - base:+.2f} s"
+        )
     return 0
 
 

@@ -379,7 +379,7 @@ def main() -> None:
     )
     device = torch.device(options.device)
     simulated = device.type == "cpu"
-    device = torch.device("cpu", 0) if simulated else device
+    device = torch.device("cpu", 0) if simulated else torch.device(device.type, device.index or 0)
     bench = Bench(device, options.repeats)
     machine = {
         "device": "RAM standing for a card" if simulated else torch.cuda.get_device_name(device),

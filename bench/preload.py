@@ -28,10 +28,16 @@ def main() -> int:
     seen = []
     for _ in range(runs):
         done = subprocess.run(
-            [sys.executable, "-c", ONE, str(DOOR)], capture_output=True, text=True, check=True, cwd=DOOR.parent
+            [sys.executable, "-c", ONE, str(DOOR)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=DOOR.parent,
         )
         seen.append(float(done.stdout.splitlines()[-1]))
-    print(f"preload: median {statistics.median(seen):.1f} ms, {min(seen):.1f} to {max(seen):.1f}, {runs} processes")
+    print(
+        f"preload: median {statistics.median(seen):.1f} ms, {min(seen):.1f} to {max(seen):.1f}, {runs} processes"
+    )
     return 0
 
 

@@ -1,5 +1,6 @@
 """The start, in Forge's order: memory manager, gradio, preloads, scripts, then page or API."""
 # ruff: noqa: E402, I001 (the order of these imports is the point)
+import asyncio
 import logging
 import threading
 from modules.timer import startup_timer
@@ -47,6 +48,7 @@ def api_only_worker():
     uvicorn.run(app, host=host, port=port, log_level="warning")
 
 def webui_worker():
+    asyncio.set_event_loop(asyncio.new_event_loop())  # gradio's queue wants one on the thread that makes it
     while True:
         script_callbacks.before_ui_callback()
         shared.demo = ui.create_ui().queue()

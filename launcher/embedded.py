@@ -14,7 +14,12 @@ CACHE = ROOT / ".cache"
 DATA = CACHE / "embedded"
 MODELS = DATA / "models"
 GRADIO = "4.40.0"
-_WRITE = "import sys; sys.path[:0] = sys.argv[1:2]; from tiny_flux.files import write_missing as w; w(sys.argv[2])"
+_WRITE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from tiny_flux.files import write_missing
+write_missing(sys.argv[2])
+"""
 
 
 def python() -> Path:

@@ -41,7 +41,7 @@ class Server:
                 self._command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environ
             )
         try:
-            self._wait_until_up(self._process, started + START_S)
+            self.wait_until_up()
         except BaseException:
             self.stop()
             raise
@@ -82,9 +82,11 @@ class Server:
         """The end of it."""
         return "\n".join(self.log().splitlines()[-15:])
 
-    def _wait_until_up(self, process: subprocess.Popen[bytes], until: float) -> None:
+    def wait_until_up(self) -> None:
+        """Return when the API answers. Raises PhaseError where it does not within three minutes."""
+        until = time.perf_counter() + START_S
         while not self._answers():
-            if process.poll() is not None or time.perf_counter() > until:
+            if self._process is None or self._process.poll() is not None or time.perf_counter() > until:
                 raise PhaseError(f"start: the WebUI did not come up\n{self.last_words()}")
             time.sleep(0.05)
 

@@ -65,10 +65,13 @@ def module_size(module, exclude_device=None, include_device=None, return_split=F
     return (total, weight, total - weight) if return_split else total
 
 def module_move(module, device, recursive=True, excluded_pattens=[]):  # noqa: B006
-    """Moves parameters; to and from the simulated device by an explicit copy, since `.to` would not copy."""
+    """Moves parameters that are elsewhere; to and from the simulated device by copies (`.to` makes none)."""
     for name, p in module.named_parameters(recurse=recursive):
-        if name not in excluded_pattens:
-            p.data = p.data.clone() if simulated else p.data.to(device)
+        if simulated and name not in excluded_pattens and (p.data_ptr() == p.home) != (device == cpu):
+            p.data = p.data.clone()
+            p.home = p.data_ptr() if device == cpu else p.home
+        elif not simulated and name not in excluded_pattens:
+            p.data = p.data.to(device)
     return module
 
 def build_module_profile(model, model_gpu_memory_when_using_cpu_swap):
@@ -110,6 +113,7 @@ class LoadedModel:
             self.model_unload()
             raise
         self.model.current_device = self.device
+        self.model.refresh_loras()
         return self.real_model
 
     def model_unload(self, avoid_model_moving=False):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 from backend import memory_management as mm
+from backend.diffusion_engine.base import ForgeDiffusionEngine
 from backend.patcher.base import ModelPatcher
 from tiny_flux.encoders import T5, TOKENS, WORDS, Clip, IntegratedAutoencoderKL
 from tiny_flux.flux import Flux
@@ -20,9 +21,11 @@ def build(kind, tensors):
     for module in model.modules():
         for p in () if isinstance(module, nn.Linear) else module.parameters(recurse=False):
             p.data = p.data.clone()
+    for p in model.parameters():
+        p.home = p.data_ptr()  # for memory_management.module_move
     return model
 
-class TinyFlux:
+class TinyFlux(ForgeDiffusionEngine):
     def __init__(self, parts):
         flux = KModel({"diffusion_model": build(Flux, parts["transformer"])})
         text = JointTextEncoder({"clip_l": build(Clip, parts["clip_l"]), "t5xxl": build(T5, parts["t5xxl"])})

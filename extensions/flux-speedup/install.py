@@ -3,4 +3,6 @@
 import sys
 
 if sys.version_info < (3, 10):
-    sys.stderr.write("[flux-speedup] needs Python 3.10 or newer, this is %d.%d; it stays off\n" % sys.version_info[:2])
+    sys.stderr.write(
+        "[flux-speedup] needs Python 3.10 or newer, this is %d.%d; it stays off\n" % sys.version_info[:2]
+    )

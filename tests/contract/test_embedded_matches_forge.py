@@ -120,9 +120,7 @@ def _functional_enum(node: ast.stmt) -> dict[str, set[str]]:
     return {}
 
 
-def differences(
-    ours: Path, theirs: Path, own: Collection[str] = (), *, defaults: bool = True
-) -> list[str]:
+def differences(ours: Path, theirs: Path, own: Collection[str] = (), *, defaults: bool = True) -> list[str]:
     """One line for every public name of `ours` that `theirs` has not, or has otherwise."""
     mine, other = read(ours), read(theirs)
     absent = {name for name in mine.all().difference(own) if name.split(".")[0] not in other.all()}

@@ -18,7 +18,12 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXTENSION = REPOSITORY / "extensions" / "flux-speedup"
 PROBE = Path(__file__).resolve().parent / "probe"
-BASE_FLAGS = ("--always-cpu", "--skip-torch-cuda-test", "--skip-prepare-environment", "--no-download-sd-model")
+BASE_FLAGS = (
+    "--always-cpu",
+    "--skip-torch-cuda-test",
+    "--skip-prepare-environment",
+    "--no-download-sd-model",
+)
 START_S = 180.0
 
 
@@ -39,13 +44,29 @@ class Forge:
         self.url = f"http://127.0.0.1:{port}"
         self.data = data
         self._checkout = checkout
-        self._flags = [*BASE_FLAGS, "--server-name", "127.0.0.1", "--port", str(port), "--data-dir", str(data), *flags]
-        self._environ = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "SD_WEBUI_RESTARTING": "1", **(environ or {})}
+        self._flags = [
+            *BASE_FLAGS,
+            "--server-name",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--data-dir",
+            str(data),
+            *flags,
+        ]
+        self._environ = {
+            **os.environ,
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "SD_WEBUI_RESTARTING": "1",
+            **(environ or {}),
+        }
         self._log = data / "log.txt"
         self._process: subprocess.Popen[bytes] | None = None
         copied = {"flux-speedup": EXTENSION} if extensions is None else extensions
         for name, source in {"000-probe": PROBE, **copied}.items():
-            ignored = shutil.ignore_patterns("__pycache__", ".git", ".venv", ".cache", "artifacts", "tests", ".*_cache")
+            ignored = shutil.ignore_patterns(
+                "__pycache__", ".git", ".venv", ".cache", "artifacts", "tests", ".*_cache"
+            )
             shutil.copytree(source, data / "extensions" / name, ignore=ignored)
         data.mkdir(parents=True, exist_ok=True)
         (data / "config.json").write_text(json.dumps(options or {}))
@@ -53,7 +74,8 @@ class Forge:
     def __enter__(self) -> Forge:
         venv = self._checkout / "venv"
         python = next(
-            (p for p in (venv / "bin" / "python", venv / "Scripts" / "python.exe") if p.exists()), Path(sys.executable)
+            (p for p in (venv / "bin" / "python", venv / "Scripts" / "python.exe") if p.exists()),
+            Path(sys.executable),
         )
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

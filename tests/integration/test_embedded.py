@@ -123,6 +123,23 @@ def test_doors_open_in_forges_order_with_the_page_and_the_page_has_them(data: Pa
         assert text in page
 
 
+@pytest.mark.browser
+@pytest.mark.both_gradios
+def test_generate_on_the_page_shows_an_image_and_reload_ui_comes_back(tmp_path: Path, browser: Any) -> None:
+    with Server(PYTHON, tmp_path, ("--api",)) as server:
+        page = browser.new_page()
+        page.goto(server.url)
+        page.click("#txt2img_generate", timeout=60_000)
+        page.wait_for_selector("#txt2img_image img", timeout=60_000)
+        page.click("#tabs > .tab-nav button:has-text('Settings')")
+        page.get_by_role("button", name="Reload UI").click()
+        page.wait_for_function("fetch('/config').then(() => false, () => true)", timeout=60_000)
+        server.wait_until_up()
+        page.goto(server.url)
+        page.wait_for_selector("#txt2img_generate", timeout=60_000)
+        page.close()
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(PYTHON, tmp_path_factory.mktemp("plain")) as running:

@@ -21,7 +21,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository as "Install from URL" would fetch it: every file git knows or would take."""
     folder = tmp_path_factory.mktemp("clone")
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=REPOSITORY, capture_output=True, check=True
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (REPOSITORY / name).is_file():
@@ -33,9 +36,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def large(forge_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
     """Forge headless, its memory manager reporting a card of 80 GB."""
-    with Forge(
-        forge_dir, tmp_path_factory.mktemp("large"), environ={"PROBE_CARD_GIB": "80"}
-    ) as forge:
+    with Forge(forge_dir, tmp_path_factory.mktemp("large"), environ={"PROBE_CARD_GIB": "80"}) as forge:
         yield forge
 
 
@@ -53,7 +54,15 @@ def test_large_tier_is_in_force_headless(large: Forge) -> None:
     status = large.get("/flux-speedup/v1/status")
     assert status["tier"] == "large"
     states = {outcome["item"]: outcome["state"] for outcome in status["outcomes"]}
-    for item in ("vram_state", "inference_memory", "swap_budget", "pinning", "streams", "statistics", "page_loads"):
+    for item in (
+        "vram_state",
+        "inference_memory",
+        "swap_budget",
+        "pinning",
+        "streams",
+        "statistics",
+        "page_loads",
+    ):
         assert states[item] == "applied", (item, status)
 
 
@@ -78,7 +87,9 @@ def test_api_shows_configuration_and_start(large: Forge) -> None:
 
 
 def test_settings_section_is_there(large: Forge) -> None:
-    assert {"flux_speedup_enabled", "flux_speedup_tier", "flux_speedup_streams"} <= set(large.state()["settings"])
+    assert {"flux_speedup_enabled", "flux_speedup_tier", "flux_speedup_streams"} <= set(
+        large.state()["settings"]
+    )
 
 
 def test_the_log_says_in_one_line_what_is_in_force(large: Forge) -> None:
@@ -120,7 +131,9 @@ def test_flags_of_the_user_win_over_the_tier(forge_dir: Path, tmp_path: Path) ->
     environ = {"PROBE_CARD_GIB": "80", "FLUX_SPEEDUP_PINNING": "perhaps"}
     with Forge(forge_dir, tmp_path, flags=flags, environ=environ) as forge:
         assert forge.state()["pinned"] is True
-        assert any("FLUX" not in line and "pinning" in line and "perhaps" in line for line in forge.our_lines())
+        assert any(
+            "FLUX" not in line and "pinning" in line and "perhaps" in line for line in forge.our_lines()
+        )
         with pytest.raises(urllib.error.HTTPError) as refused:
             forge.get("/flux-speedup/v1/status")
         assert refused.value.code == 401
@@ -147,9 +160,7 @@ def test_a_clone_of_the_repository_works_under_any_name(
         assert "Error" not in "".join(line for line in forge.log().splitlines() if "flux" in line.lower())
 
 
-def test_folder_and_clone_at_once_run_one_and_say_so(
-    forge_dir: Path, tmp_path: Path, clone: Path
-) -> None:
+def test_folder_and_clone_at_once_run_one_and_say_so(forge_dir: Path, tmp_path: Path, clone: Path) -> None:
     with Forge(forge_dir, tmp_path, extensions={"flux-speedup": EXTENSION, "a-clone": clone}) as forge:
         assert forge.get("/flux-speedup/v1/status")["enabled"] is True
         assert sum("stands down" in line for line in forge.our_lines()) == 1

@@ -31,7 +31,9 @@ COMMON = {
 }
 
 
-def images(forge_dir: Path, data: Path, extensions: dict[str, Path]) -> tuple[list[str], list[dict[str, Any]]]:
+def images(
+    forge_dir: Path, data: Path, extensions: dict[str, Path]
+) -> tuple[list[str], list[dict[str, Any]]]:
     """The hash of every image file Forge answers with, and the events the extension recorded."""
     files = tiny_flux.write_all(data / "models")
     options = {
@@ -55,9 +57,7 @@ def images(forge_dir: Path, data: Path, extensions: dict[str, Path]) -> tuple[li
     return hashes, events
 
 
-def test_every_image_file_is_the_same_and_every_load_is_recorded(
-    forge_dir: Path, tmp_path: Path
-) -> None:
+def test_every_image_file_is_the_same_and_every_load_is_recorded(forge_dir: Path, tmp_path: Path) -> None:
     without, _ = images(forge_dir, tmp_path / "without", {})
     with_us, events = images(forge_dir, tmp_path / "with", {"flux-speedup": EXTENSION})
     assert with_us == without
@@ -65,10 +65,13 @@ def test_every_image_file_is_the_same_and_every_load_is_recorded(
     assert len(set(with_us)) == 6
     checkpoints = [event["what"] for event in reversed(events) if event["kind"] == "checkpoint"]
     assert checkpoints == ["tiny-one.safetensors", "tiny-two.safetensors", "tiny-one.safetensors"]
-    size = sum((tmp_path / "with" / "models" / file).stat().st_size for file in (
-        "Stable-diffusion/tiny-one.safetensors",
-        "text_encoder/tiny-t5.safetensors",
-        "text_encoder/tiny-clip.safetensors",
-        "VAE/tiny-vae.safetensors",
-    ))
+    size = sum(
+        (tmp_path / "with" / "models" / file).stat().st_size
+        for file in (
+            "Stable-diffusion/tiny-one.safetensors",
+            "text_encoder/tiny-t5.safetensors",
+            "text_encoder/tiny-clip.safetensors",
+            "VAE/tiny-vae.safetensors",
+        )
+    )
     assert {event["bytes"] for event in events if event["kind"] == "checkpoint"} == {size}

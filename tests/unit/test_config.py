@@ -17,7 +17,9 @@ EXTENSION = Path(__file__).resolve().parents[2] / "extensions" / "flux-speedup"
 SHIPPED = EXTENSION / "config.json"
 
 
-def gathered(tmp_path: Path, argv: list[str] | None = None, environ: dict[str, str] | None = None, **more: object):
+def gathered(
+    tmp_path: Path, argv: list[str] | None = None, environ: dict[str, str] | None = None, **more: object
+):
     return config_sources.gather(argv or [], environ or {}, shipped=SHIPPED, data_folder=tmp_path, **more)
 
 
@@ -80,7 +82,10 @@ def test_an_unknown_key_is_named_and_ignored() -> None:
     assert "'teir'" in loaded.problems[0]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '"a"', "\x00\x01", "null", "{" * 5000, '{"a": 1}'.encode("utf-16").decode("latin-1")])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '"a"', "\x00\x01", "null", "{" * 5000, '{"a": 1}'.encode("utf-16").decode("latin-1")],
+)
 def test_a_broken_user_file_is_one_sentence_and_everything_else_works(tmp_path: Path, text: str) -> None:
     (tmp_path / "flux-speedup.json").write_text(text, encoding="utf-8")
     found = gathered(tmp_path, ["--flux-speedup-tier=large"])
@@ -89,7 +94,12 @@ def test_a_broken_user_file_is_one_sentence_and_everything_else_works(tmp_path: 
     assert "flux-speedup.json" in found.problems[0]
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+    )
+)
 def test_no_value_whatever_raises(value: object) -> None:
     for key in KINDS:
         loaded = load([Source("some file", {key: value})])

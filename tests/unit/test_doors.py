@@ -27,7 +27,11 @@ print(json.dumps({"modules": sorted(sys.modules), "flags": flags, "path": sys.pa
 
 def call_preload(*doors: Path, cwd: Path) -> tuple[dict[str, list[str]], str]:
     done = subprocess.run(
-        [sys.executable, "-c", CALL_PRELOAD, *map(str, doors)], capture_output=True, text=True, check=True, cwd=cwd
+        [sys.executable, "-c", CALL_PRELOAD, *map(str, doors)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=cwd,
     )
     return json.loads(done.stdout), done.stderr
 
@@ -67,6 +71,10 @@ def test_root_doors_are_thin(door: str) -> None:
 def test_install_prints_nothing(tmp_path: Path) -> None:
     for folder in (REPOSITORY, EXTENSION):
         done = subprocess.run(
-            [sys.executable, str(folder / "install.py")], capture_output=True, text=True, check=True, cwd=tmp_path
+            [sys.executable, str(folder / "install.py")],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
         )
         assert done.stdout + done.stderr == ""

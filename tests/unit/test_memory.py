@@ -58,7 +58,9 @@ def test_large_tier_sets_what_the_mission_names() -> None:
 def test_standard_tier_leaves_every_number_to_the_user() -> None:
     decided = plan(card(24), RULES)
     assert (decided.high_vram, decided.pin, decided.no_forced_offload) == (False, False, False)
-    assert (decided.inference_bytes, decided.swap, decided.low_vram_below, decided.process_share) == (None,) * 4
+    assert (decided.inference_bytes, decided.swap, decided.low_vram_below, decided.process_share) == (
+        None,
+    ) * 4
 
 
 def test_the_60_to_40_split_is_a_choice_of_the_standard_tier_alone() -> None:

@@ -62,7 +62,9 @@ def test_an_imported_module_is_changed_at_once_and_put_back_exactly(table, host)
     toy = host()
     before = dict(vars(toy))
     methods = dict(vars(toy.Thing))
-    table.add("a", "A", "why", [GREET, Value("toyhost", "level", 9), Function("toyhost", "Thing.load", shout)])
+    table.add(
+        "a", "A", "why", [GREET, Value("toyhost", "level", 9), Function("toyhost", "Thing.load", shout)]
+    )
     assert toy.greet("you") == "HELLO YOU"
     assert toy.level == 9
     assert toy.Thing().load() == "HOST"
@@ -99,7 +101,9 @@ def test_a_reload_by_the_host_is_changed_again_and_undone(table, host) -> None:
 
 def test_an_inherited_method_is_removed_again(table, host) -> None:
     toy = host()
-    table.add("a", "A", "why", [Function("toyhost", "Thing.size", lambda original: lambda self: original(self) + 1)])
+    table.add(
+        "a", "A", "why", [Function("toyhost", "Thing.size", lambda original: lambda self: original(self) + 1)]
+    )
     assert toy.Thing().size() == 2
     assert toy.Base().size() == 1
     table.put_back()

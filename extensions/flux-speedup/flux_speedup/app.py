@@ -49,7 +49,9 @@ def _is_ours(folder: Path) -> bool:
         return True
     if folder not in _stood_down:
         _stood_down.add(folder)
-        log.warning("%s: stands down, flux-speedup already runs from %s; remove one of the two", folder, FOLDER)
+        log.warning(
+            "%s: stands down, flux-speedup already runs from %s; remove one of the two", folder, FOLDER
+        )
     return False
 
 

@@ -16,11 +16,11 @@ class ChangeError(Exception):
     """A change could not be made; the message names the target and why."""
 
 
-class AlreadySo(Exception):  # noqa: N818 - an outcome, not an error
+class AlreadySo(Exception):
     """The host is in the wanted state already; there is nothing to undo."""
 
 
-class Declined(Exception):  # noqa: N818 - an outcome, not an error
+class Declined(Exception):
     """The change is not made, for a good reason that the message names."""
 
 

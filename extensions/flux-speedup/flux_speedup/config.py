@@ -27,7 +27,16 @@ class Switch:
     def parse(self, value: object) -> bool:
         if isinstance(value, bool):
             return value
-        known = {"on": True, "true": True, "1": True, "yes": True, "off": False, "false": False, "0": False, "no": False}
+        known = {
+            "on": True,
+            "true": True,
+            "1": True,
+            "yes": True,
+            "off": False,
+            "false": False,
+            "0": False,
+            "no": False,
+        }
         if isinstance(value, str) and value.strip().lower() in known:
             return known[value.strip().lower()]
         raise BadValue(self.allowed)
@@ -68,7 +77,9 @@ class Number:
         return f"{kind} from {self.low:g} to {self.high:g}" + (", or null" if self.optional else "")
 
     def parse(self, value: object) -> float | int | None:
-        if self.optional and (value is None or (isinstance(value, str) and value.strip().lower() in ("null", "none"))):
+        if self.optional and (
+            value is None or (isinstance(value, str) and value.strip().lower() in ("null", "none"))
+        ):
             return None
         if isinstance(value, str):
             try:
@@ -165,7 +176,9 @@ def load(sources: Iterable[Source]) -> Loaded:
             try:
                 value = kind.parse(raw)
             except BadValue as allowed:
-                problems.append(f"{source.name}: {key} = {raw!r} is not {allowed}; the next source or the default is used")
+                problems.append(
+                    f"{source.name}: {key} = {raw!r} is not {allowed}; the next source or the default is used"
+                )
                 continue
             if key not in values:
                 values[key] = value

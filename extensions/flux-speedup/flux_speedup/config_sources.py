@@ -35,7 +35,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """
     group = parser.add_argument_group("flux-speedup")
     group.add_argument("--flux-speedup-off", action="store_true", help="turn flux-speedup off for this start")
-    group.add_argument("--flux-speedup-config", metavar="PATH", default=None, help="configuration file to use")
+    group.add_argument(
+        "--flux-speedup-config", metavar="PATH", default=None, help="configuration file to use"
+    )
     for key in KINDS:
         flag = "--flux-speedup-" + key.replace("_", "-")
         group.add_argument(flag, metavar="VALUE", default=None, help=argparse.SUPPRESS)
@@ -64,7 +66,9 @@ def gather(
     if flags.pop("off", False):
         flags["enabled"] = False
     environment = {
-        key: environ["FLUX_SPEEDUP_" + key.upper()] for key in KINDS if "FLUX_SPEEDUP_" + key.upper() in environ
+        key: environ["FLUX_SPEEDUP_" + key.upper()]
+        for key in KINDS
+        if "FLUX_SPEEDUP_" + key.upper() in environ
     }
     if settings is None:
         settings = _read_json(settings_file, problems, "the WebUI's settings") if settings_file else {}
@@ -104,7 +108,9 @@ def _flags(words: Sequence[str], problems: list[str]) -> dict[str, object]:
         problems.append(f"command line: {error}; the flags of flux-speedup are ignored")
         return {}
     prefix = "flux_speedup_"
-    return {k[len(prefix) :]: v for k, v in vars(found).items() if k.startswith(prefix) and v not in (None, False)}
+    return {
+        k[len(prefix) :]: v for k, v in vars(found).items() if k.startswith(prefix) and v not in (None, False)
+    }
 
 
 def _read_json(path: Path, problems: list[str], what: str) -> dict[str, object]:
@@ -120,6 +126,8 @@ def _read_json(path: Path, problems: list[str], what: str) -> dict[str, object]:
         problems.append(f"{path}: cannot be read as {what} ({error}); it is ignored")
         return {}
     if not isinstance(found, dict):
-        problems.append(f"{path}: holds {type(found).__name__}, not an object of keys and values; it is ignored")
+        problems.append(
+            f"{path}: holds {type(found).__name__}, not an object of keys and values; it is ignored"
+        )
         return {}
     return found

@@ -102,7 +102,9 @@ def _torch(
     environ: MutableMapping[str, str],
 ) -> None:
     kernels = [_torch_call(torch_setup.enable_attention_kernels)]
-    _switch(table, config.attention_kernels, ("attention_kernels", "Attention kernels", "all allowed"), kernels)
+    _switch(
+        table, config.attention_kernels, ("attention_kernels", "Attention kernels", "all allowed"), kernels
+    )
     benchmark = [_torch_call(torch_setup.benchmark_cudnn)]
     _switch(table, config.cudnn_benchmark, ("cudnn_benchmark", "cuDNN benchmark", "on"), benchmark)
     if not card.is_gpu:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__, config, config_sources, hosts, items
 from .config import Loaded
 from .memory import MemoryPlan, Tier
-from .patches import Outcome, PatchTable, State
+from .patches import PatchTable, State
 from .stats.events import Event, Totals
 from .view import ConfigRow, Status
 
@@ -53,7 +53,13 @@ class Running:
         card = self._host.card()
         self._card = card.name
         self._plan = items.apply(
-            self._table, self._host, card, settings, record=self._record, argv=self._argv, environ=self._environ
+            self._table,
+            self._host,
+            card,
+            settings,
+            record=self._record,
+            argv=self._argv,
+            environ=self._environ,
         )
 
     def register(self) -> None:
@@ -114,8 +120,8 @@ class Running:
     def _add_settings(self) -> None:
         from .ui import changes, settings
 
-        def panel(**_arguments: Any) -> Any:
-            return changes.build(self)
+        def panel(**arguments: Any) -> Any:
+            return changes.build(self, **arguments)
 
         self._host.add_settings(settings.OPTIONS, panel, self._master_switch_changed)
 

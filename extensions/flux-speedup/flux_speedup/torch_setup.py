@@ -60,7 +60,10 @@ def limit_process_share(torch: Any, share: float) -> Undo:
 
 
 def set_allocator(
-    modules: Mapping[str, Any], environ: MutableMapping[str, str], argv: Sequence[str], platform: str = sys.platform
+    modules: Mapping[str, Any],
+    environ: MutableMapping[str, str],
+    argv: Sequence[str],
+    platform: str = sys.platform,
 ) -> Undo:
     """Ask for expandable segments, which keep large models from fragmenting VRAM.
 

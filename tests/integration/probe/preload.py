@@ -20,7 +20,8 @@ def preload(parser):
     device_given = bool(os.environ.get("PROBE_DEVICE"))
 
     def get_free_memory(dev=None, torch_free_too=False):
-        loaded = manager.current_loaded_models if device_given else []
+        card = [each for each in manager.current_loaded_models if each.device != manager.cpu]
+        loaded = card if device_given else []
         free = total - sum(manager.module_size(each.model.model) for each in loaded)
         return (free, free) if torch_free_too else free
 
@@ -33,5 +34,6 @@ def preload(parser):
         import torch
 
         manager.get_torch_device = lambda: torch.device("cpu", 0)
+        manager.is_device_cpu = lambda device: device == manager.cpu
     else:
         stream.current_stream = stream.mover_stream = "a stream, as far as this test goes"

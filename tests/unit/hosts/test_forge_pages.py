@@ -20,7 +20,9 @@ def test_a_page_that_posts_what_the_ui_was_built_with_changes_nothing() -> None:
 
 def test_only_what_the_user_changed_counts() -> None:
     current = Settings(50000, "Async", "Shared")
-    assert pages().post("page", Settings(61440, "Queue", "Shared"), current) == Settings(50000, "Queue", "Shared")
+    assert pages().post("page", Settings(61440, "Queue", "Shared"), current) == Settings(
+        50000, "Queue", "Shared"
+    )
 
 
 def test_changing_something_back_counts_too() -> None:

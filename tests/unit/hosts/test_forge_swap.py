@@ -46,7 +46,9 @@ def manager(monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-@pytest.mark.parametrize(("model", "swapped"), [(59, False), (60, False), (60.9, False), (61, False), (61.1, True)])
+@pytest.mark.parametrize(
+    ("model", "swapped"), [(59, False), (60, False), (60.9, False), (61, False), (61.1, True)]
+)
 def test_a_model_may_take_one_gib_of_what_inference_keeps(manager, model: float, swapped: bool) -> None:
     made = manager(80, model)
     made.load([object()])

@@ -41,8 +41,6 @@ def test_neither_the_hosts_sum_nor_a_stages_parts_count_twice() -> None:
     assert start.total(FORGE[:-1]) == pytest.approx(17.901)
 
 
-
-
 def test_parts_without_their_stage_are_stages() -> None:
     alone = [stage("app_started_callback/controlnet.py", 1.0)]
     assert start.stages(alone) == alone

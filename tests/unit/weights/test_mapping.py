@@ -51,6 +51,7 @@ def test_a_file_is_mapped_once_whatever_it_is_called(tmp_path: Path, registry: R
 
 def test_the_mapping_lives_exactly_as_long_as_a_view(tmp_path: Path, registry: Registry) -> None:
     path = write_weights(tmp_path / "a.safetensors", {"a": torch.arange(100.0), "b": torch.ones(5)})
+    gc.collect()
     files = psutil.Process().num_fds() if sys.platform == "linux" else 0
     piece = registry.open(path).views()["a"][10:20]
     gc.collect()

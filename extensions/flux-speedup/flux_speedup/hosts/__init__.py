@@ -10,7 +10,11 @@ from .webui import WebUI
 def detect() -> WebUI:
     """The host of this process, by what it has in memory and never by its name or version."""
     manager = sys.modules.get("backend.memory_management")
-    if manager is not None and hasattr(manager, "current_inference_memory") and hasattr(manager, "vram_state"):
+    if (
+        manager is not None
+        and hasattr(manager, "current_inference_memory")
+        and hasattr(manager, "vram_state")
+    ):
         from .forge import Forge
 
         return Forge(manager)

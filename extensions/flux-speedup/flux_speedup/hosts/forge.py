@@ -44,7 +44,7 @@ class Forge(WebUI):
         if is_gpu:
             try:
                 free = int(manager.get_free_memory(manager.get_torch_device()))
-            except Exception:  # noqa: BLE001 - drivers raise what they like, and free memory is a refinement
+            except Exception:
                 free = None
         return Card(getattr(manager, "torch_device_name", "") or "unknown", is_gpu, total, free)
 

@@ -41,7 +41,9 @@ class Merges:
         merge = _host_merge()
 
         @torch.inference_mode()
-        def refresh(loader: Any, lora_patches: Any, offload_device: Any = None, force_refresh: bool = False) -> Any:
+        def refresh(
+            loader: Any, lora_patches: Any, offload_device: Any = None, force_refresh: bool = False
+        ) -> Any:
             offload_device = torch.device("cpu") if offload_device is None else offload_device
             hashes = str(list(lora_patches.keys()))
             if hashes == loader.loaded_hash and not force_refresh:
@@ -119,7 +121,9 @@ def _can(residency: Residency, loader: Any, lora_patches: Any) -> bool:
     return bool(resident) and all(key in resident for patches in lora_patches.values() for key in patches)
 
 
-def _merge_all(residency: Residency, loader: Any, lora_patches: Any, merge: Callable[..., torch.Tensor]) -> None:
+def _merge_all(
+    residency: Residency, loader: Any, lora_patches: Any, merge: Callable[..., torch.Tensor]
+) -> None:
     by_key: dict[str, list[Any]] = {}
     for patches in lora_patches.values():
         for key, current in patches.items():

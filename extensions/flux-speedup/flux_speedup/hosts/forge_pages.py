@@ -39,7 +39,9 @@ class Settings:
         return Settings(
             after.model_memory if after.model_memory != before.model_memory else self.model_memory,
             after.async_loading if after.async_loading != before.async_loading else self.async_loading,
-            after.pin_shared_memory if after.pin_shared_memory != before.pin_shared_memory else self.pin_shared_memory,
+            after.pin_shared_memory
+            if after.pin_shared_memory != before.pin_shared_memory
+            else self.pin_shared_memory,
         )
 
 
@@ -90,7 +92,9 @@ def _refresh_of(pages: Pages) -> Callable[[Callable[..., Any]], Callable[..., An
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         import gradio as gr
 
-        def ui_refresh(model_memory: Any, async_loading: Any, pin_shared_memory: Any, request: Any = None) -> Any:
+        def ui_refresh(
+            model_memory: Any, async_loading: Any, pin_shared_memory: Any, request: Any = None
+        ) -> Any:
             session = getattr(request, "session_hash", None)
             posted = Settings(model_memory, async_loading, pin_shared_memory)
             if session is None:
@@ -116,7 +120,9 @@ def _preset_of(held: Callable[[], frozenset[str]]) -> Callable[[Callable[..., An
             current = _current_settings()
             values = (current.async_loading, current.pin_shared_memory, current.model_memory)
             if not _is_as_known(answers):
-                log.warning("on_preset_change of this Forge answers in another order; a preset may change memory settings")
+                log.warning(
+                    "on_preset_change of this Forge answers in another order; a preset may change memory settings"
+                )
                 return answers
             for (position, item), value in zip(PRESET_ANSWERS.items(), values):
                 if item in in_force:
@@ -129,7 +135,11 @@ def _preset_of(held: Callable[[], frozenset[str]]) -> Callable[[Callable[..., An
 
 
 def _is_as_known(answers: Any) -> bool:
-    if not isinstance(answers, list) or len(answers) < 6 or not all(isinstance(a, dict) for a in answers[3:6]):
+    if (
+        not isinstance(answers, list)
+        or len(answers) < 6
+        or not all(isinstance(a, dict) for a in answers[3:6])
+    ):
         return False
     method, location, memory = (a.get("value") for a in answers[3:6])
     return method in ("Queue", "Async") and location in ("CPU", "Shared") and isinstance(memory, (int, float))

@@ -42,7 +42,9 @@ class Margin:
         return make
 
     def wrap_load_models_gpu(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def load_models_gpu(models: Any, memory_required: float = 0, hard_memory_preservation: float = 0) -> Any:
+        def load_models_gpu(
+            models: Any, memory_required: float = 0, hard_memory_preservation: float = 0
+        ) -> Any:
             if getattr(self._thread, "loading", False):
                 return original(models, memory_required, hard_memory_preservation)
             # What it frees for inference is the larger of this and the smaller number it reads itself.

@@ -108,9 +108,11 @@ class Attachment:
 
     def _wrap_patch(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def forge_patch_model(patcher: Any, target_device: Any = None) -> Any:
-            if _is_streamed(target_device):
-                self._load(patcher.model, target_device, None)
-            return original(patcher, target_device)
+            if not _is_streamed(target_device) or not self._load(patcher.model, target_device, None):
+                return original(patcher, target_device)
+            patched = original(patcher)
+            patcher.current_device = target_device
+            return patched
 
         return forge_patch_model
 
@@ -123,11 +125,13 @@ class Attachment:
 
         return forge_unpatch_model
 
-    def _load(self, model: torch.nn.Module, device: Any, names: set[str] | None) -> None:
+    def _load(self, model: torch.nn.Module, device: Any, names: set[str] | None) -> bool:
+        """Whether every weight asked for is on the device by our doing."""
         try:
-            self._placement.load(model, device, names)
+            return not self._placement.load(model, device, names).skipped
         except WeightsError as error:
             log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
+            return False
 
     def _unload(self, patcher: Any) -> bool:
         """Whether weights that we had brought to the device were let go."""
@@ -154,7 +158,9 @@ def _is_streamed(device: Any) -> bool:
     return device is not None and device != CPU and device.type in STREAMED
 
 
-def _names(model: torch.nn.Module, whole: Iterable[torch.nn.Module], extras: Iterable[torch.nn.Module]) -> set[str]:
+def _names(
+    model: torch.nn.Module, whole: Iterable[torch.nn.Module], extras: Iterable[torch.nn.Module]
+) -> set[str]:
     """Names of the weights that a profile puts on the device: all of `whole`, all but `weight` of `extras`."""
     wanted = {id(tensor) for module in whole for tensor in (*module.parameters(), *module.buffers())}
     for module in extras:

@@ -41,7 +41,11 @@ def time_checkpoint(record: Record, original: Callable[..., Any]) -> Callable[..
         built = original(*args, **kwargs)
         seconds = time.perf_counter() - started
         files = _files([*args, *kwargs.values()])
-        record(Event("checkpoint", files[0].name if files else "state dict", _size(files), seconds, "file", "RAM"))
+        record(
+            Event(
+                "checkpoint", files[0].name if files else "state dict", _size(files), seconds, "file", "RAM"
+            )
+        )
         return built
 
     return load

@@ -112,7 +112,9 @@ class WebUI:
 
         getattr(script_callbacks, f"on_{event}")(function)
 
-    def add_settings(self, options: Iterable[Option], html: Callable[..., Any], changed: Callable[[], None]) -> None:
+    def add_settings(
+        self, options: Iterable[Option], html: Callable[..., Any], changed: Callable[[], None]
+    ) -> None:
         """Put our section on the Settings page; `html` builds its last, unsaved component."""
         import gradio as gr
         from modules import shared
@@ -156,7 +158,9 @@ class WebUI:
         try:
             opts.set(key, value, run_callbacks=False)
         except AssertionError as error:
-            raise Declined(f"option {key} cannot be set ({error}); the memory manager's value is set alone") from error
+            raise Declined(
+                f"option {key} cannot be set ({error}); the memory manager's value is set alone"
+            ) from error
         if getattr(opts, key) != value:
             raise Declined(f"option {key} is restricted; the memory manager's value is set alone")
 
@@ -177,4 +181,3 @@ class WebUI:
     @staticmethod
     def _flags() -> Any:
         return getattr(sys.modules.get("modules.shared"), "cmd_opts", None)
-

@@ -1,4 +1,4 @@
-""""What is changed on this machine right now": items to untick, and one button that puts everything back."""
+""" "What is changed on this machine right now": items to untick, and one button that puts everything back."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ def build(
 
     built = panel(view, elem_id=elem_id or "flux_speedup_changes", value=value or "", with_list=True)
     # An option's page has no load event of its own: the Blocks around it, whichever it is, has one.
-    Context.root_block.load(
-        lambda: refreshed(view), None, list(built.outputs), **EVENT
-    )
+    Context.root_block.load(lambda: refreshed(view), None, list(built.outputs), **EVENT)
     return built.result
 
 

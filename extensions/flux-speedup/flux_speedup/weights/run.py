@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from .destinations import Destinations, Stopped
 from .item import Item, requests_of
 from .lane import Lane
 from .plan import Chunk, Part, make_plan
@@ -19,12 +20,6 @@ from .staging import Slot
 
 Arrived = Callable[[int, torch.Tensor], None]
 """Told on the caller's thread, in the lane's `behind`, once all copies into item number n are queued."""
-
-_BATCH = 512 << 20  # bytes allocated before copies into them may start
-
-
-class _Stopped(Exception):
-    """Another thread failed; this one ends."""
 
 
 class Run:
@@ -54,12 +49,11 @@ class Run:
         self._next: Iterator[Chunk] = iter(self._plan)
         self._lock = threading.Lock()
         self._missing = Counter({request.dest: request.length for request in requests})
+        self._unread = [dest for dest in range(len(items)) if not self._missing[dest]]
+        # Numbers of items that have arrived, and None from each thread that ended.
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._ready = threading.Condition()
-        self._stop = False
         self._error: BaseException | None = None
-        self._tensors: list[torch.Tensor | None] = [None] * len(items)
-        self._flat: list[torch.Tensor | None] = [None] * len(items)
+        self._destinations = Destinations(items, lane)
         self._scratch: list[torch.Tensor] = []
 
     def go(self) -> list[torch.Tensor]:
@@ -74,25 +68,36 @@ class Run:
                 worker = threading.Thread(target=self._work, args=(slots, number), name=name, daemon=True)
                 worker.start()
                 workers.append(worker)
-            self._allocate()
+            self._destinations.allocate(self._order())
             self._finish(workers)
-            return [tensor for tensor in self._tensors if tensor is not None]
+            return [tensor for tensor in self._destinations.tensors if tensor is not None]
         except BaseException as error:
             self._give_up(workers, error)
             raise
         finally:
             for source in self._sources:
                 source.close()
-            self._flat.clear()
+            self._destinations.drop()
             self._scratch.clear()
 
+    def _make_scratch(self) -> None:
+        """Device memory for bytes before their cast, a chunk for each thread: they share one stream."""
+        if any(item.cast for item in self._items):
+            self._scratch = [self._lane.empty((self._chunk,), torch.uint8) for _ in self._slots]
+
+    def _order(self) -> list[int]:
+        """All items by their first bytes, then those that nothing is read for."""
+        order = dict.fromkeys(part.dest for chunk in self._plan for part in chunk.parts)
+        return [*order, *self._unread]
+
     def _finish(self, workers: list[threading.Thread]) -> None:
+        self._tell(self._unread)
         running = len(workers)
-        while running and not self._stop:
+        while running and not self._destinations.stopped:
             dest = self._queue.get()
             if dest is None:
                 running -= 1
-            elif self._arrived is not None:
+            else:
                 self._tell([dest])
         for worker in workers:
             worker.join()
@@ -103,16 +108,12 @@ class Run:
         self._lane.finish()
 
     def _tell(self, dests: list[int]) -> None:
-        while not self._queue.empty() and len(dests) < 64:
-            more = self._queue.get()
-            if more is None:
-                self._queue.put(None)
-                break
-            dests.append(more)
+        if self._arrived is None or not dests:
+            return
         with self._lane.behind():
             for dest in dests:
-                tensor = self._tensors[dest]
-                if tensor is not None and self._arrived is not None:
+                tensor = self._destinations.tensors[dest]
+                if tensor is not None:
                     self._arrived(dest, tensor)
 
     def _give_up(self, workers: list[threading.Thread], error: BaseException) -> None:
@@ -127,60 +128,12 @@ class Run:
             for known in (error, self._error):
                 if known is not None:
                     traceback.clear_frames(known.__traceback__)
-            self._tensors.clear()
-            self._flat.clear()
-            self._scratch.clear()
 
     def _halt(self, error: BaseException | None) -> None:
-        with self._ready:
+        with self._lock:
             if self._error is None:
                 self._error = error
-            self._stop = True
-            self._ready.notify_all()
-
-    def _make_scratch(self) -> None:
-        """Device memory for bytes before their cast, a chunk for each thread: they share one stream."""
-        if any(item.cast for item in self._items):
-            self._scratch = [self._lane.empty((self._chunk,), torch.uint8) for _ in self._slots]
-
-    def _allocate(self) -> None:
-        """Every tensor, in the order of its first bytes, published in batches so that copies start early."""
-        order = dict.fromkeys(part.dest for chunk in self._plan for part in chunk.parts)
-        order.update(dict.fromkeys(range(len(self._items))))
-        batch: list[int] = []
-        size = 0
-        for dest in order:
-            if self._stop:
-                return
-            item = self._items[dest]
-            with torch.inference_mode(item.inference):
-                self._tensors[dest] = self._allocate_one(item)
-            batch.append(dest)
-            size += item.bytes
-            if size >= _BATCH:
-                self._publish(batch)
-                batch, size = [], 0
-        self._publish(batch)
-
-    def _allocate_one(self, item: Item) -> torch.Tensor:
-        tensor = self._lane.empty(item.shape, item.dtype)
-        if isinstance(item.origin, torch.Tensor) and not item.staged:
-            if not item.origin.is_contiguous():
-                tensor = tensor.as_strided(item.shape, _dense_strides(item.origin))
-            with torch.inference_mode():
-                tensor.copy_(item.origin)
-        return tensor
-
-    def _publish(self, batch: list[int]) -> None:
-        self._lane.publish()
-        with self._ready:
-            for dest in batch:
-                tensor = self._tensors[dest]
-                if tensor is not None and self._missing[dest]:
-                    self._flat[dest] = tensor.reshape(-1)
-                else:
-                    self._queue.put(dest)
-            self._ready.notify_all()
+        self._destinations.stop()
 
     def _work(self, slots: list[Slot], number: int) -> None:
         try:
@@ -193,7 +146,7 @@ class Run:
                         self._copy(part, slot, number)
                     ring.used(slot, self._lane.fence(fence))
                     self._count_off(chunk)
-        except _Stopped:
+        except Stopped:
             pass
         except BaseException as error:  # handed to the caller's thread, whatever it is
             self._halt(error)
@@ -203,7 +156,7 @@ class Run:
     def _chunks(self) -> Iterator[Chunk]:
         while True:
             with self._lock:
-                chunk = None if self._stop else next(self._next, None)
+                chunk = None if self._destinations.stopped else next(self._next, None)
             if chunk is None:
                 return
             yield chunk
@@ -216,9 +169,7 @@ class Run:
                     self._queue.put(part.dest)
 
     def _copy(self, part: Part, slot: Slot, number: int) -> None:
-        flat = self._flat[part.dest]
-        if flat is None:
-            flat = self._wait_for(part.dest)
+        flat = self._destinations.flat(part.dest)
         item = self._items[part.dest]
         piece = slot.tensor[part.slot_offset : part.slot_offset + part.length]
         if not item.cast:
@@ -230,16 +181,3 @@ class Run:
         self._lane.copy(scratch, piece)
         start = part.dest_offset // size
         self._lane.copy(flat[start : start + part.length // size], scratch.view(item.origin.dtype))
-
-    def _wait_for(self, dest: int) -> torch.Tensor:
-        with self._ready:
-            self._ready.wait_for(lambda: self._stop or self._flat[dest] is not None)
-            flat = self._flat[dest] if not self._stop else None
-        if flat is None:
-            raise _Stopped
-        return flat
-
-
-def _dense_strides(tensor: torch.Tensor) -> tuple[int, ...]:
-    """Strides of a dense tensor with the given one's order of dimensions (channels last stays so)."""
-    return tuple(torch.empty_like(tensor, device="meta").stride())

@@ -42,7 +42,9 @@ def on_app_started(_demo, app):
             "options": {key: shared.opts.data.get(key) for key in OPTIONS},
             "settings": [key for key in shared.opts.data_labels if key.startswith("flux_speedup_")],
             "unload": processing.need_global_unload,
-            "finders": [type(finder).__name__ for finder in sys.meta_path if "flux_speedup" in type(finder).__module__],
+            "finders": [
+                type(finder).__name__ for finder in sys.meta_path if "flux_speedup" in type(finder).__module__
+            ],
         }
 
     @app.get("/probe/weights")

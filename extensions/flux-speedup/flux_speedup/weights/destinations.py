@@ -1,0 +1,91 @@
+"""The new device tensors of a run: allocated in batches by one thread, waited for by the others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from .item import Item
+from .lane import Lane
+
+_BATCH = 512 << 20  # bytes allocated before copies into them may start
+
+
+class Stopped(Exception):
+    """Another thread failed; this one ends."""
+
+
+class Destinations:
+    """One tensor an item. `allocate` runs on the caller's thread, `flat` on readers, `stop` anywhere."""
+
+    def __init__(self, items: Sequence[Item], lane: Lane) -> None:
+        self._items = items
+        self._lane = lane
+        self._changed = threading.Condition()
+        self._flat: list[torch.Tensor | None] = [None] * len(items)
+        self.tensors: list[torch.Tensor | None] = [None] * len(items)
+        self.stopped = False
+
+    def allocate(self, order: Iterable[int]) -> None:
+        """Every tensor, in this order, published in batches so that copies start early; ends if stopped."""
+        batch: list[int] = []
+        size = 0
+        for dest in order:
+            if self.stopped:
+                return
+            item = self._items[dest]
+            with torch.inference_mode(item.inference):
+                self.tensors[dest] = self._one(item)
+            batch.append(dest)
+            size += item.bytes
+            if size >= _BATCH:
+                self._publish(batch)
+                batch, size = [], 0
+        self._publish(batch)
+
+    def flat(self, dest: int) -> torch.Tensor:
+        """The tensor in one dimension, once copies into it may be queued. Raises Stopped."""
+        flat = self._flat[dest]
+        if flat is None:
+            with self._changed:
+                self._changed.wait_for(lambda: self.stopped or self._flat[dest] is not None)
+                flat = self._flat[dest] if not self.stopped else None
+        if flat is None:
+            raise Stopped
+        return flat
+
+    def stop(self) -> None:
+        """Whoever waits, and whoever allocates, ends."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
+
+    def drop(self) -> None:
+        """Let every tensor go that was not handed out."""
+        self.tensors.clear()
+        self._flat.clear()
+
+    def _one(self, item: Item) -> torch.Tensor:
+        tensor = self._lane.empty(item.shape, item.dtype)
+        if isinstance(item.origin, torch.Tensor) and not item.staged:
+            if not item.origin.is_contiguous():
+                tensor = tensor.as_strided(item.shape, _dense_strides(item.origin))
+            with torch.inference_mode():
+                tensor.copy_(item.origin)
+        return tensor
+
+    def _publish(self, batch: list[int]) -> None:
+        self._lane.publish()
+        with self._changed:
+            for dest in batch:
+                tensor = self.tensors[dest]
+                if tensor is not None and tensor.is_contiguous():
+                    self._flat[dest] = tensor.reshape(-1)
+            self._changed.notify_all()
+
+
+def _dense_strides(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Strides of a dense tensor with the given one's order of dimensions (channels last stays so)."""
+    return tuple(torch.empty_like(tensor, device="meta").stride())
