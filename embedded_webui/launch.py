@@ -12,19 +12,16 @@ args = cmd_args.parser.parse_known_args()[0]
 
 def list_extensions(settings_file):
     """Names of the extension folders that the settings file does not switch off."""
-    try:
-        off = json.loads(Path(settings_file).read_text("utf8")).get("disabled_extensions", [])
-    except (OSError, ValueError):
-        off = []
-    return [x.name for x in Path(extensions_dir).iterdir() if x.is_dir() and x.name not in off]
+    saved = json.loads(Path(settings_file).read_text("utf8")) if Path(settings_file).exists() else {}
+    off = saved.get("disabled_extensions", [])
+    return sorted(x.name for x in Path(extensions_dir).iterdir() if x.is_dir() and x.name not in off)
 
 def start():
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     logging.getLogger("embedded_webui").setLevel(logging.INFO)
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join([script_path, os.environ.get("PYTHONPATH", "")])}
-    for path in Path(extensions_dir).glob("*/install.py"):
-        if path.parent.name in list_extensions(args.ui_settings_file):
-            subprocess.run([sys.executable, path], env=environ, check=False)
+    os.environ["PYTHONPATH"] = script_path
+    for installer in Path(extensions_dir).glob("*/install.py"):
+        subprocess.run([sys.executable, installer], check=False)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import webui
     webui.webui()

@@ -1,73 +1,48 @@
 """Settings: what there is, what is chosen, the file they are kept in."""
 import json
-import logging
 from pathlib import Path
-import gradio as gr
 from modules.shared_cmd_options import cmd_opts
 
 class OptionInfo:
     def __init__(self, default=None, label="", component=None, component_args=None, onchange=None,
                  section=None, refresh=None, comment_before='', comment_after='', infotext=None,
                  restrict_api=False, category_id=None):
-        given = locals().copy()
-        vars(self).update({name: given[name] for name in given if name != "self"}, do_not_save=False)
+        self.default, self.label, self.section, self.onchange = default, label, section, onchange
+        self.component, self.component_args, self.do_not_save = component, component_args, False
 
-    def html(self, html):
-        self.comment_after += html
+    def info(self, info):
+        self.label += f" ({info})"
         return self
 
-    def info(self, info): return self.html(f" ({info})")
+    def needs_restart(self):
+        return self.info("requires restart")
 
-    def needs_restart(self): return self.html(" (requires restart)")
-
-    def needs_reload_ui(self): return self.html(" (requires Reload UI)")
-
-class OptionHTML(OptionInfo):
-    def __init__(self, text):
-        super().__init__(text.strip(), component=lambda label, **kwargs: gr.HTML(**kwargs))
-        self.do_not_save = True
-
-def options_section(section_identifier, options_dict):
-    for info in options_dict.values():
-        info.section = tuple(section_identifier[:2])
-    return options_dict
+    def needs_reload_ui(self):
+        return self.info("requires Reload UI")
 
 class Options:
-    """Values are attributes too: `opts.name`; setting one is refused under --freeze-settings."""
+    """Values are attributes too: `opts.name`."""
 
     def __init__(self, data_labels, restricted_opts):
-        data = {key: info.default for key, info in data_labels.items()}
-        vars(self).update(data_labels=data_labels, restricted_opts=restricted_opts, data=data)
-
-    def __setattr__(self, key, value):
-        assert not cmd_opts.freeze_settings, "changing settings is disabled"
-        (vars(self) if key in vars(self) else self.data)[key] = value
+        self.data_labels, self.restricted_opts, self.data = data_labels, restricted_opts, {}
 
     def __getattr__(self, item):
-        if item not in self.data and item not in self.data_labels:
+        if item not in self.data_labels:
             raise AttributeError(item)
-        return self.data.get(item, self.get_default(item))
+        return self.data.get(item, self.data_labels[item].default)
 
     def set(self, key, value, is_api=False, run_callbacks=True):
-        """Sets an option and calls its onchange; True if it changed."""
-        info, old = self.data_labels[key], self.data.get(key)
-        if old == value or info.do_not_save or (is_api and info.restrict_api):
+        """Sets an option and calls its onchange; True if it changed. Refused under --freeze-settings."""
+        if value == getattr(self, key) or self.data_labels[key].do_not_save:
             return False
-        setattr(self, key, value)
-        try:
-            if run_callbacks and info.onchange:
-                info.onchange()
-        except Exception:
-            logging.getLogger("embedded_webui").exception("changing setting %s failed: put back", key)
-            setattr(self, key, old)
-        return getattr(self, key) == value
-
-    def get_default(self, key): return getattr(self.data_labels.get(key), "default", None)
+        assert not cmd_opts.freeze_settings, "changing settings is disabled"
+        self.data[key] = value
+        if run_callbacks and self.data_labels[key].onchange:
+            self.data_labels[key].onchange()
+        return True
 
     def add_option(self, key, info):
         self.data_labels[key] = info
-        if not info.do_not_save:
-            self.data.setdefault(key, info.default)
 
     def onchange(self, key, func, call=True):
         self.data_labels[key].onchange = func
@@ -79,5 +54,7 @@ class Options:
             self.data.update(json.loads(Path(filename).read_text("utf8")))
 
     def save(self, filename):
+        """Saves every option that is to be saved, with its default where nothing else is chosen."""
         assert not cmd_opts.freeze_settings, "saving settings is disabled"
-        Path(filename).write_text(json.dumps(self.data, indent=4), "utf8")
+        shown = {key: getattr(self, key) for key, info in self.data_labels.items() if not info.do_not_save}
+        Path(filename).write_text(json.dumps(self.data | shown, indent=4), "utf8")

@@ -1,61 +1,48 @@
 """The doors for extensions: functions they register, called at fixed moments."""
-import dataclasses
 import inspect
 import logging
+from collections import namedtuple
 from pathlib import Path
-from modules import extensions, timer
+from modules import timer
+from modules.paths_internal import extensions_dir
 
-@dataclasses.dataclass
-class ScriptCallback:
-    script: str
-    callback: object
-    name: str = "unnamed"
-
-callback_map = {f"callbacks_{door}": [] for door in (
-    "app_started", "on_reload", "model_loaded", "ui_tabs", "ui_settings", "script_unloaded", "before_ui")}
+ScriptCallback = namedtuple("ScriptCallback", ["script", "callback", "name"])
+callback_map = {}
 
 def add_callback(callbacks, fun, *, name=None, category='unknown', filename=None):
     """Registers under a name made of extension, file and category; the file is the caller's."""
-    filename = filename or next(x.filename for x in inspect.stack() if x.filename != __file__)
-    extension = extensions.find_extension(filename)
-    parts = (extension.canonical_name if extension else "base", Path(filename).name, category, name)
-    wanted = unique = "/".join(filter(None, parts))
-    number, taken = 0, {x.name for x in callbacks}
-    while unique in taken:
-        number += 1
-        unique = f"{wanted}-{number}"
-    callbacks.append(ScriptCallback(filename, fun, unique))
+    path = Path(filename or next(x.filename for x in inspect.stack() if x.filename != __file__))
+    inside = path.is_relative_to(extensions_dir)
+    extension = path.relative_to(extensions_dir).parts[0].lower() if inside else "base"
+    parts = filter(None, (extension, path.name, category, name))
+    callbacks.append(ScriptCallback(str(path), fun, "/".join(parts)))
 
 def clear_callbacks():
     for callbacks in callback_map.values():
         callbacks.clear()
 
-def _call(door, *args):
-    results, backwards = [], door in ("script_unloaded", "before_ui")
-    for c in callback_map[f"callbacks_{door}"][:: -1 if backwards else 1]:
-        try:
-            result = c.callback(*args)
-            results += (result or []) if door == "ui_tabs" else []
-        except Exception:
-            logging.getLogger("embedded_webui").exception("%s of %s failed", door, c.script)
-        timer.startup_timer.record(Path(c.script).name)
-    return results
+def _door(category, backwards=False):
+    """Two functions: one registers a callback, one calls all of them and adds up the lists they answer."""
+    callbacks = callback_map.setdefault(f"callbacks_{category}", [])
 
-def app_started_callback(demo, app): _call("app_started", demo, app)
-def app_reload_callback(): _call("on_reload")
-def model_loaded_callback(sd_model): _call("model_loaded", sd_model)
-def ui_tabs_callback(): return _call("ui_tabs")
-def ui_settings_callback(): _call("ui_settings")
-def script_unloaded_callback(): _call("script_unloaded")
-def before_ui_callback(): _call("before_ui")
+    def register(callback, *, name=None):
+        add_callback(callbacks, callback, name=name, category=category)
 
-def _register(door, callback, name):
-    add_callback(callback_map[f"callbacks_{door}"], callback, name=name, category=door)
+    def call(*args):
+        results = []
+        for c in callbacks[::-1] if backwards else callbacks:
+            try:
+                results += c.callback(*args) or []
+            except Exception:
+                logging.getLogger("embedded_webui").exception("%s of %s failed", category, c.script)
+            timer.startup_timer.record(Path(c.script).name)
+        return results
 
-def on_app_started(callback, *, name=None): _register("app_started", callback, name)
-def on_before_reload(callback, *, name=None): _register("on_reload", callback, name)
-def on_model_loaded(callback, *, name=None): _register("model_loaded", callback, name)
-def on_ui_tabs(callback, *, name=None): _register("ui_tabs", callback, name)
-def on_ui_settings(callback, *, name=None): _register("ui_settings", callback, name)
-def on_script_unloaded(callback, *, name=None): _register("script_unloaded", callback, name)
-def on_before_ui(callback, *, name=None): _register("before_ui", callback, name)
+    return register, call
+
+on_before_ui, before_ui_callback = _door("before_ui", backwards=True)
+on_ui_settings, ui_settings_callback = _door("ui_settings")
+on_ui_tabs, ui_tabs_callback = _door("ui_tabs")
+on_app_started, app_started_callback = _door("app_started")
+on_model_loaded, model_loaded_callback = _door("model_loaded")
+on_script_unloaded, script_unloaded_callback = _door("script_unloaded", backwards=True)

@@ -1,22 +1,25 @@
 """What everybody shares: command line, options, state, and the lock that makes one image at a time."""
-import queue
 import threading
+import time
 from modules import options, shared_cmd_options
-from modules.options import OptionHTML, OptionInfo, options_section  # noqa: F401
+from modules.options import OptionInfo
 
 class State:
-    def __init__(self): self._commands = queue.SimpleQueue()
+    server_command = None
 
-    def wait_for_server_command(self, timeout=None): return self._commands.get(timeout=timeout)
+    def wait_for_server_command(self, timeout=None):
+        while self.server_command is None:
+            time.sleep(0.1)  # in steps, so that Ctrl+C is heard
+        self.server_command = None
 
-    def request_restart(self): self._commands.put("restart")
+    def request_restart(self):
+        self.server_command = "restart"
 
-cmd_opts, parser = shared_cmd_options.cmd_opts, shared_cmd_options.parser
+cmd_opts = shared_cmd_options.cmd_opts
 config_filename = cmd_opts.ui_settings_file
-options_templates = options_section((None, "Hidden options"), {key: OptionInfo(default) for key, default in {
-    "sd_model_checkpoint": None, "forge_additional_modules": [], "emphasis": "Original",
-    "forge_unet_storage_dtype": "Automatic", "forge_inference_memory": 1024, "forge_async_loading": "Queue",
-    "forge_pin_shared_memory": "CPU", "disabled_extensions": []}.items()})
-opts = options.Options(options_templates, set())
+_defaults = {
+    "sd_model_checkpoint": None, "forge_additional_modules": [], "disabled_extensions": [],
+    "forge_inference_memory": 1024, "forge_async_loading": "Queue", "forge_pin_shared_memory": "CPU"}
+opts = options.Options({key: OptionInfo(default) for key, default in _defaults.items()}, set())
 opts.load(config_filename)
-state, queue_lock, demo, sd_model = State(), threading.Lock(), None, None
+state, queue_lock, demo = State(), threading.Lock(), None

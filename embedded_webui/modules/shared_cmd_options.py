@@ -4,8 +4,6 @@ from modules import cmd_args, script_loading
 from modules.paths_internal import extensions_dir
 
 parser = cmd_args.parser
-script_loading.preload_extensions(
-    extensions_dir, parser, launch.list_extensions(launch.args.ui_settings_file))
+_found = launch.list_extensions(launch.args.ui_settings_file)
+script_loading.preload_extensions(extensions_dir, parser, _found)
 cmd_opts = parser.parse_args()
-cmd_opts.webui_is_non_local = bool(cmd_opts.server_name)
-cmd_opts.disable_extension_access = cmd_opts.webui_is_non_local

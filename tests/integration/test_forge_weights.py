@@ -98,12 +98,18 @@ def run(
     return seen, known
 
 
+@pytest.fixture(scope="module")
+def hosts_own(forge_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What Forge alone answers; where its weights are does not change it."""
+    return run(forge_dir, tmp_path_factory.mktemp("without"), CARDS["normal"], {})[0]
+
+
 @pytest.mark.parametrize("name", list(CARDS))
-def test_every_image_of_ten_random_sequences_is_the_same(forge_dir: Path, tmp_path: Path, name: str) -> None:
-    card = CARDS[name]
-    without, _ = run(forge_dir, tmp_path / "without", card, {})
-    with_us, known = run(forge_dir, tmp_path / "with", card, {"flux-speedup": EXTENSION})
-    assert with_us == without
+def test_every_image_of_ten_random_sequences_is_the_same(
+    forge_dir: Path, tmp_path: Path, hosts_own: list[str], name: str
+) -> None:
+    with_us, known = run(forge_dir, tmp_path, CARDS[name], {"flux-speedup": EXTENSION})
+    assert with_us == hosts_own
     assert not [line for line in known["lines"] if "falling back" in line or "failed" in line]
     moves = [event for event in known["events"] if event["kind"] == "move" and event["what"] == "transformer"]
     assert any("file" in event["detail"] for event in moves)

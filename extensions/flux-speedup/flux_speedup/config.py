@@ -116,6 +116,12 @@ class Config:
     allocator: bool = True
     cudnn_benchmark: bool = False
     weights: bool = True
+    checkpoints: bool = True
+    checkpoints_kept: int = 4
+    checkpoints_ram_gib: float = 8.0
+    needless_unloads: bool = True
+    read_ahead: bool = True
+    digest: bool = True
     fast_callbacks: bool = True
     statistics: bool = True
     statistics_rows: int = 10_000
@@ -137,6 +143,12 @@ KINDS: dict[str, Kind] = {
     "allocator": Switch(),
     "cudnn_benchmark": Switch(),
     "weights": Switch(),
+    "checkpoints": Switch(),
+    "checkpoints_kept": Number(1, 64, whole=True),
+    "checkpoints_ram_gib": Number(0, 4096),
+    "needless_unloads": Switch(),
+    "read_ahead": Switch(),
+    "digest": Switch(),
     "fast_callbacks": Switch(),
     "statistics": Switch(),
     "statistics_rows": Number(100, 10_000, whole=True),

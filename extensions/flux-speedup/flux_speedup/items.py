@@ -10,13 +10,17 @@ from . import torch_setup
 from .changes import Call, Change, Undo
 from .config import Config
 from .hosts.webui import NOT_AVAILABLE, WebUI
-from .memory import Card, MemoryPlan, TierRules, plan
+from .memory import GIB, Card, MemoryPlan, TierRules, plan
 from .patches import PatchTable, State
 from .stats.events import Event
 
 SWITCHED_OFF = "turned off in the configuration"
 STREAMS = "Copy streams"
 WEIGHTS = "Weights stay in their files"
+CHECKPOINTS = "Checkpoints used before are kept"
+UNLOADS = "Nothing is unloaded without a reason"
+READ_AHEAD = "The selected model is read ahead"
+DIGEST = "Model hashes off the path"
 ALLOCATOR = "Allocator for large models"
 
 
@@ -26,11 +30,10 @@ def apply(
     card: Card,
     config: Config,
     *,
-    record: Callable[[Event], None],
     argv: Sequence[str],
     environ: MutableMapping[str, str],
 ) -> MemoryPlan:
-    """Decide the tier and arm every item that the configuration asks for."""
+    """At preload: decide the tier and arm what must be in force before scripts are loaded."""
     decided = plan(card, tier_rules(config))
     _torch(table, card, config, decided, argv, environ)
     _memory(table, host, decided, config)
@@ -40,29 +43,35 @@ def apply(
         ("fast_callbacks", "Fast registration of callbacks", "no source code is read for it"),
         host.callback_changes(),
     )
-    weights = host.weight_changes() if config.weights else []
-    if config.weights and not weights:
-        table.note("weights", WEIGHTS, State.SKIPPED, NOT_AVAILABLE)
-    else:
-        _switch(table, config.weights, ("weights", WEIGHTS, "the GPU is a cache over the files"), weights)
-    _switch(
-        table,
-        config.statistics,
-        ("statistics", "Load times", "every load, move and unload is timed"),
-        host.timing_changes(record),
-    )
     if host.has_memory_manager:
         why = "a page load posts the values of its own start over what is in force"
         table.add("page_loads", "Memory settings survive a page load", why, host.page_changes(table.applied))
     return decided
 
 
-def apply_options(table: PatchTable, host: WebUI, decided: MemoryPlan) -> None:
-    """Set the WebUI's options to what is in force, now that they are loaded."""
+def apply_with_scripts(
+    table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config, record: Callable[[Event], None]
+) -> None:
+    """With the scripts, still before any model: the options, which are loaded by now, and all about models."""
     in_force = table.applied()
     for item, (option, value) in host.memory_options(decided).items():
         if item in in_force:
             table.extend(item, [host.option_change(option, value)])
+    weights = ("weights", WEIGHTS, "the GPU is a cache over the files")
+    _where_available(table, config.weights, weights, host.weight_changes)
+    _checkpoints(table, host, config, record)
+    unloads = ("needless_unloads", UNLOADS, "what did not change since the last image stays")
+    _where_available(table, config.needless_unloads, unloads, host.unload_changes)
+    digest = ("digest", DIGEST, "once in a file's life, if possible while the WebUI starts")
+    _where_available(table, config.digest, digest, host.digest_changes)
+    ahead = ("read_ahead", READ_AHEAD, "the first load finds its files in RAM")
+    _where_available(table, config.read_ahead, ahead, host.read_ahead_changes)
+    _switch(
+        table,
+        config.statistics,
+        ("statistics", "Load times", "every load, move and unload is timed"),
+        host.timing_changes(record),
+    )
 
 
 def tier_rules(config: Config) -> TierRules:
@@ -118,6 +127,23 @@ def _torch(
         table.add("process_share", "VRAM this process may take", f"at most {share:.0%} of the card", [limit])
 
 
+def _checkpoints(table: PatchTable, host: WebUI, config: Config, record: Callable[[Event], None]) -> None:
+    kept, ram = config.checkpoints_kept, config.checkpoints_ram_gib
+    item = ("checkpoints", CHECKPOINTS, f"at most {kept} models with {ram:g} GiB of RAM")
+    if config.checkpoints and not config.weights:
+        table.note("checkpoints", CHECKPOINTS, State.SKIPPED, "it needs weights to stay in their files")
+        return
+    tell = record if config.statistics else _tell_nobody
+    limits = (kept, int(ram * GIB))
+    _where_available(
+        table, config.checkpoints, item, lambda: host.checkpoint_changes(limits, tell, table.applied)
+    )
+
+
+def _tell_nobody(_: Event) -> None:
+    return None
+
+
 def _switch(table: PatchTable, wanted: bool, item: tuple[str, str, str], changes: Sequence[Change]) -> None:
     """Arm an item (key, title, why) that the configuration can turn off."""
     key, title, why = item
@@ -125,6 +151,17 @@ def _switch(table: PatchTable, wanted: bool, item: tuple[str, str, str], changes
         table.add(key, title, why, changes)
     else:
         table.note(key, title, State.SKIPPED, SWITCHED_OFF)
+
+
+def _where_available(
+    table: PatchTable, wanted: bool, item: tuple[str, str, str], changes: Callable[[], Sequence[Change]]
+) -> None:
+    """As `_switch`, for what only some hosts have changes for."""
+    made = changes() if wanted else []
+    if wanted and not made:
+        table.note(item[0], item[1], State.SKIPPED, NOT_AVAILABLE)
+    else:
+        _switch(table, wanted, item, made)
 
 
 def _torch_call(function: Callable[..., Undo]) -> Call:

@@ -53,20 +53,14 @@ class Running:
         card = self._host.card()
         self._card = card.name
         self._plan = items.apply(
-            self._table,
-            self._host,
-            card,
-            settings,
-            record=self._record,
-            argv=self._argv,
-            environ=self._environ,
+            self._table, self._host, card, settings, argv=self._argv, environ=self._environ
         )
 
     def register(self) -> None:
         """Register the callbacks: scripts are being loaded, and options are there from now on."""
         loaded = self._require_loaded()
         if loaded.config.enabled:
-            items.apply_options(self._table, self._host, self._plan)
+            items.apply_with_scripts(self._table, self._host, self._plan, loaded.config, self._record)
         host = self._host
         host.on("ui_settings", self._add_settings)
         host.on("script_unloaded", self._reload)

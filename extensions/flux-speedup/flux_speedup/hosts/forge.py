@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,11 @@ from . import forge_pages, forge_swap, timing
 from .webui import Record, WebUI
 
 if TYPE_CHECKING:
+    from ..weights.file_digests import FileDigests
     from ..weights.placement import Placement
+    from .forge_checkpoints import Keeper
+    from .forge_readahead import Background
+    from .forge_weights import Attachment
 
 MANAGER = "backend.memory_management"
 STREAM = "backend.stream"
@@ -31,6 +36,10 @@ class Forge(WebUI):
         super().__init__()
         self._manager: Any = manager
         self._placement: Placement | None = None
+        self._digests: FileDigests | None = None
+        self._background: Background | None = None
+        self._attachment: Attachment | None = None
+        self._keeper: Keeper | None = None
 
     def simulated(self) -> bool:
         return bool(getattr(self._manager, "simulated", False))
@@ -96,11 +105,55 @@ class Forge(WebUI):
         from ..weights.placement import Placement
         from .forge_weights import Attachment
 
-        self._placement = Placement()
-        return Attachment(self._placement).changes()
+        # One for the life of the process: after "Reload UI" what is on the device is still known.
+        if self._placement is None:
+            self._placement = Placement(quiet=self._quiet)
+            self._attachment = Attachment(self._placement)
+        assert self._attachment is not None
+        return self._attachment.changes()
+
+    def checkpoint_changes(
+        self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]
+    ) -> list[Change]:
+        if self._attachment is None:
+            return []
+        from ..weights.checkpoints import Limits
+        from .forge_checkpoints import Keeper
+
+        self._keeper = Keeper(self._attachment, Limits(*limits), record, lambda: "weights" in held())
+        return self._keeper.changes()
+
+    def unload_changes(self) -> list[Change]:
+        from . import forge_unloads
+
+        return forge_unloads.changes()
+
+    def digest_changes(self) -> list[Change]:
+        from ..weights.file_digests import FileDigests
+        from ..weights.sidecar import Sidecar
+        from . import forge_digests
+
+        if self._digests is None:
+            folder = self.data_folder()
+            file = folder / "cache" / "flux-speedup" / "digests.json" if folder else None
+            self._digests = FileDigests(Sidecar(file))
+        return forge_digests.changes(self._digests)
+
+    def read_ahead_changes(self) -> list[Change]:
+        from .forge_readahead import Background
+
+        if self._background is None:
+            self._background = Background(self._digests)
+        return self._background.changes()
+
+    def _quiet(self) -> AbstractContextManager[None]:
+        return self._background.paused() if self._background is not None else nullcontext()
 
     def timing_changes(self, record: Record) -> list[Change]:
-        return timing.forge_changes(record, self._arrival)
+        return timing.forge_changes(record, timing.Witness(self._arrival, self._departure))
+
+    def _departure(self, model: Any) -> int:
+        return self._placement.departure(model) if self._placement is not None else 0
 
     def _arrival(self, model: Any) -> tuple[str, str]:
         """Where the weights that a model has just got came from, and by which backing."""

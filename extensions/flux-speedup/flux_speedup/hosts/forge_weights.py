@@ -33,6 +33,14 @@ class Attachment:
         self._placement = placement
         self._thread = threading.local()
 
+    @property
+    def placement(self) -> Placement:
+        return self._placement
+
+    def was_built_from_files(self) -> bool:
+        """Whether every file of the build that this thread has just made was mapped by us. Answers once."""
+        return bool(self._thread.__dict__.pop("all_ours", False))
+
     def changes(self) -> list[Change]:
         merges = forge_lora.Merges(self._placement)
         return [
@@ -118,7 +126,7 @@ class Attachment:
 
     def _wrap_unpatch(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def forge_unpatch_model(patcher: Any, target_device: Any = None) -> Any:
-            if target_device is None or not self._unload(patcher):
+            if target_device is None or not self.unload(patcher.model):
                 return original(patcher, target_device)
             # In HIGH_VRAM the host names the GPU here, and eviction would free nothing.
             return original(patcher, CPU)
@@ -133,21 +141,21 @@ class Attachment:
             log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
             return False
 
-    def _unload(self, patcher: Any) -> bool:
-        """Whether weights that we had brought to the device were let go."""
-        residency = self._placement.of(patcher.model)
+    def unload(self, model: torch.nn.Module) -> bool:
+        """Let weights go that we had brought to the device; whether there were any and they are gone."""
+        residency = self._placement.of(model)
         if not residency.resident:
             return False
         try:
-            report = self._placement.unload(patcher.model)
+            report = self._placement.unload(model)
         except WeightsError as error:
-            log.warning("%s: %s; falling back to the WebUI's own move", type(patcher.model).__name__, error)
+            log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
             return False
-        forge_lora.note_unload(patcher.model, report.merged)
+        forge_lora.note_unload(model, report.merged)
         if report.copied_back:
             log.warning(
                 "%s: %d weights were changed on the device by somebody unknown, and were saved to RAM",
-                type(patcher.model).__name__,
+                type(model).__name__,
                 len(report.copied_back),
             )
         return True

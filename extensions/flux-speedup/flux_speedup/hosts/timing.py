@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from ..changes import Change, Function
 from ..stats.events import Event
 
 Record = Callable[[Event], None]
-Arrival = Callable[[Any], tuple[str, str]]
 MANAGER = "backend.memory_management"
 WORTH_TELLING_S = 0.1
 # Class names of what Forge moves, as people call them.
@@ -24,12 +24,20 @@ COMPONENTS = {
 }
 
 
-def forge_changes(record: Record, arrival: Arrival) -> list[Change]:
-    """The three places a model passes through in Forge. `arrival`: source and detail of a model's last move."""
+@dataclass(frozen=True)
+class Witness:
+    """Who knows of a model's moves more than the clock: source and detail of its arrival, bytes that left."""
+
+    arrival: Callable[[Any], tuple[str, str]]
+    departure: Callable[[Any], int]
+
+
+def forge_changes(record: Record, witness: Witness) -> list[Change]:
+    """The three places a model passes through in Forge."""
     return [
         Function("modules.sd_models", "forge_loader", partial(time_checkpoint, record)),
-        Function(MANAGER, "LoadedModel.model_load", partial(_time_move, record, arrival)),
-        Function(MANAGER, "LoadedModel.model_unload", partial(_time_unload, record)),
+        Function(MANAGER, "LoadedModel.model_load", partial(_time_move, record, witness)),
+        Function(MANAGER, "LoadedModel.model_unload", partial(_time_unload, record, witness)),
     ]
 
 
@@ -51,27 +59,30 @@ def time_checkpoint(record: Record, original: Callable[..., Any]) -> Callable[..
     return load
 
 
-def _time_move(record: Record, arrival: Arrival, original: Callable[..., Any]) -> Callable[..., Any]:
+def _time_move(record: Record, witness: Witness, original: Callable[..., Any]) -> Callable[..., Any]:
     def model_load(self: Any, *args: Any, **kwargs: Any) -> Any:
         # load_models_gpu has just counted what is not on the device yet.
         size = int(self.exclusive_memory)
         started = time.perf_counter()
         loaded = original(self, *args, **kwargs)
         seconds = time.perf_counter() - started
-        source, detail = arrival(self.model.model)
+        source, detail = witness.arrival(self.model.model)
         _tell(record, Event("move", component(self), size, seconds, source, str(self.device), detail=detail))
         return loaded
 
     return model_load
 
 
-def _time_unload(record: Record, original: Callable[..., Any]) -> Callable[..., Any]:
+def _time_unload(record: Record, witness: Witness, original: Callable[..., Any]) -> Callable[..., Any]:
     def model_unload(self: Any, *args: Any, **kwargs: Any) -> Any:
         size, name, device = _on_device(self), component(self), str(self.device)
         started = time.perf_counter()
         done = original(self, *args, **kwargs)
         seconds = time.perf_counter() - started
-        _tell(record, Event("unload", name, size - _on_device(self), seconds, device, "RAM"))
+        # Where ours let go, nothing was copied: the weights are still in their files.
+        ours = witness.departure(self.model.model)
+        left = max(ours, size - _on_device(self))
+        _tell(record, Event("unload", name, left, seconds, device, "" if ours else "RAM"))
         return done
 
     return model_unload

@@ -93,6 +93,24 @@ class WebUI:
         """Changes that stream weights from their files and drop them at unload."""
         return []
 
+    def checkpoint_changes(
+        self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]
+    ) -> list[Change]:
+        """Changes that keep built models: (so many, bytes of RAM) at most. Asked after `weight_changes`."""
+        return []
+
+    def unload_changes(self) -> list[Change]:
+        """Changes that unload models and forget encodings only where something they depend on changed."""
+        return []
+
+    def digest_changes(self) -> list[Change]:
+        """Changes that compute the sha256 of a weight file once, and off the path where possible."""
+        return []
+
+    def read_ahead_changes(self) -> list[Change]:
+        """Changes that read the selected model's files ahead. Asked after `digest_changes`."""
+        return []
+
     def timing_changes(self, record: Record) -> list[Change]:
         """Changes that report what this host tells of loading: here, every checkpoint as a whole."""
         return [Function("modules.sd_models", "load_model", partial(timing.time_checkpoint, record))]

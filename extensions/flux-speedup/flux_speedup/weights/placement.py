@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -35,11 +36,18 @@ class Arrival:
 class Placement:
     """Residencies by module, held weakly. Safe from any thread."""
 
-    def __init__(self, registry: Registry = MAPPINGS) -> None:
+    def __init__(
+        self,
+        registry: Registry = MAPPINGS,
+        quiet: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`quiet`: entered around every load, so that whatever else reads the same disk waits."""
         self.registry = registry
+        self._quiet = quiet
         self._lock = threading.Lock()
         self._residencies: weakref.WeakKeyDictionary[torch.nn.Module, Residency] = weakref.WeakKeyDictionary()
         self._arrivals: weakref.WeakKeyDictionary[torch.nn.Module, Arrival] = weakref.WeakKeyDictionary()
+        self._departures: weakref.WeakKeyDictionary[torch.nn.Module, int] = weakref.WeakKeyDictionary()
 
     def of(self, module: torch.nn.Module) -> Residency:
         """The residency of a module."""
@@ -54,18 +62,25 @@ class Placement:
     ) -> LoadReport:
         """Bring a module's weights to the device. Raises TransferError: then all of them are as they were."""
         source = self._source(module)
-        report = self.of(module).load(device, names)
+        with self._quiet():
+            report = self.of(module).load(device, names)
         if report.bytes:
             self._arrivals[module] = Arrival(source if _from_files(report) else "RAM", report.by_backing)
         return report
 
     def unload(self, module: torch.nn.Module) -> UnloadReport:
         """Let the device memory of a module go. Raises TransferError: then all of it is as it was."""
-        return self.of(module).unload()
+        report = self.of(module).unload()
+        self._departures[module] = report.bytes
+        return report
 
     def arrival(self, module: torch.nn.Module) -> Arrival | None:
         """How the module's weights came to the device last, if we brought them."""
         return self._arrivals.get(module)
+
+    def departure(self, module: torch.nn.Module) -> int:
+        """Bytes that the module's last unload by us let go; told once."""
+        return self._departures.pop(module, 0)
 
     def _source(self, module: torch.nn.Module) -> str:
         """Asked before a load, which leaves every file in the page cache."""

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +29,25 @@ def available_ram() -> int:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file: `bytes` read; `complete` only if all of it was; `why` says what ended it."""
+    """What became of one file: `bytes` read; `complete` only if all of it was; `why` says what ended it.
+
+    `mtime_ns`: the file's modification time, 0 where it was not complete.
+    """
 
     path: Path
     bytes: int
     complete: bool
     why: str = ""
+    mtime_ns: int = 0
+
+
+def everything(path: Path) -> bool:
+    """No file is left out."""
+    return True
+
+
+def nobody(outcome: Outcome) -> None:
+    """Nobody waits for it."""
 
 
 @dataclass(eq=False)
@@ -41,11 +55,14 @@ class ReadAhead:
     """One background thread over some files, in order. It never raises: a file it cannot read is left out.
 
     Where less RAM is available than 1.2 times what is to be read, nothing is. `paused` is for loads: they
-    read the same disk. `look` sees every byte once; a file that changes meanwhile is not complete.
+    read the same disk. `needed` is asked on the thread before anything is read. `look` sees every byte once;
+    a file that changes meanwhile is not complete. `ended` is told of every file once, whatever happens.
     """
 
     paths: Sequence[Path]
     look: Look | None = None
+    needed: Callable[[Path], bool] = everything
+    ended: Callable[[Outcome], None] = nobody
     available: Callable[[], int] = available_ram
     chunk: int = CHUNK
     outcomes: list[Outcome] = field(default_factory=list)
@@ -91,13 +108,30 @@ class ReadAhead:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        sizes = {path: _size(path) for path in self.paths}
-        if self.available() < HEADROOM * sum(sizes.values()):
-            self.outcomes += [Outcome(path, 0, False, "too little RAM available") for path in sizes]
-            _log.info("read-ahead: off, %.1f GB do not fit into the RAM", sum(sizes.values()) / 1e9)
-            return
-        for path in sizes:
-            self.outcomes.append(self._read(path))
+        waiting = list(dict.fromkeys(self.paths))
+        why = "stopped"
+        try:
+            sizes = {path: _size(path) for path in waiting if self.needed(path)}
+            if sizes and self.available() < HEADROOM * sum(sizes.values()):
+                why = "too little RAM available"
+                _log.info("read-ahead: off, %.1f GB do not fit into the RAM", sum(sizes.values()) / 1e9)
+                return
+            started = time.perf_counter()
+            for path in list(waiting):
+                read = self._read(path) if path in sizes else Outcome(path, 0, False, "not needed")
+                waiting.remove(path)
+                self._end(read)
+            _tell(self.outcomes, time.perf_counter() - started)
+        except Exception as error:  # a courtesy in the background: it must not be able to stop anything
+            why = str(error)
+            _log.info("read-ahead: off (%s)", error)
+        finally:
+            for path in waiting:
+                self._end(Outcome(path, 0, False, why))
+
+    def _end(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self.ended(outcome)
 
     def _read(self, path: Path) -> Outcome:
         done = 0
@@ -116,13 +150,19 @@ class ReadAhead:
                         self.look(path, buffer[:count])
                     done += count
                 after = os.fstat(file.fileno())
-        except Exception as error:  # a courtesy in the background: it must not be able to stop anything
+        except Exception as error:  # likewise
             _log.info("read-ahead: %s left out (%s)", path, error)
             return Outcome(path, done, False, str(error))
         changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
         if changed or done != after.st_size:
             return Outcome(path, done, False, "the file changed meanwhile")
-        return Outcome(path, done, True)
+        return Outcome(path, done, True, mtime_ns=after.st_mtime_ns)
+
+
+def _tell(outcomes: Sequence[Outcome], seconds: float) -> None:
+    complete = [outcome.bytes for outcome in outcomes if outcome.complete]
+    if complete:
+        _log.info("read-ahead: %d files, %.1f GB in %.1f s", len(complete), sum(complete) / 1e9, seconds)
 
 
 def _size(path: Path) -> int:

@@ -13,7 +13,7 @@ import torch
 
 from .plan import CHUNK
 
-LIMIT = 256 << 20
+LIMIT = 96 << 20
 _LEAST = 32 << 20
 _log = logging.getLogger("flux_speedup")
 

@@ -14,11 +14,11 @@ from .reader import SourceOpener, open_source
 from .run import Arrived, Run
 from .staging import Arena
 
-MOST_THREADS = 16
+MOST_THREADS = 12
 
 
 def default_threads() -> int:
-    """As many as the cores this process may use, 16 at most."""
+    """As many as the cores this process may use, 12 at most: more only wait for memory (bench/gpu_load.py)."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     return max(1, min(MOST_THREADS, cores))

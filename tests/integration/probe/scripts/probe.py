@@ -66,6 +66,39 @@ def on_app_started(_demo, app):
             }
         return found
 
+    @app.get("/probe/checkpoints")
+    def checkpoints():
+        """The models that are kept: what of them is not at home, and what they share with another one."""
+        import torch
+        from flux_speedup import app as ours
+        from modules import sd_models
+
+        keeper = ours._running._host._keeper
+        taken = set()
+        if keeper._current is not None:
+            assert keeper._current.engine is sd_models.model_data.sd_model
+            taken = {id(part) for module in keeper._current._modules for part in module.modules()}
+        found = []
+        for kept in keeper.kept.entries():
+            modules = kept.model._modules
+            parts = {id(part) for module in modules for part in module.modules()}
+            tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+            residencies = [ours._running._host._placement.of(module) for module in modules]
+            engine = kept.model.engine
+            found.append(
+                {
+                    "file": kept.key.files[0][0],
+                    "ram": kept.ram,
+                    "away": sum(t.device != torch.device("cpu") for t in tensors),
+                    "resident": sum(len(each.resident) for each in residencies),
+                    "shared": len(parts & taken),
+                    "loras": len(engine.forge_objects.unet.lora_patches),
+                    "merged": sum(len(m.lora_loader.backup) for m in modules),
+                }
+            )
+            taken |= parts
+        return found
+
     @app.post("/probe/reload-ui")
     def reload_ui():
         from modules import shared

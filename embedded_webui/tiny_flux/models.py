@@ -1,0 +1,107 @@
+"""A transformer of Flux's shape and names at a third of its width, two text encoders, a VAE decoder."""
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+WORDS, TOKENS = 4096, 32  # size of the vocabulary, tokens of a prompt
+WIDTH, HEADS = 1024, 8
+DOUBLE = [f"double_blocks.{i}.{side}" for i in range(3) for side in ("txt", "img")]
+SINGLE = [f"single_blocks.{i}" for i in range(5)]
+
+class Encoder(nn.Module):
+    """Token numbers (batch, TOKENS) to (batch, TOKENS, width); computes in the dtype of its weights."""
+
+    def __init__(self, width, layers):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(width, 12, 3072, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.shared = nn.Embedding(WORDS, width)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+    def forward(self, ids):
+        return self.encoder(self.shared(ids))
+
+class IntegratedAutoencoderKL(nn.Module):
+    """Latents (batch, 16, h, w) to an image (batch, 3, 8h, 8w) from -1 to 1."""
+
+    def __init__(self):
+        super().__init__()
+        stages = [nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(64, 64, 3, padding=1), nn.SiLU())
+                  for _ in range(3)]
+        self.decoder = nn.Sequential(nn.Conv2d(16, 64, 3, padding=1), *stages, nn.Conv2d(64, 3, 3, padding=1))
+
+    def forward(self, z):
+        return self.decoder(z).tanh()
+
+class Flux(nn.Module):
+    """Predicts the flow of packed latents (batch, tokens, 64) from text, time and guidance.
+
+    Flux's names and shapes, but here only the single blocks mix text and image.
+    """
+
+    def __init__(self):
+        super().__init__()
+        sizes = {"img_in": (64, 1), "txt_in": (1008, 1), "final_layer.adaLN_modulation.1": (WIDTH, 2)}
+        for name, width in (("time_in", 256), ("vector_in", 768), ("guidance_in", 256)):
+            sizes |= {f"{name}.in_layer": (width, 1), f"{name}.out_layer": (WIDTH, 1)}
+        for block in DOUBLE:
+            sizes |= {f"{block}_mod.lin": (WIDTH, 6), f"{block}_attn.qkv": (WIDTH, 3)}
+            sizes |= {f"{block}_attn.proj": (WIDTH, 1), f"{block}_mlp.0": (WIDTH, 4)}
+            sizes |= {f"{block}_mlp.2": (4 * WIDTH, 1)}
+        for block in SINGLE:
+            sizes |= {f"{block}.modulation.lin": (WIDTH, 3), f"{block}.linear1": (WIDTH, 7)}
+            sizes |= {f"{block}.linear2": (5 * WIDTH, 1)}
+        self.layers = {name: nn.Linear(size, n * WIDTH) for name, (size, n) in sizes.items()}
+        self.layers["final_layer.linear"] = nn.Linear(WIDTH, 64)
+        for norm in (*(f"{block}_attn.norm" for block in DOUBLE), *(f"{block}.norm" for block in SINGLE)):
+            for part in ("query_norm", "key_norm"):
+                self.layers[f"{norm}.{part}"] = nn.ParameterDict({"scale": torch.ones(WIDTH // HEADS)})
+        for name, layer in self.layers.items():
+            parent, (*path, leaf) = self, name.split(".")
+            for step in path:
+                parent = parent._modules.setdefault(step, nn.Module())
+            parent.add_module(leaf, layer)
+
+    def forward(self, img, txt, t, vector, guidance):
+        embedded, vec = {"time_in": _wave(t), "guidance_in": _wave(guidance), "vector_in": vector}, 0
+        for name, x in embedded.items():
+            vec = vec + self._linear(f"{name}.out_layer", F.silu(self._linear(f"{name}.in_layer", x)))
+        sides = {"txt": self._linear("txt_in", txt), "img": self._linear("img_in", img)}
+        vec = F.silu(vec)[:, None]
+        for block in DOUBLE:
+            sides[block[-3:]] = self._double(block, sides[block[-3:]], vec)
+        x = torch.cat(list(sides.values()), 1)
+        for block in SINGLE:
+            x = self._single(block, x, vec)
+        shift, scale = self._linear("final_layer.adaLN_modulation.1", vec).chunk(2, -1)
+        return self._linear("final_layer.linear", _modulate(x[:, TOKENS:], shift, scale))
+
+    def _linear(self, name, x):
+        layer = self.layers[name]
+        return F.linear(x, layer.weight.to(x), layer.bias.to(x))  # of any dtype, as Forge's
+
+    def _attention(self, norm, qkv):
+        q, k, v = qkv.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        scales = (self.layers[f"{norm}.{part}"].scale.to(q) for part in ("query_norm", "key_norm"))
+        q, k = (F.rms_norm(x, x.shape[-1:], scale, 1e-6) for x, scale in zip((q, k), scales, strict=True))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def _double(self, block, x, vec):
+        mods = self._linear(f"{block}_mod.lin", vec).chunk(6, -1)
+        qkv = self._linear(f"{block}_attn.qkv", _modulate(x, *mods[:2]))
+        x = x + mods[2] * self._linear(f"{block}_attn.proj", self._attention(f"{block}_attn.norm", qkv))
+        hidden = F.gelu(self._linear(f"{block}_mlp.0", _modulate(x, *mods[3:5])))
+        return x + mods[5] * self._linear(f"{block}_mlp.2", hidden)
+
+    def _single(self, block, x, vec):
+        shift, scale, gate = self._linear(f"{block}.modulation.lin", vec).chunk(3, -1)
+        joint = self._linear(f"{block}.linear1", _modulate(x, shift, scale))
+        qkv, hidden = joint.split([3 * WIDTH, 4 * WIDTH], -1)
+        mixed = torch.cat([self._attention(f"{block}.norm", qkv), F.gelu(hidden)], -1)
+        return x + gate * self._linear(f"{block}.linear2", mixed)
+
+def _modulate(x, shift, scale):
+    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+
+def _wave(t):
+    angles = t[:, None] * 1000 * 10000 ** -(torch.arange(128, device=t.device) / 128)
+    return torch.cat([angles.cos(), angles.sin()], -1)

@@ -1,0 +1,193 @@
+"""Checkpoints used before are kept by a real Forge: the same bytes, and a new build only where it is due."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import urllib.error
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.integration import tiny_flux
+from tests.integration.forge import EXTENSION, Forge
+from tests.integration.test_forge_images import COMMON
+
+LORA_A, LORA_B = "<lora:tiny-lora-a:1>", "<lora:tiny-lora-b:0.7>"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What Forge believes in: a card of so many MB, or none; and its own flags."""
+
+    size: float = 0
+    inference: int = 0
+    flags: tuple[str, ...] = ()
+
+    def environ(self) -> dict[str, str]:
+        if not self.size:
+            return {"PROBE_TINY": "1"}
+        found = {"PROBE_TINY": "1", "PROBE_DEVICE": "1", "PROBE_CARD_GIB": str(self.size / 1024)}
+        return {**found, "PROBE_INFERENCE_MB": str(self.inference)}
+
+
+CARDS = {
+    "no card": Card(),
+    "large": Card(80 * 1024, 1024, ("--flux-speedup-tier", "large")),
+    "swapping": Card(36, 8),
+}
+
+
+@dataclass
+class Session:
+    """One Forge with tiny models; what it answered and what the extension said."""
+
+    forge: Forge
+    files: dict[str, Path]
+    seen: list[str] = field(default_factory=list)
+
+    def image(self, checkpoint: str, prompt: str = "a cat", **more: Any) -> str:
+        settings = {"sd_model_checkpoint": f"tiny-{checkpoint}.safetensors"}
+        request = {**COMMON, "prompt": prompt, "override_settings": settings, **more}
+        answer = self.forge.post("/sdapi/v1/txt2img", request)
+        self.seen.append(hashlib.sha256(base64.b64decode(answer["images"][0])).hexdigest())
+        return self.seen[-1]
+
+    def fails(self, checkpoint: str, **more: Any) -> None:
+        with pytest.raises(urllib.error.HTTPError):
+            self.image(checkpoint, **more)
+
+    def checkpoints(self) -> list[tuple[str, str]]:
+        """(file, source) of every checkpoint that became the model, the oldest first."""
+        events = self.forge.get("/flux-speedup/v1/stats?limit=1000&kind=checkpoint")["events"]
+        return [(event["what"].split(".")[0], event["source"]) for event in reversed(events)]
+
+
+def start(
+    forge_dir: Path, data: Path, card: Card, *, ours: bool = True, flags: Sequence[str] = ()
+) -> tuple[Forge, dict[str, Path]]:
+    files = tiny_flux.write_all(data / "models")
+    options = {
+        "sd_model_checkpoint": "tiny-one.safetensors",
+        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
+        "forge_preset": "flux",
+    }
+    forge = Forge(
+        forge_dir,
+        data,
+        flags=("--nowebui", "--api", "--unet-in-bf16", *((*card.flags, *flags) if ours else ())),
+        extensions={"flux-speedup": EXTENSION} if ours else {},
+        options=options,
+        environ=card.environ(),
+    )
+    return forge, files
+
+
+def switches(session: Session) -> None:
+    """There and back, with LoRAs before and after a switch."""
+    session.image("one")
+    session.image("two")
+    session.image("one")
+    session.image("one", f"a cat {LORA_A}")
+    session.image("two", f"a cat {LORA_A}")
+    session.image("two", f"a cat {LORA_A} {LORA_B}", seed=2)
+    session.image("one", f"a cat {LORA_B}")
+    session.image("two", f"a dog {LORA_A} {LORA_B}")
+    session.image("one")
+    session.image("two", seed=2)
+
+
+@pytest.mark.forge
+@pytest.mark.parametrize("name", list(CARDS))
+def test_a_switch_back_builds_nothing_and_changes_no_image(
+    forge_dir: Path, tmp_path: Path, name: str
+) -> None:
+    card = CARDS[name]
+    forge, files = start(forge_dir, tmp_path / "without", card, ours=False)
+    with forge:
+        alone = Session(forge, files)
+        switches(alone)
+    forge, files = start(forge_dir, tmp_path / "with", card)
+    with forge:
+        session = Session(forge, files)
+        switches(session)
+        checkpoints = session.checkpoints()
+        kept = forge.get("/probe/checkpoints")
+    assert session.seen == alone.seen
+    assert len(set(session.seen)) == 8, "three of the ten are one request"
+    built = [what for what, source in checkpoints if source == "file"]
+    assert built == ["tiny-one", "tiny-two"], forge.our_lines()
+    assert len(checkpoints) > 5
+    assert not [line for line in forge.our_lines() if "falling back" in line or "not kept" in line]
+    assert [Path(each["file"]).stem for each in kept] == ["tiny-one"]
+    for each in kept:
+        assert [each[name] for name in ("away", "resident", "shared", "loras", "merged")] == [0] * 5
+        assert 0 < each["ram"] < 0.8 * sum(file.stat().st_size for file in files.values())
+
+
+@pytest.mark.forge
+def test_what_a_build_depends_on_makes_a_new_one_and_what_failed_is_not_kept(
+    forge_dir: Path, tmp_path: Path
+) -> None:
+    forge, files = start(forge_dir, tmp_path, CARDS["large"], flags=("--flux-speedup-checkpoints-kept", "1"))
+    folder = files["one"].parent
+    save_file({"nobody.knows": torch.zeros(64)}, folder / "tiny-broken.safetensors")
+    tiny_flux.write(folder / "tiny-three.safetensors", tiny_flux.transformer(), 9, torch.bfloat16)
+    with forge:
+        session = Session(forge, files)
+        one, two = session.image("one"), session.image("two")
+
+        def next_is(checkpoint: str, source: str, expected: str | None = None, **more: Any) -> None:
+            assert session.image(checkpoint, **more) == expected or expected is None
+            assert session.checkpoints()[-1] == (f"tiny-{checkpoint}", source), forge.our_lines()
+
+        next_is("one", "kept", one)
+        # One is kept besides the one in use.
+        next_is("three", "file")
+        next_is("two", "file", two)
+        next_is("three", "kept")
+        # A file that has changed.
+        os.utime(files["two"], ns=(1, files["two"].stat().st_mtime_ns + 10**9))
+        next_is("two", "file", two)
+        assert "a file it was built from has changed" in "".join(forge.our_lines())
+        # A configuration file beside the checkpoint.
+        next_is("one", "file", one)
+        (folder / "tiny-two.yaml").write_text("model: {params: {}}")
+        next_is("two", "file", two)
+        next_is("one", "kept", one)
+        # An embedding more.
+        (tmp_path / "embeddings").mkdir(exist_ok=True)
+        save_file({"clip_l": torch.zeros(1, 768)}, tmp_path / "embeddings" / "none.safetensors")
+        next_is("two", "file", two)
+        # The emphasis, which the text encoders are built with.
+        next_is("one", "file", one)
+        forge.post("/sdapi/v1/options", {"emphasis": "No norm"})
+        next_is("two", "file", two)
+        forge.post("/sdapi/v1/options", {"emphasis": "Original"})
+        next_is("one", "kept", one)
+        next_is("two", "file", two)
+        # A request that fails.
+        next_is("one", "kept", one)
+        session.fails("one", refiner_checkpoint="nobody", refiner_switch_at=0.5)
+        next_is("two", "kept", two)
+        next_is("one", "file", one)
+        # A request that fails, and one that does not.
+        session.fails("one", refiner_checkpoint="nobody", refiner_switch_at=0.5)
+        session.image("one")
+        next_is("two", "kept", two)
+        next_is("one", "kept", one)
+        # A checkpoint that cannot be loaded: the next request for the one before works.
+        session.fails("broken")
+        next_is("one", "kept", one)
+        # Off: nothing is kept, and the host's own way works from there.
+        forge.post("/sdapi/v1/options", {"flux_speedup_enabled": "off"})
+        assert forge.get("/probe/checkpoints") == []
+        loads = forge.log().count("Loading Model: ")
+        assert (session.image("two"), session.image("one")) == (two, one)
+        assert forge.log().count("Loading Model: ") == loads + 2

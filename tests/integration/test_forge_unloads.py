@@ -1,0 +1,174 @@
+"""What makes a real Forge unload its models and encode the prompt again, without and with the extension."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.integration import tiny_flux
+from tests.integration.forge import EXTENSION, Forge
+from tests.integration.test_forge_images import COMMON
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+PAGE_LOADED_S = 6.0
+CARD_MB, INFERENCE_MB = 80, 8
+OTHER = {"override_settings": {"sd_model_checkpoint": "tiny-two.safetensors"}}
+SAME_MEMORY = {"override_settings": {"forge_inference_memory": INFERENCE_MB}}
+
+
+@contextmanager
+def tiny_forge(
+    forge_dir: Path, data: Path, extensions: dict[str, Path], *, card_mb: int, inference_mb: int, page: bool
+) -> Iterator[Forge]:
+    """Forge with tiny models on a card of so many MB, with its page or without."""
+    files = tiny_flux.write_all(data / "models")
+    options = {
+        "sd_model_checkpoint": "tiny-one.safetensors",
+        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
+        "forge_preset": "flux",
+    }
+    environ = {
+        "PROBE_TINY": "1",
+        "PROBE_DEVICE": "1",
+        "PROBE_CARD_GIB": str(card_mb / 1024),
+        "PROBE_INFERENCE_MB": str(inference_mb),
+    }
+    flags = ("--api", "--unet-in-bf16", *(() if page else ("--nowebui",)))
+    with Forge(
+        forge_dir, data, flags=flags, extensions=extensions, options=options, environ=environ
+    ) as forge:
+        yield forge
+
+
+class Session:
+    """Requests to one Forge: the image files it answered with, and what each step cost."""
+
+    def __init__(self, forge: Forge, ours: bool) -> None:
+        self.forge = forge
+        self.images: list[bytes] = []
+        self._ours = ours
+        self._seen = self._counts()
+
+    def image(self, **request: Any) -> dict[str, int]:
+        """One image; answers with how often what happened since the last call."""
+        answer = self.forge.post("/sdapi/v1/txt2img", {**COMMON, "prompt": "a cat", **request})
+        self.images.append(base64.b64decode(answer["images"][0]))
+        before, self._seen = self._seen, self._counts()
+        return {name: count - before[name] for name, count in self._seen.items()}
+
+    def _counts(self) -> dict[str, int]:
+        counts: dict[str, int] = self.forge.get("/probe/counts")
+        events = self.forge.get("/flux-speedup/v1/stats?limit=1000")["events"] if self._ours else []
+        for kind in ("unload", "checkpoint"):
+            counts[f"{kind} events"] = sum(event["kind"] == kind for event in events)
+        return counts
+
+
+NOTHING = {"encodings": 0, "unloads": 0, "unload events": 0, "checkpoint events": 0}
+
+
+def load_page(browser: Browser, forge: Forge) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(forge.url)
+    page.wait_for_selector("#tab_txt2img", state="attached")
+    time.sleep(PAGE_LOADED_S)
+    context.close()
+
+
+def requests(session: Session, browser: Browser) -> dict[str, dict[str, int]]:
+    """The same steps in every run, and what the image after each of them cost."""
+    forge = session.forge
+    cost = {"first": session.image(), "second": session.image()}
+    load_page(browser, forge)
+    cost["after a page load"] = session.image()
+    forge.post("/sdapi/v1/options", {"forge_inference_memory": INFERENCE_MB})
+    cost["a setting as it was"] = session.image()
+    cost["the same by override"] = session.image(**SAME_MEMORY)
+    cost["another checkpoint"] = session.image(**OTHER)
+    cost["that one again"] = session.image(**OTHER)
+    cost["and back"] = session.image()
+    cost["and once more"] = session.image()
+    forge.post("/probe/unload-flag")
+    cost["asked by another extension"] = session.image()
+    cost["another prompt"] = session.image(prompt="a dog")
+    cost["a LoRA"] = session.image(prompt="a dog <lora:tiny-lora-a:1>")
+    return cost
+
+
+def digests(data: Path) -> dict[str, str]:
+    """What the extension keeps, by file name."""
+    file = data / "cache" / "flux-speedup" / "digests.json"
+    files = json.loads(file.read_text())["files"] if file.exists() else {}
+    return {Path(path).name: entry["sha256"] for path, entry in files.items()}
+
+
+def sha256_of(data: Path, *names: str) -> dict[str, str]:
+    found = {path.name: path for path in (data / "models").rglob("*.safetensors")}
+    return {name: hashlib.sha256(found[name].read_bytes()).hexdigest() for name in names}
+
+
+def test_a_page_load_settings_as_they_were_and_overrides_cost_nothing(
+    forge_dir: Path, tmp_path: Path, browser: Browser
+) -> None:
+    seen, images = {}, {}
+    for name, extensions in (("without", {}), ("with", {"flux-speedup": EXTENSION})):
+        card = {"card_mb": 8 * 1024, "inference_mb": INFERENCE_MB}
+        with tiny_forge(forge_dir, tmp_path / name, extensions, page=True, **card) as forge:
+            session = Session(forge, ours=bool(extensions))
+            if extensions:
+                # While it started, before anybody asked for an image.
+                assert digests(forge.data) == sha256_of(forge.data, "tiny-one.safetensors")
+                assert [line for line in forge.our_lines() if "read-ahead: 1 file" in line]
+            seen[name], images[name] = requests(session, browser), session.images
+            if extensions:
+                assert not [line for line in forge.our_lines() if "failed" in line]
+                used = ("tiny-one.safetensors", "tiny-two.safetensors", "tiny-lora-a.safetensors")
+                assert digests(forge.data) == sha256_of(forge.data, *used)
+    # The files, metadata included.
+    assert images["with"] == images["without"]
+    assert b"Model hash: " in images["with"][0]
+    assert b"Lora hashes: " in images["with"][-1]
+    free = ("second", "after a page load", "a setting as it was", "the same by override", "that one again")
+    ours, alone = seen["with"], seen["without"]
+    assert {step: ours[step] for step in (*free, "and once more")} == dict.fromkeys(
+        (*free, "and once more"), NOTHING
+    )
+    # What the host does without us: the test would show nothing if it did not.
+    assert alone["second"]["encodings"] == 1
+    for step in ("after a page load", "a setting as it was", "that one again"):
+        assert alone[step]["unloads"] >= 1
+        assert alone[step]["encodings"] == 1
+    # Real changes do what they always did.
+    for step in ("first", "another checkpoint", "and back"):
+        assert ours[step]["encodings"] == 1
+    assert ours["asked by another extension"]["unloads"] == 1
+    assert ours["asked by another extension"]["encodings"] == 1
+    assert (ours["another prompt"]["encodings"], ours["another prompt"]["unloads"]) == (1, 0)
+
+
+def test_where_models_fit_partly_a_real_change_of_memory_unloads_once(
+    forge_dir: Path, tmp_path: Path
+) -> None:
+    with tiny_forge(
+        forge_dir, tmp_path, {"flux-speedup": EXTENSION}, page=False, card_mb=36, inference_mb=8
+    ) as forge:
+        session = Session(forge, ours=True)
+        forge.post("/sdapi/v1/options", {"forge_inference_memory": 8})
+        session.image()
+        cost = []
+        for megabytes in (8, 10, 10):
+            forge.post("/sdapi/v1/options", {"forge_inference_memory": megabytes})
+            cost.append(session.image())
+        assert "Swap Loaded" in forge.log()
+    assert [step["unloads"] for step in cost] == [0, 1, 0]
+    assert [step["encodings"] for step in cost] == [0, 0, 0]
+    assert len(set(session.images)) == 1
