@@ -18,7 +18,6 @@ def list_extensions(settings_file):
 
 def start():
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
-    logging.getLogger("embedded_webui").setLevel(logging.INFO)
     os.environ["PYTHONPATH"] = script_path
     for installer in Path(extensions_dir).glob("*/install.py"):
         subprocess.run([sys.executable, installer], check=False)

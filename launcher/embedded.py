@@ -17,7 +17,7 @@ GRADIO = "4.40.0"
 _WRITE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from tiny_flux.files import write_missing
+from tiny_flux.models import write_missing
 write_missing(sys.argv[2])
 """
 

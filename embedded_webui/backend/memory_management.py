@@ -19,11 +19,8 @@ PIN_SHARED_MEMORY = args.pin_shared_memory
 current_inference_memory = 1024**3
 current_loaded_models = []
 
-def minimum_inference_memory():
-    return current_inference_memory
-
-def get_torch_device():
-    return torch.device("cpu" if simulated else "cuda", 0)
+def minimum_inference_memory(): return current_inference_memory
+def get_torch_device(): return torch.device("cpu" if simulated else "cuda", 0)
 
 def get_free_memory(dev=None, torch_free_too=False):
     used = sum(loaded.model.size for loaded in current_loaded_models)
@@ -76,5 +73,4 @@ def load_models_gpu(models, memory_required=0, hard_memory_preservation=0):
         current_loaded_models.insert(0, loaded)
         here.append(loaded)
 
-def unload_all_models():
-    free_memory(0, get_torch_device(), free_all=True)
+def unload_all_models(): free_memory(0, get_torch_device(), free_all=True)

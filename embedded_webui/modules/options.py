@@ -14,11 +14,9 @@ class OptionInfo:
         self.label += f" ({info})"
         return self
 
-    def needs_restart(self):
-        return self.info("requires restart")
+    def needs_restart(self): return self.info("requires restart")
 
-    def needs_reload_ui(self):
-        return self.info("requires Reload UI")
+    def needs_reload_ui(self): return self.info("requires Reload UI")
 
 class Options:
     """Values are attributes too: `opts.name`."""
@@ -41,8 +39,7 @@ class Options:
             self.data_labels[key].onchange()
         return True
 
-    def add_option(self, key, info):
-        self.data_labels[key] = info
+    def add_option(self, key, info): self.data_labels[key] = info
 
     def onchange(self, key, func, call=True):
         self.data_labels[key].onchange = func

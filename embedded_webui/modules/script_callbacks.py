@@ -25,8 +25,7 @@ def _door(category, backwards=False):
     """Two functions: one registers a callback, one calls all of them and adds up the lists they answer."""
     callbacks = callback_map.setdefault(f"callbacks_{category}", [])
 
-    def register(callback, *, name=None):
-        add_callback(callbacks, callback, name=name, category=category)
+    def register(callback, *, name=None): add_callback(callbacks, callback, name=name, category=category)
 
     def call(*args):
         results = []

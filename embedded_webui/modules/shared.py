@@ -12,8 +12,7 @@ class State:
             time.sleep(0.1)  # in steps, so that Ctrl+C is heard
         self.server_command = None
 
-    def request_restart(self):
-        self.server_command = "restart"
+    def request_restart(self): self.server_command = "restart"
 
 cmd_opts = shared_cmd_options.cmd_opts
 config_filename = cmd_opts.ui_settings_file

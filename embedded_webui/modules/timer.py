@@ -2,8 +2,7 @@
 import time
 
 class Timer:
-    def __init__(self, print_log=False):
-        self.start, self.records, self.total = time.time(), {}, 0
+    def __init__(self, print_log=False): self.start, self.records, self.total = time.time(), {}, 0
 
     def record(self, category, extra_time=0, disable_log=False):
         """Books the time since the last record under `category`."""

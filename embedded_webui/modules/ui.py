@@ -11,7 +11,10 @@ def create_ui():
         main_entry.make_checkpoint_manager_ui()
         with gr.Tabs(elem_id="tabs"):
             with gr.TabItem("txt2img", id="txt2img"):
-                _txt2img()
+                prompt = gr.Textbox(label="Prompt", elem_id="txt2img_prompt")
+                seed = gr.Number(-1, label="Seed", precision=0, elem_id="txt2img_seed")
+                button = gr.Button("Generate", elem_id="txt2img_generate")
+                button.click(_generate, [prompt, seed], gr.Image(elem_id="txt2img_image"))
             for blocks, title, elem_id in tabs:
                 with gr.TabItem(title, id=elem_id, elem_id=f"tab_{elem_id}"):
                     blocks.render()
@@ -19,30 +22,19 @@ def create_ui():
                 _settings()
     return demo
 
-def _txt2img():
-    prompt = gr.Textbox(label="Prompt", elem_id="txt2img_prompt")
-    seed = gr.Number(-1, label="Seed", precision=0, elem_id="txt2img_seed")
-    button, image = gr.Button("Generate", elem_id="txt2img_generate"), gr.Image(elem_id="txt2img_image")
-
-    def generate(prompt, seed):
-        with queue_lock:
-            p = processing.StableDiffusionProcessing(prompt, int(seed))
-            return processing.process_images(p).images[0]
-
-    button.click(generate, [prompt, seed], image)
+def _generate(prompt, seed):
+    with queue_lock:
+        return processing.process_images(processing.StableDiffusionProcessing(prompt, int(seed))).images[0]
 
 def _settings():
-    """Every option that has a section, below the section's title."""
+    """Every option that has a section."""
     apply, reload, result = gr.Button("Apply settings"), gr.Button("Reload UI"), gr.HTML()
-    components, title = {}, None
-    for key, info in sorted(opts.data_labels.items(), key=lambda x: x[1].section or ("",)):
-        if info.section and info.section != title:
-            title = info.section
-            gr.Markdown(f"### {title[1]}")
+    components = {}
+    for key, info in opts.data_labels.items():
         if info.section:
             kind = info.component or {bool: gr.Checkbox, int: gr.Number}.get(type(info.default), gr.Textbox)
             components[key] = kind(
-                label=info.label, elem_id=f"setting_{key}", **info.component_args or {},
+                label=f"{info.section[1]}: {info.label}", elem_id=f"setting_{key}", **info.component_args or {},
                 value=info.default if info.do_not_save else lambda key=key: getattr(opts, key))
 
     def run_settings(*values):

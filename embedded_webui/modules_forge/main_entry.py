@@ -8,11 +8,10 @@ from modules.paths_internal import models_path
 from modules.shared import opts
 
 total_vram = int(memory_management.total_vram)
-ui_checkpoint = ui_forge_async_loading = ui_forge_pin_shared_memory = ui_forge_inference_memory = None
 
 def make_checkpoint_manager_ui():
     """Chooses, where nothing is chosen, the first checkpoint and all of the other files."""
-    global ui_checkpoint, ui_forge_async_loading, ui_forge_pin_shared_memory, ui_forge_inference_memory
+    global ui_forge_async_loading, ui_forge_pin_shared_memory, ui_forge_inference_memory
     checkpoints, others = list(sd_models.checkpoints_list), Path(models_path).glob("[Vt]*/*.safetensors")
     opts.data["sd_model_checkpoint"] = opts.sd_model_checkpoint or checkpoints[0]
     opts.data["forge_additional_modules"] = opts.forge_additional_modules or sorted(map(str, others))
@@ -30,9 +29,7 @@ def make_checkpoint_manager_ui():
     for key in ("forge_async_loading", "forge_inference_memory", "forge_pin_shared_memory"):
         opts.onchange(key, _apply_memory_options, call=False)
 
-def on_preset_change(preset=None):
-    """There are no presets here."""
-    return []
+def on_preset_change(preset=None): return []  # there are no presets here
 
 def ui_refresh_memory_management_settings(model_memory, async_loading, pin_shared_memory):
     """Puts what the page holds into options and memory manager; megabytes."""

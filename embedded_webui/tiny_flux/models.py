@@ -1,5 +1,9 @@
-"""A transformer of Flux's shape and names at a third of its width, two text encoders, a VAE decoder."""
+"""A transformer of Flux's shape and names at a third of its width, two text encoders, a VAE; their files."""
+import os
+from functools import partial
+from pathlib import Path
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,26 +21,19 @@ class Encoder(nn.Module):
         self.shared = nn.Embedding(WORDS, width)
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
-    def forward(self, ids):
-        return self.encoder(self.shared(ids))
+    def forward(self, ids): return self.encoder(self.shared(ids))
 
-class IntegratedAutoencoderKL(nn.Module):
-    """Latents (batch, 16, h, w) to an image (batch, 3, 8h, 8w) from -1 to 1."""
+class IntegratedAutoencoderKL(nn.ModuleDict):
+    """Its decoder: latents (batch, 16, h, w) to an image (batch, 3, 8h, 8w) from -1 to 1."""
 
     def __init__(self):
-        super().__init__()
+        first, last = nn.Conv2d(16, 64, 3, padding=1), nn.Conv2d(64, 3, 3, padding=1)
         stages = [nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(64, 64, 3, padding=1), nn.SiLU())
                   for _ in range(3)]
-        self.decoder = nn.Sequential(nn.Conv2d(16, 64, 3, padding=1), *stages, nn.Conv2d(64, 3, 3, padding=1))
-
-    def forward(self, z):
-        return self.decoder(z).tanh()
+        super().__init__({"decoder": nn.Sequential(first, *stages, last, nn.Tanh())})
 
 class Flux(nn.Module):
-    """Predicts the flow of packed latents (batch, tokens, 64) from text, time and guidance.
-
-    Flux's names and shapes, but here only the single blocks mix text and image.
-    """
+    """Flow of packed latents (batch, tokens, 64); of its blocks only the single ones mix text and image."""
 
     def __init__(self):
         super().__init__()
@@ -62,8 +59,8 @@ class Flux(nn.Module):
             parent.add_module(leaf, layer)
 
     def forward(self, img, txt, t, vector, guidance):
-        embedded, vec = {"time_in": _wave(t), "guidance_in": _wave(guidance), "vector_in": vector}, 0
-        for name, x in embedded.items():
+        vec = 0
+        for name, x in {"time_in": _wave(t), "guidance_in": _wave(guidance), "vector_in": vector}.items():
             vec = vec + self._linear(f"{name}.out_layer", F.silu(self._linear(f"{name}.in_layer", x)))
         sides = {"txt": self._linear("txt_in", txt), "img": self._linear("img_in", img)}
         vec = F.silu(vec)[:, None]
@@ -99,9 +96,26 @@ class Flux(nn.Module):
         mixed = torch.cat([self._attention(f"{block}.norm", qkv), F.gelu(hidden)], -1)
         return x + gate * self._linear(f"{block}.linear2", mixed)
 
-def _modulate(x, shift, scale):
-    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+def _modulate(x, shift, scale): return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
 
-def _wave(t):
-    angles = t[:, None] * 1000 * 10000 ** -(torch.arange(128, device=t.device) / 128)
-    return torch.cat([angles.cos(), angles.sin()], -1)
+def _wave(t): return torch.cos(t[:, None] * 1000 * 10000 ** -(torch.arange(256, device=t.device) / 256))
+
+T5, CLIP = partial(Encoder, 1008, 7), partial(Encoder, 768, 4)
+FILES = {
+    "Stable-diffusion/tiny-flux-a": Flux, "Stable-diffusion/tiny-flux-b": Flux,
+    "VAE/tiny-vae": IntegratedAutoencoderKL, "text_encoder/tiny-t5xxl": T5, "text_encoder/tiny-clip_l": CLIP}
+
+def write_missing(folder):
+    """Writes what is not there yet, each through a temporary file and a rename."""
+    for seed, (name, kind) in enumerate(FILES.items()):
+        path, random = Path(folder, f"{name}.safetensors"), torch.Generator().manual_seed(seed)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            dtype = torch.float32 if kind is IntegratedAutoencoderKL else torch.bfloat16
+            tensors = kind().to(dtype).state_dict()
+            for key, x in tensors.items():
+                x.copy_(torch.randn(x.shape, generator=random) / max(1, x[0].numel()) ** 0.5)
+                x += "norm" in key
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            save_file(tensors, temporary)
+            temporary.replace(path)

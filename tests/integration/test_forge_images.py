@@ -63,8 +63,14 @@ def test_every_image_file_is_the_same_and_every_load_is_recorded(forge_dir: Path
     assert with_us == without
     assert with_us[0] == with_us[4], "the LoRA was not undone"
     assert len(set(with_us)) == 6
-    checkpoints = [event["what"] for event in reversed(events) if event["kind"] == "checkpoint"]
-    assert checkpoints == ["tiny-one.safetensors", "tiny-two.safetensors", "tiny-one.safetensors"]
+    checkpoints = [
+        (event["what"], event["source"]) for event in reversed(events) if event["kind"] == "checkpoint"
+    ]
+    assert checkpoints == [
+        ("tiny-one.safetensors", "file"),
+        ("tiny-two.safetensors", "file"),
+        ("tiny-one.safetensors", "kept"),
+    ]
     size = sum(
         (tmp_path / "with" / "models" / file).stat().st_size
         for file in (
@@ -74,4 +80,4 @@ def test_every_image_file_is_the_same_and_every_load_is_recorded(forge_dir: Path
             "VAE/tiny-vae.safetensors",
         )
     )
-    assert {event["bytes"] for event in events if event["kind"] == "checkpoint"} == {size}
+    assert {event["bytes"] for event in events if event["source"] == "file"} == {size}

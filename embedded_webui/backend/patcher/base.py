@@ -14,8 +14,7 @@ class ModelPatcher:
         self._move(target_device)
         return self.model
 
-    def forge_unpatch_model(self, target_device=None):
-        self._move(target_device)
+    def forge_unpatch_model(self, target_device=None): self._move(target_device)
 
     def _move(self, device):
         """To and from the simulated device by copies of what is elsewhere: `.to` would make none."""

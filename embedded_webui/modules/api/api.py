@@ -35,8 +35,7 @@ class Api:
         done.images[0].save(buffer, "PNG")
         return {"images": [base64.b64encode(buffer.getvalue()).decode()], "parameters": txt2imgreq}
 
-    def get_config(self):
-        return {key: getattr(shared.opts, key) for key in shared.opts.data_labels}
+    def get_config(self): return {key: getattr(shared.opts, key) for key in shared.opts.data_labels}
 
     def set_config(self, req: dict):
         for key, value in req.items():
@@ -46,14 +45,12 @@ class Api:
     def unloadapi(self):
         with self.queue_lock:
             self._timed("unload", memory_management.unload_all_models)
-        return {}
 
     def reloadapi(self):
         """Builds the chosen model and brings all of it to the device."""
         with self.queue_lock, torch.inference_mode():
             model, _ = self._timed("load", sd_models.forge_model_reload)
             self._timed("move", memory_management.load_models_gpu, model.patchers)
-        return {}
 
     def timings(self):
         device = memory_management.torch_device_name

@@ -6,7 +6,7 @@ import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 Undo = Callable[[], None]
 _MISSING = object()
@@ -56,7 +56,7 @@ class Call:
     module: str | None = None
 
 
-Change = Union[Function, Value, Call]
+Change = Function | Value | Call
 
 
 def apply(change: Change) -> Undo:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Union
+from typing import Any
 
-Value = Union[str, int, float, bool, None]
+Value = str | int | float | bool | None
 AS_CONFIGURED = "as configured"
 
 
@@ -94,7 +94,7 @@ class Number:
         return int(value) if self.whole else float(value)
 
 
-Kind = Union[Switch, Choice, Number]
+Kind = Switch | Choice | Number
 
 
 @dataclass(frozen=True)

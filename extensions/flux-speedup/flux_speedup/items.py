@@ -91,9 +91,10 @@ def tier_rules(config: Config) -> TierRules:
 def _memory(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config) -> None:
     if not host.has_memory_manager:
         table.note("tier", "Memory tier", State.SKIPPED, NOT_AVAILABLE)
-    for key, title, changes in host.memory_changes(decided):
-        wanted = config.pinning if key == "pinning" else True
-        _switch(table, wanted, (key, title, f"{decided.tier.value} tier"), changes)
+    for item in host.memory_changes(decided):
+        wanted = config.pinning if item.key == "pinning" else True
+        why = f"{decided.tier.value} tier" + (f": {item.why}" if item.why else "")
+        _switch(table, wanted, (item.key, item.title, why), item.changes)
     unavailable = host.streams_unavailable()
     if config.streams and unavailable:
         table.note("streams", STREAMS, State.SKIPPED, unavailable)

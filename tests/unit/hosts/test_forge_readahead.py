@@ -1,4 +1,4 @@
-"""What is read while the WebUI starts, when, and that digests come along, on a stand-in for the host's modules."""
+"""What is read while the WebUI starts, and that digests come along, on a stand-in for the host's modules."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from flux_speedup.ui.settings import OPTIONS, Option
 PREFIX = "flux_speedup_"
 
 
-def test_the_six_are_there() -> None:
+def test_the_switches_people_look_for_are_there() -> None:
     keys = {option.key.removeprefix(PREFIX) for option in OPTIONS}
-    assert keys == {"enabled", "tier", "streams", "pinning", "attention_kernels", "statistics"}
+    assert {"enabled", "tier", "streams", "pinning", "weights", "read_ahead", "statistics"} <= keys
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)

@@ -9,9 +9,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..changes import AlreadySo, Call, Change, Declined, Function, Undo, Value
-from ..memory import Card, MemoryPlan, SwapRule
+from ..memory import GIB, Card, MemoryPlan, SwapRule
 from . import forge_pages, forge_swap, timing
-from .webui import Record, WebUI
+from .webui import MemoryItem, Record, WebUI
 
 if TYPE_CHECKING:
     from ..weights.file_digests import FileDigests
@@ -61,21 +61,27 @@ class Forge(WebUI):
         arguments = self._arguments()
         return next((_flag(name) for name in VRAM_FLAGS if getattr(arguments, name, False)), None)
 
-    def memory_changes(self, plan: MemoryPlan) -> list[tuple[str, str, list[Change]]]:
-        found: list[tuple[str, str, list[Change]]] = []
+    def memory_changes(self, plan: MemoryPlan) -> list[MemoryItem]:
+        found: list[MemoryItem] = []
         if plan.high_vram:
-            found.append(("vram_state", "Models stay on the card (HIGH_VRAM)", [Call(self._set_high_vram)]))
+            title = "Models stay on the card (HIGH_VRAM)"
+            found.append(MemoryItem("vram_state", title, "", [Call(self._set_high_vram)]))
         if plan.inference_bytes is not None:
-            size = Value(MANAGER, "current_inference_memory", _whole_megabytes(plan.inference_bytes))
-            found.append(("inference_memory", "VRAM kept for inference", [size]))
+            kept = Value(MANAGER, "current_inference_memory", _whole_megabytes(plan.inference_bytes))
+            why = f"{plan.inference_bytes / GIB:.1f} GiB"
+            found.append(MemoryItem("inference_memory", "VRAM kept for inference", why, [kept]))
         if plan.swap is not None and plan.low_vram_below is not None:
             title = "When a model does not fit: how much stays on the card"
-            found.append(("swap_budget", title, self._swap(plan.swap, plan.low_vram_below)))
+            why = f"max(free / {plan.swap.divisor:g}, free - {plan.swap.reserve / GIB:g} GiB), from "
+            why += f"{plan.low_vram_below / GIB:g} GiB of remaining memory on"
+            found.append(MemoryItem("swap_budget", title, why, self._swap(plan.swap, plan.low_vram_below)))
         if plan.no_forced_offload:
-            found.append(("forced_offload", "No forced off-loading", [Call(self._stop_forced_offload)]))
+            found.append(
+                MemoryItem("forced_offload", "No forced off-loading", "", [Call(self._stop_forced_offload)])
+            )
         if plan.pin:
             pinned = Value(MANAGER, "PIN_SHARED_MEMORY", True)
-            found.append(("pinning", "Swapped weights in pinned memory", [pinned]))
+            found.append(MemoryItem("pinning", "Swapped weights in pinned memory", "", [pinned]))
         return found
 
     def memory_options(self, plan: MemoryPlan) -> dict[str, tuple[str, object]]:

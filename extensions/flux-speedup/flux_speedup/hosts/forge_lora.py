@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,15 +68,26 @@ class Merges:
         return refresh
 
     def wrap_save(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """A save after an unload sees merged weights, as the host's would: they are merged again first."""
+        """A save after an unload sees merged weights, as the host's would: they are merged again first.
 
-        def save(engine: Any, *args: Any, **kwargs: Any) -> Any:
+        It goes through a temporary file: the file saved over may be the one that the weights live in, and
+        truncating that would end every process that maps it.
+        """
+
+        def save(engine: Any, filename: str) -> str:
             from backend import memory_management
 
             for patcher in (engine.forge_objects.unet, engine.forge_objects.clip.patcher):
                 if patcher.lora_loader.loaded_hash == DROPPED and patcher.lora_patches:
                     memory_management.load_model_gpu(patcher)
-            return original(engine, *args, **kwargs)
+            target = Path(filename)
+            partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+            try:
+                original(engine, str(partial))
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
+            return filename
 
         return save
 

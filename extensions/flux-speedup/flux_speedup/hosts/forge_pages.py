@@ -124,7 +124,7 @@ def _preset_of(held: Callable[[], frozenset[str]]) -> Callable[[Callable[..., An
                     "on_preset_change of this Forge answers in another order; a preset may change memory settings"
                 )
                 return answers
-            for (position, item), value in zip(PRESET_ANSWERS.items(), values):
+            for (position, item), value in zip(PRESET_ANSWERS.items(), values, strict=True):
                 if item in in_force:
                     answers[position] = {**answers[position], "value": value}
             return answers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 Record = Callable[[Event], None]
 NOT_AVAILABLE = "not available: this WebUI has no backend.memory_management"
 SECTION = ("flux_speedup", "Flux Speedup")
+
+
+@dataclass(frozen=True)
+class MemoryItem:
+    """One part of a memory plan as an item of the patch table; `why` has the figures, where there are any."""
+
+    key: str
+    title: str
+    why: str
+    changes: list[Change]
 
 
 class WebUI:
@@ -66,8 +77,8 @@ class WebUI:
         """The memory flag the user started the WebUI with, which wins over the tier."""
         return None
 
-    def memory_changes(self, plan: MemoryPlan) -> list[tuple[str, str, list[Change]]]:
-        """(item, title, changes) for every part of the plan."""
+    def memory_changes(self, plan: MemoryPlan) -> list[MemoryItem]:
+        """An item for every part of the plan."""
         return []
 
     def memory_options(self, plan: MemoryPlan) -> dict[str, tuple[str, object]]:

@@ -31,31 +31,41 @@ OPTIONS: tuple[Option, ...] = (
         "flux_speedup_tier",
         "Memory tier",
         (*SWITCH, "large", "standard"),
-        restart=True,
         info="on decides by the card's memory; off leaves the WebUI's own numbers",
     ),
     Option(
         "flux_speedup_streams",
         "Copy streams",
-        restart=True,
         info="move weights while the card computes, where the card has streams",
     ),
     Option(
         "flux_speedup_pinning",
         "Pinned weights",
-        restart=True,
         info="keep weights where the card reads them directly; takes RAM that no other program can use",
+    ),
+    Option(
+        "flux_speedup_weights",
+        "Weights stay in their files",
+        info="loads stream from the file at the speed of the bus, unloads copy nothing",
+    ),
+    Option(
+        "flux_speedup_checkpoints",
+        "Checkpoints used before are kept",
+        info="switching back takes what its transfer takes",
+    ),
+    Option(
+        "flux_speedup_read_ahead",
+        "Read-ahead",
+        info="the selected model is read into the page cache while the WebUI starts",
     ),
     Option(
         "flux_speedup_attention_kernels",
         "Attention kernels",
-        restart=True,
         info="allow PyTorch's flash, memory-efficient and math kernels",
     ),
     Option(
         "flux_speedup_statistics",
         "Statistics",
-        restart=True,
         info="time every load, move and unload; off keeps no figures and writes no file",
     ),
 )

@@ -70,8 +70,9 @@ def on_app_started(_demo, app):
     def checkpoints():
         """The models that are kept: what of them is not at home, and what they share with another one."""
         import torch
-        from flux_speedup import app as ours
         from modules import sd_models
+
+        from flux_speedup import app as ours
 
         keeper = ours._running._host._keeper
         taken = set()
