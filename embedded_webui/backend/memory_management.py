@@ -46,9 +46,8 @@ class LoadedModel:
         self.exclusive_memory = model.size  # bytes that are not there yet
 
     def model_load(self, model_gpu_memory_when_using_cpu_swap=-1):
-        real_model = self.model.forge_patch_model(self.device)
         self.model.lora_loader.refresh(self.model.lora_patches)
-        return real_model
+        return self.model.forge_patch_model(self.device)
 
     def model_unload(self, avoid_model_moving=False):
         self.model.forge_unpatch_model(None if avoid_model_moving else self.model.offload_device)

@@ -87,6 +87,11 @@ def run(
             else:
                 answer = forge.post("/sdapi/v1/txt2img", {**COMMON, **operation})
                 seen.append(hashlib.sha256(base64.b64decode(answer["images"][0])).hexdigest())
+        # What a save writes after an unload has the LoRA in it; it replaces a file that is in use.
+        forge.post("/sdapi/v1/txt2img", {**COMMON, "prompt": "a cat <lora:tiny-lora-a:1>"})
+        forge.post("/sdapi/v1/unload-checkpoint")
+        forge.post("/probe/save", {"file": str(files["one"])})
+        seen.append(hashlib.sha256(files["one"].read_bytes()).hexdigest())
         known: dict[str, Any] = {}
         if extensions:
             known = {

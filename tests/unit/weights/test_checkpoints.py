@@ -70,15 +70,14 @@ def test_what_is_taken_is_no_longer_kept_and_the_same_key_is_kept_once() -> None
 )
 def test_limits_hold_whatever_happens(steps: list[tuple[str, int, bool]], count: int, ram: int) -> None:
     kept: Checkpoints[Model] = Checkpoints(Limits(count, ram))
-    last = ""
     for name, size, take in steps:
         if take:
             kept.take(key(name))
         else:
-            gone = kept.put(key(name), Model(), size)
-            last = name if size <= ram else ""
-            assert all(each.key != key(name) or each.ram != size or size > ram for each in gone[1:])
-            assert not last or names(kept)[-1] == last
+            new = Model()
+            gone = kept.put(key(name), new, size)
+            assert (new in [each.model for each in gone]) is (size > ram)
+            assert size > ram or kept.entries()[-1].model is new
         assert len(kept.entries()) <= count
         assert kept.ram == sum(each.ram for each in kept.entries()) <= ram
         assert len(set(names(kept))) == len(names(kept))

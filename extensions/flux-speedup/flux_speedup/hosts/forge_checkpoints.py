@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..changes import Call, Change, Function, Undo
+from ..changes import Call, Change, Declined, Function, Undo, apply
 from ..stats.events import Event
 from ..weights.checkpoints import Checkpoints, Key, Limits
 from ..weights.errors import WeightsError
@@ -46,23 +46,32 @@ class Keeper:
         self._thread = threading.local()
 
     def changes(self) -> list[Change]:
-        return [
-            Call(self._begin),
-            Function(SD_MODELS, "forge_loader", self._wrap_loader),
-            Function(SD_MODELS, "forge_model_reload", self._wrap_reload),
-            # It imported a name of its own; perhaps the one above, already wrapped.
-            Function(PROCESSING, "forge_model_reload", self._wrap_reload),
-            Function(PROCESSING, "process_images_inner", self._wrap_request),
-        ]
+        # It imports the other one, and names from there.
+        return [Call(self._begin, module=PROCESSING)]
 
     def _begin(self) -> Undo:
-        self._on = True
+        _require()
+        undos: list[Undo] = []
 
         def end() -> None:
+            for undo in reversed(undos):
+                undo()
             self._on = False
             self._current = self._fresh = None
             self.kept.clear()
 
+        try:
+            for module, name, make in (
+                (SD_MODELS, "forge_loader", self._wrap_loader),
+                (SD_MODELS, "forge_model_reload", self._wrap_reload),
+                (PROCESSING, "forge_model_reload", self._wrap_reload),
+                (PROCESSING, "process_images_inner", self._wrap_request),
+            ):
+                undos.append(apply(Function(module, name, make)))
+        except BaseException:
+            end()
+            raise
+        self._on = True
         return end
 
     # What is wrapped.
@@ -222,6 +231,14 @@ class Keeper:
             built.failed = False
             if used is not None:
                 used.append(built)
+
+
+def _require() -> None:
+    from modules import processing, sd_models
+
+    data = getattr(sd_models, "model_data", None)
+    if not hasattr(data, "forge_loading_parameters") or not hasattr(processing, "process_images_inner"):
+        raise Declined("this WebUI chooses and loads checkpoints in another way than Forge")
 
 
 def _name(built: Built) -> str:

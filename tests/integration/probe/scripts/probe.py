@@ -100,6 +100,12 @@ def on_app_started(_demo, app):
             taken |= parts
         return found
 
+    @app.post("/probe/save")
+    def save(body: dict):
+        from modules import shared
+
+        return {"file": shared.sd_model.save_unet(body["file"])}
+
     @app.post("/probe/reload-ui")
     def reload_ui():
         from modules import shared
