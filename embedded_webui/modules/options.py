@@ -15,7 +15,6 @@ class OptionInfo:
         return self
 
     def needs_restart(self): return self.info("requires restart")
-
     def needs_reload_ui(self): return self.info("requires Reload UI")
 
 class Options:

@@ -9,13 +9,13 @@ from backend.loader import forge_loader
 from modules import script_callbacks, shared
 from modules.paths_internal import models_path
 
-CheckpointInfo = namedtuple("CheckpointInfo", ["filename", "name"])
-checkpoints_list = {}
+CheckpointInfo = namedtuple("CheckpointInfo", ["filename", "name", "sha256"])
+checkpoints_list = checkpoint_aliases = {}
 model_data = SimpleNamespace(sd_model=None, forge_hash="")
 
 def list_models():
     for path in sorted(Path(models_path, "Stable-diffusion").glob("*.safetensors")):
-        checkpoints_list[path.name] = CheckpointInfo(str(path), path.name)
+        checkpoints_list[path.name] = CheckpointInfo(str(path), path.name, None)
 
 @torch.inference_mode()
 def forge_model_reload():

@@ -20,6 +20,7 @@ def create_ui():
                     blocks.render()
             with gr.TabItem("Settings", id="settings", elem_id="tab_settings"):
                 _settings()
+        main_entry.forge_main_entry()
     return demo
 
 def _generate(prompt, seed):

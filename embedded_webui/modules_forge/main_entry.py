@@ -22,10 +22,12 @@ def make_checkpoint_manager_ui():
         ["CPU", "Shared"], value=lambda: opts.forge_pin_shared_memory, label="Swap Location")
     ui_forge_inference_memory = gr.Slider(
         0, total_vram, lambda: total_vram - opts.forge_inference_memory, step=1, label="GPU Weights (MB)")
+    ui_checkpoint.change(lambda x: opts.set("sd_model_checkpoint", x) and None, ui_checkpoint, queue=False)
+
+def forge_main_entry():
     memory = [ui_forge_inference_memory, ui_forge_async_loading, ui_forge_pin_shared_memory]
     for event in (*(component.change for component in memory), Context.root_block.load):
         event(ui_refresh_memory_management_settings, memory, queue=False, show_progress=False)
-    ui_checkpoint.change(lambda x: opts.set("sd_model_checkpoint", x) and None, ui_checkpoint, queue=False)
     for key in ("forge_async_loading", "forge_inference_memory", "forge_pin_shared_memory"):
         opts.onchange(key, _apply_memory_options, call=False)
 

@@ -9,7 +9,6 @@ from backend.patcher.base import ModelPatcher
 from tiny_flux.models import CLIP, T5, TOKENS, WORDS, Flux, IntegratedAutoencoderKL
 
 class KModel(nn.ModuleDict): ...
-
 class JointTextEncoder(nn.ModuleDict): ...
 
 def build(kind, tensors):
@@ -49,4 +48,4 @@ class TinyFlux(ForgeDiffusionEngine):
             x = x - unet.model["diffusion_model"](x, text, t, vector, guidance) / steps
         load([vae])
         latents = x.view(1, h, w, 16, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(1, 16, h * 2, w * 2)
-        return vae.model["decoder"](latents).cpu()
+        return vae.model(latents).cpu()

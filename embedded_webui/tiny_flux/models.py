@@ -1,5 +1,6 @@
 """A transformer of Flux's shape and names at a third of its width, two text encoders, a VAE; their files."""
 import os
+from collections import OrderedDict
 from functools import partial
 from pathlib import Path
 import torch
@@ -12,25 +13,20 @@ WIDTH, HEADS = 1024, 8
 DOUBLE = [f"double_blocks.{i}.{side}" for i in range(3) for side in ("txt", "img")]
 SINGLE = [f"single_blocks.{i}" for i in range(5)]
 
-class Encoder(nn.Module):
+def _encoder(width, layers):
     """Token numbers (batch, TOKENS) to (batch, TOKENS, width); computes in the dtype of its weights."""
+    layer = nn.TransformerEncoderLayer(width, 12, 3072, 0.0, "gelu", batch_first=True, norm_first=True)
+    encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+    return nn.Sequential(OrderedDict(shared=nn.Embedding(WORDS, width), encoder=encoder))
 
-    def __init__(self, width, layers):
-        super().__init__()
-        layer = nn.TransformerEncoderLayer(width, 12, 3072, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.shared = nn.Embedding(WORDS, width)
-        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-
-    def forward(self, ids): return self.encoder(self.shared(ids))
-
-class IntegratedAutoencoderKL(nn.ModuleDict):
-    """Its decoder: latents (batch, 16, h, w) to an image (batch, 3, 8h, 8w) from -1 to 1."""
+class IntegratedAutoencoderKL(nn.Sequential):
+    """Latents (batch, 16, h, w) to an image (batch, 3, 8h, 8w) from -1 to 1."""
 
     def __init__(self):
         first, last = nn.Conv2d(16, 64, 3, padding=1), nn.Conv2d(64, 3, 3, padding=1)
         stages = [nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(64, 64, 3, padding=1), nn.SiLU())
                   for _ in range(3)]
-        super().__init__({"decoder": nn.Sequential(first, *stages, last, nn.Tanh())})
+        super().__init__(OrderedDict(decoder=nn.Sequential(first, *stages, last, nn.Tanh())))
 
 class Flux(nn.Module):
     """Flow of packed latents (batch, tokens, 64); of its blocks only the single ones mix text and image."""
@@ -100,7 +96,7 @@ def _modulate(x, shift, scale): return F.layer_norm(x, x.shape[-1:]) * (1 + scal
 
 def _wave(t): return torch.cos(t[:, None] * 1000 * 10000 ** -(torch.arange(256, device=t.device) / 256))
 
-T5, CLIP = partial(Encoder, 1008, 7), partial(Encoder, 768, 4)
+T5, CLIP = partial(_encoder, 1008, 7), partial(_encoder, 768, 4)
 FILES = {
     "Stable-diffusion/tiny-flux-a": Flux, "Stable-diffusion/tiny-flux-b": Flux,
     "VAE/tiny-vae": IntegratedAutoencoderKL, "text_encoder/tiny-t5xxl": T5, "text_encoder/tiny-clip_l": CLIP}

@@ -129,12 +129,22 @@ def test_a_value_that_somebody_changed_since_is_theirs(table, host) -> None:
 
 def test_half_an_item_is_none(table, host, caplog: pytest.LogCaptureFixture) -> None:
     toy = host()
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         table.add("a", "Title", "why", [GREET, Value("toyhost", "no_such_thing", 1)])
     assert toy.greet("you") == "hello you"
-    assert state(table, "a") is State.FAILED
+    assert state(table, "a") is State.SKIPPED
     assert "no_such_thing" in next(o.why for o in table.outcomes())
     assert len(caplog.records) == 1
+
+
+def test_what_waits_for_a_module_that_never_comes_is_skipped_at_the_end(table, host) -> None:
+    toy = host()
+    table.add("a", "A", "why", [GREET, Function("toyhost_never", "greet", shout)])
+    assert toy.greet("you") == "HELLO YOU"
+    table.settle()
+    assert toy.greet("you") == "hello you"
+    assert state(table, "a") is State.SKIPPED
+    assert "toyhost_never" in next(o.why for o in table.outcomes())
 
 
 def test_an_exception_while_changing_never_reaches_the_importer(table, host) -> None:

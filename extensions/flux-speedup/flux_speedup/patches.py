@@ -104,6 +104,15 @@ class PatchTable:
             if keys is None:
                 self._hook.remove()
 
+    def settle(self) -> None:
+        """The WebUI has started: what still waits for a module that nobody imported is skipped."""
+        with self._lock:
+            for item in self._items.values():
+                if item.state is not State.PENDING:
+                    continue
+                missing = sorted({m.change.module for m in item.made if m.undo is None and m.change.module})
+                self._fail(item, ChangeError(f"this WebUI has not imported {', '.join(missing)}"))
+
     def outcomes(self) -> tuple[Outcome, ...]:
         """All items in the order they were added."""
         with self._lock:
@@ -148,8 +157,12 @@ class PatchTable:
 
     def _fail(self, item: _Item, error: Exception) -> None:
         self._undo(item)
-        item.state = State.FAILED
-        item.why = str(error) if isinstance(error, ChangeError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, ChangeError):
+            # Another WebUI, or another version of it: nothing is wrong, and nothing is changed.
+            item.state, item.why = State.SKIPPED, str(error)
+            self._log.info("%s: skipped, %s", item.title, error)
+            return
+        item.state, item.why = State.FAILED, f"{type(error).__name__}: {error}"
         self._log.warning("%s: failed (%s); the WebUI's own behaviour stays", item.title, item.why)
 
     def _undo(self, item: _Item) -> None:

@@ -125,6 +125,7 @@ class Running:
         return [(tab.build(self), "Flux Speedup", "flux_speedup")]
 
     def _app_started(self, demo: Any, app: Any) -> None:
+        self._table.settle()
         self._record_startup()
         if self._host.api_is_on():
             from . import api

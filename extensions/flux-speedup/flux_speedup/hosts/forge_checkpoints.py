@@ -16,8 +16,8 @@ import torch
 from ..changes import Call, Change, Declined, Function, Undo, apply
 from ..stats.events import Event
 from ..weights.checkpoints import Checkpoints, Key, Limits
-from ..weights.errors import WeightsError
 from .forge_built import Built, key_of
+from .forge_requests import Requests
 from .forge_weights import Attachment
 
 SD_MODELS = "modules.sd_models"
@@ -43,6 +43,7 @@ class Keeper:
         self._fresh: Built | None = None
         self._on = False
         self._garbage = False
+        self._requests = Requests(lambda: self._current, self._drop_failed)
         self._thread = threading.local()
 
     def changes(self) -> list[Change]:
@@ -65,7 +66,7 @@ class Keeper:
                 (SD_MODELS, "forge_loader", self._wrap_loader),
                 (SD_MODELS, "forge_model_reload", self._wrap_reload),
                 (PROCESSING, "forge_model_reload", self._wrap_reload),
-                (PROCESSING, "process_images_inner", self._wrap_request),
+                (PROCESSING, "process_images_inner", self._requests.wrap),
             ):
                 undos.append(apply(Function(module, name, make)))
         except BaseException:
@@ -84,7 +85,7 @@ class Keeper:
             if self._attachment.was_built_from_files() and self._on:
                 try:
                     self._fresh = Built(engine, self._attachment)
-                except (WeightsError, AttributeError, TypeError) as error:
+                except Exception as error:
                     log.info("this model will be built anew each time (%s)", error)
             return engine
 
@@ -101,25 +102,6 @@ class Keeper:
                 self._thread.inside = False
 
         return forge_model_reload
-
-    def _wrap_request(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def process_images_inner(*args: Any, **kwargs: Any) -> Any:
-            outermost = getattr(self._thread, "used", None) is None
-            if outermost:
-                self._thread.used = []
-                self._use(self._current)
-            try:
-                return original(*args, **kwargs)
-            except BaseException:
-                for built in self._thread.used:
-                    built.failed = True
-                    self._garbage = self.kept.drop(built) or self._garbage
-                raise
-            finally:
-                if outermost:
-                    self._thread.used = None
-
-        return process_images_inner
 
     # What they do.
 
@@ -165,7 +147,7 @@ class Keeper:
         built.bring_back(data.forge_loading_parameters)
         data.forge_hash = wanted
         self._current = built
-        self._use(built)
+        self._requests.uses(built)
         seconds = time.perf_counter() - started
         log.info("%s was kept and is used again (%.2f s)", _name(built), seconds)
         self._record(Event("checkpoint", _name(built), 0, seconds, "kept", "RAM"))
@@ -187,7 +169,7 @@ class Keeper:
             if again == key:
                 fresh.built_from(key)
                 self._current = fresh
-                self._use(fresh)
+                self._requests.uses(fresh)
         return answer
 
     def _put_aside(self, data: Any) -> Built | None:
@@ -224,13 +206,8 @@ class Keeper:
         memory_management.soft_empty_cache()
         gc.collect()
 
-    def _use(self, built: Built | None) -> None:
-        """This model takes part in the request that runs on this thread."""
-        used = getattr(self._thread, "used", None)
-        if built is not None:
-            built.failed = False
-            if used is not None:
-                used.append(built)
+    def _drop_failed(self, built: Built) -> None:
+        self._garbage = self.kept.drop(built) or self._garbage
 
 
 def _require() -> None:
