@@ -13,17 +13,14 @@ args = cmd_args.parser.parse_known_args()[0]
 def list_extensions(settings_file):
     """Names of the extension folders that the settings file does not switch off."""
     saved = json.loads(Path(settings_file).read_text("utf8")) if Path(settings_file).exists() else {}
-    off = saved.get("disabled_extensions", [])
-    return sorted(x.name for x in Path(extensions_dir).iterdir() if x.is_dir() and x.name not in off)
+    names = {x.name for x in Path(extensions_dir).iterdir() if x.is_dir()}
+    return sorted(names.difference(saved.get("disabled_extensions", [])))
 
-def start():
+if __name__ == "__main__":
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     os.environ["PYTHONPATH"] = script_path
-    for installer in Path(extensions_dir).glob("*/install.py"):
-        subprocess.run([sys.executable, installer], check=False)
+    for _installer in Path(extensions_dir).glob("*/install.py"):
+        subprocess.run([sys.executable, _installer], check=False)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import webui
     webui.webui()
-
-if __name__ == "__main__":
-    start()

@@ -25,7 +25,8 @@ def webui():
 
 def load_scripts():
     """Forgets all callbacks and imports every script; one that fails is reported and stops nothing."""
-    script_callbacks.clear_callbacks()
+    for callbacks in script_callbacks.callback_map.values():
+        callbacks.clear()
     names = launch.list_extensions(cmd_opts.ui_settings_file)
     for path in (x for name in names for x in sorted(Path(extensions_dir, name, "scripts").glob("*.py"))):
         try:

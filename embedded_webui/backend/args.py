@@ -6,8 +6,7 @@ import sys
 
 sys.argv += shlex.split(os.environ.pop("COMMANDLINE_ARGS", ""))
 parser = argparse.ArgumentParser()
-for flag in ("--always-high-vram", "--always-normal-vram", "--always-low-vram", "--always-no-vram"):
-    parser.add_argument(flag, action="store_true")
-for flag in ("--always-offload-from-vram", "--cuda-malloc", "--cuda-stream", "--pin-shared-memory"):
+for flag in ("--always-high-vram", "--always-normal-vram", "--always-low-vram", "--always-no-vram",
+             "--always-offload-from-vram", "--cuda-malloc", "--cuda-stream", "--pin-shared-memory"):
     parser.add_argument(flag, action="store_true")
 args = parser.parse_known_args()[0]

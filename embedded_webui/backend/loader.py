@@ -1,7 +1,6 @@
 """From checkpoint files to a model."""
 from pathlib import Path
 import safetensors.torch
-import torch
 from tiny_flux.engine import TinyFlux
 
 def load_torch_file(ckpt, safe_load=False, device=None):
@@ -13,7 +12,6 @@ def split_state_dict(sd, additional_state_dicts=None):
     parts = {Path(path).stem: load_torch_file(path) for path in additional_state_dicts or ()}
     return {"transformer": load_torch_file(sd), **parts}, None
 
-@torch.inference_mode()
 def forge_loader(sd, additional_state_dicts=None):
     """Builds the model of a checkpoint; KeyError where a part is missing."""
     return TinyFlux(split_state_dict(sd, additional_state_dicts=additional_state_dicts)[0])

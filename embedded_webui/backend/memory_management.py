@@ -27,9 +27,7 @@ def get_free_memory(dev=None, torch_free_too=False):
     free = total_vram * 1024**2 - used if simulated else torch.cuda.mem_get_info(dev)[0]
     return (free, free) if torch_free_too else free
 
-def unet_inital_load_device(parameters, dtype):
-    """Where a new transformer is built: never on the device, here."""
-    return cpu
+def unet_inital_load_device(parameters, dtype): return cpu
 
 def build_module_profile(model, model_gpu_memory_when_using_cpu_swap):
     """Layers that go to the device wholly, in part, not at all."""

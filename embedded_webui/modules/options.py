@@ -46,8 +46,7 @@ class Options:
             func()
 
     def load(self, filename):
-        if Path(filename).exists():
-            self.data.update(json.loads(Path(filename).read_text("utf8")))
+        self.data.update(json.loads(Path(filename).read_text("utf8")) if Path(filename).exists() else {})
 
     def save(self, filename):
         """Saves every option that is to be saved, with its default where nothing else is chosen."""

@@ -1,6 +1,6 @@
 """From a request to an image."""
-from collections import namedtuple
 from dataclasses import dataclass
+from types import SimpleNamespace
 import torch
 from PIL import Image
 from modules.sd_models import forge_model_reload
@@ -14,8 +14,6 @@ class StableDiffusionProcessing:
     width: int = 64
     height: int = 64
 
-Processed = namedtuple("Processed", ["images", "seed"])
-
 @torch.inference_mode()
 def process_images(p):
     """Loads the chosen model and makes the image."""
@@ -24,4 +22,5 @@ def process_images(p):
     size = (1, p.height // 16, p.width // 16, 64)  # a token covers 16 x 16 pixels
     noise = torch.randn(size, generator=torch.Generator().manual_seed(seed))
     pixels = (model.generate(p.prompt, noise, p.steps, p.distilled_cfg_scale)[0] + 1) * 127.5
-    return Processed([Image.fromarray(pixels.round().byte().permute(1, 2, 0).numpy())], seed)
+    image = Image.fromarray(pixels.round().byte().permute(1, 2, 0).numpy())
+    return SimpleNamespace(images=[image], seed=seed)

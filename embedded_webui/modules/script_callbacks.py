@@ -17,12 +17,8 @@ def add_callback(callbacks, fun, *, name=None, category='unknown', filename=None
     parts = filter(None, (extension, path.name, category, name))
     callbacks.append(ScriptCallback(str(path), fun, "/".join(parts)))
 
-def clear_callbacks():
-    for callbacks in callback_map.values():
-        callbacks.clear()
-
 def _door(category, backwards=False):
-    """Two functions: one registers a callback, one calls all of them and adds up the lists they answer."""
+    """Two functions: one registers a callback, one calls all of them and lists their answers."""
     callbacks = callback_map.setdefault(f"callbacks_{category}", [])
 
     def register(callback, *, name=None): add_callback(callbacks, callback, name=name, category=category)
@@ -31,7 +27,7 @@ def _door(category, backwards=False):
         results = []
         for c in callbacks[::-1] if backwards else callbacks:
             try:
-                results += c.callback(*args) or []
+                results.append(c.callback(*args))
             except Exception:
                 logging.getLogger("embedded_webui").exception("%s of %s failed", category, c.script)
             timer.startup_timer.record(Path(c.script).name)

@@ -1,9 +1,7 @@
 """Checkpoints, and the model that is loaded."""
-import gc
 from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
-import torch
 from backend import memory_management
 from backend.loader import forge_loader
 from modules import script_callbacks, shared
@@ -17,7 +15,6 @@ def list_models():
     for path in sorted(Path(models_path, "Stable-diffusion").glob("*.safetensors")):
         checkpoints_list[path.name] = CheckpointInfo(str(path), path.name, None)
 
-@torch.inference_mode()
 def forge_model_reload():
     """Builds the chosen model, unless it is there: (model, built anew)."""
     wanted = checkpoints_list[shared.opts.sd_model_checkpoint], shared.opts.forge_additional_modules
@@ -25,7 +22,6 @@ def forge_model_reload():
         return model_data.sd_model, False
     model_data.sd_model, model_data.forge_hash = None, ""
     memory_management.unload_all_models()
-    gc.collect()
     model = forge_loader(wanted[0].filename, additional_state_dicts=wanted[1])
     model.sd_checkpoint_info, model.filename = wanted[0], wanted[0].filename
     script_callbacks.model_loaded_callback(model)

@@ -1,8 +1,8 @@
 """What everybody shares: command line, options, state, and the lock that makes one image at a time."""
 import threading
 import time
-from modules import options, shared_cmd_options
-from modules.options import OptionInfo
+from modules.options import OptionInfo, Options
+from modules.shared_cmd_options import cmd_opts
 
 class State:
     server_command = None
@@ -14,11 +14,10 @@ class State:
 
     def request_restart(self): self.server_command = "restart"
 
-cmd_opts = shared_cmd_options.cmd_opts
 config_filename = cmd_opts.ui_settings_file
 _defaults = {
     "sd_model_checkpoint": None, "forge_additional_modules": [], "disabled_extensions": [],
     "forge_inference_memory": 1024, "forge_async_loading": "Queue", "forge_pin_shared_memory": "CPU"}
-opts = options.Options({key: OptionInfo(default) for key, default in _defaults.items()}, set())
+opts = Options({key: OptionInfo(default) for key, default in _defaults.items()}, set())
 opts.load(config_filename)
 state, queue_lock, demo = State(), threading.Lock(), None

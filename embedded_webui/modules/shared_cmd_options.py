@@ -1,9 +1,8 @@
 """Runs the preload.py of every extension, then parses the command line."""
-import launch
+from launch import args, list_extensions
 from modules import cmd_args, script_loading
 from modules.paths_internal import extensions_dir
 
 parser = cmd_args.parser
-_found = launch.list_extensions(launch.args.ui_settings_file)
-script_loading.preload_extensions(extensions_dir, parser, _found)
+script_loading.preload_extensions(extensions_dir, parser, list_extensions(args.ui_settings_file))
 cmd_opts = parser.parse_args()

@@ -6,8 +6,7 @@ class Timer:
 
     def record(self, category, extra_time=0, disable_log=False):
         """Books the time since the last record under `category`."""
-        now = time.time()
-        seconds, self.start = now - self.start + extra_time, now
+        seconds, self.start = time.time() - self.start + extra_time, time.time()
         self.records[category] = self.records.get(category, 0) + seconds
         self.total += seconds
 

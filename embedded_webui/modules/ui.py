@@ -6,7 +6,7 @@ from modules_forge import main_entry
 
 def create_ui():
     script_callbacks.ui_settings_callback()
-    tabs = script_callbacks.ui_tabs_callback()
+    tabs = [tab for answer in script_callbacks.ui_tabs_callback() for tab in answer or ()]
     with gr.Blocks(title="Embedded WebUI", analytics_enabled=False) as demo:
         main_entry.make_checkpoint_manager_ui()
         with gr.Tabs(elem_id="tabs"):
@@ -29,14 +29,14 @@ def _generate(prompt, seed):
 
 def _settings():
     """Every option that has a section."""
-    apply, reload, result = gr.Button("Apply settings"), gr.Button("Reload UI"), gr.HTML()
-    components = {}
+    apply, reload, result, components = gr.Button("Apply settings"), gr.Button("Reload UI"), gr.HTML(), {}
     for key, info in opts.data_labels.items():
         if info.section:
             kind = info.component or {bool: gr.Checkbox, int: gr.Number}.get(type(info.default), gr.Textbox)
             components[key] = kind(
-                label=f"{info.section[1]}: {info.label}", elem_id=f"setting_{key}", **info.component_args or {},
-                value=info.default if info.do_not_save else lambda key=key: getattr(opts, key))
+                label=f"{info.section[1]}: {info.label}", elem_id=f"setting_{key}",
+                value=info.default if info.do_not_save else lambda key=key: getattr(opts, key),
+                **info.component_args or {})
 
     def run_settings(*values):
         changed = [key for key, value in zip(components, values, strict=True) if opts.set(key, value)]

@@ -23,9 +23,8 @@ class IntegratedAutoencoderKL(nn.Sequential):
     """Latents (batch, 16, h, w) to an image (batch, 3, 8h, 8w) from -1 to 1."""
 
     def __init__(self):
-        first, last = nn.Conv2d(16, 64, 3, padding=1), nn.Conv2d(64, 3, 3, padding=1)
-        stages = [nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(64, 64, 3, padding=1), nn.SiLU())
-                  for _ in range(3)]
+        first, last, up = nn.Conv2d(16, 64, 3, 1, 1), nn.Conv2d(64, 3, 3, 1, 1), nn.Upsample(scale_factor=2)
+        stages = [nn.Sequential(up, nn.Conv2d(64, 64, 3, 1, 1), nn.SiLU()) for _ in range(3)]
         super().__init__(OrderedDict(decoder=nn.Sequential(first, *stages, last, nn.Tanh())))
 
 class Flux(nn.Module):
@@ -33,18 +32,18 @@ class Flux(nn.Module):
 
     def __init__(self):
         super().__init__()
-        sizes = {"img_in": (64, 1), "txt_in": (1008, 1), "final_layer.adaLN_modulation.1": (WIDTH, 2)}
+        sizes = {"img_in": (64, WIDTH), "txt_in": (1008, WIDTH), "final_layer.linear": (WIDTH, 64)}
+        sizes["final_layer.adaLN_modulation.1"] = (WIDTH, 2 * WIDTH)
         for name, width in (("time_in", 256), ("vector_in", 768), ("guidance_in", 256)):
-            sizes |= {f"{name}.in_layer": (width, 1), f"{name}.out_layer": (WIDTH, 1)}
+            sizes |= {f"{name}.in_layer": (width, WIDTH), f"{name}.out_layer": (WIDTH, WIDTH)}
         for block in DOUBLE:
-            sizes |= {f"{block}_mod.lin": (WIDTH, 6), f"{block}_attn.qkv": (WIDTH, 3)}
-            sizes |= {f"{block}_attn.proj": (WIDTH, 1), f"{block}_mlp.0": (WIDTH, 4)}
-            sizes |= {f"{block}_mlp.2": (4 * WIDTH, 1)}
+            sizes |= {f"{block}_mod.lin": (WIDTH, 6 * WIDTH), f"{block}_attn.qkv": (WIDTH, 3 * WIDTH)}
+            sizes |= {f"{block}_attn.proj": (WIDTH, WIDTH), f"{block}_mlp.0": (WIDTH, 4 * WIDTH)}
+            sizes |= {f"{block}_mlp.2": (4 * WIDTH, WIDTH)}
         for block in SINGLE:
-            sizes |= {f"{block}.modulation.lin": (WIDTH, 3), f"{block}.linear1": (WIDTH, 7)}
-            sizes |= {f"{block}.linear2": (5 * WIDTH, 1)}
-        self.layers = {name: nn.Linear(size, n * WIDTH) for name, (size, n) in sizes.items()}
-        self.layers["final_layer.linear"] = nn.Linear(WIDTH, 64)
+            sizes |= {f"{block}.modulation.lin": (WIDTH, 3 * WIDTH), f"{block}.linear1": (WIDTH, 7 * WIDTH)}
+            sizes |= {f"{block}.linear2": (5 * WIDTH, WIDTH)}
+        self.layers = {name: nn.Linear(*size) for name, size in sizes.items()}
         for norm in (*(f"{block}_attn.norm" for block in DOUBLE), *(f"{block}.norm" for block in SINGLE)):
             for part in ("query_norm", "key_norm"):
                 self.layers[f"{norm}.{part}"] = nn.ParameterDict({"scale": torch.ones(WIDTH // HEADS)})
@@ -93,7 +92,6 @@ class Flux(nn.Module):
         return x + gate * self._linear(f"{block}.linear2", mixed)
 
 def _modulate(x, shift, scale): return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
-
 def _wave(t): return torch.cos(t[:, None] * 1000 * 10000 ** -(torch.arange(256, device=t.device) / 256))
 
 T5, CLIP = partial(_encoder, 1008, 7), partial(_encoder, 768, 4)
@@ -110,8 +108,8 @@ def write_missing(folder):
             dtype = torch.float32 if kind is IntegratedAutoencoderKL else torch.bfloat16
             tensors = kind().to(dtype).state_dict()
             for key, x in tensors.items():
-                x.copy_(torch.randn(x.shape, generator=random) / max(1, x[0].numel()) ** 0.5)
-                x += "norm" in key
+                values = torch.randn(x.shape, generator=random) / x[0].numel() ** 0.5
+                x.copy_(torch.ones(x.shape) if "norm" in key else values)
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
             save_file(tensors, temporary)
             temporary.replace(path)

@@ -6,13 +6,12 @@ from secrets import compare_digest
 import torch
 from fastapi import Depends, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from backend import memory_management
+from backend import memory_management as mm
 from modules import processing, sd_models, shared, ui
 
 class Api:
     def __init__(self, app, queue_lock):
         self.queue_lock, self._records = queue_lock, []
-        self.credentials = dict(x.split(":") for x in (shared.cmd_opts.api_auth or "").split(",") if x)
         if shared.demo is None:
             ui.create_ui()  # for the callbacks of settings and tabs
         for path, method, endpoint in (
@@ -20,12 +19,12 @@ class Api:
             ("options", "GET", self.get_config), ("options", "POST", self.set_config),
             ("unload-checkpoint", "POST", self.unloadapi), ("reload-checkpoint", "POST", self.reloadapi),
         ):
-            checks = [Depends(self.auth)] if self.credentials else []
+            checks = [Depends(self.auth)] if shared.cmd_opts.api_auth else []
             app.add_api_route(f"/sdapi/v1/{path}", endpoint, methods=[method], dependencies=checks)
 
     def auth(self, credentials: HTTPBasicCredentials = Depends(HTTPBasic())):  # noqa: B008
-        right = self.credentials.get(credentials.username)
-        if right is None or not compare_digest(credentials.password.encode(), right.encode()):
+        given = f"{credentials.username}:{credentials.password}".encode()
+        if not any(compare_digest(given, x.encode()) for x in shared.cmd_opts.api_auth.split(",")):
             raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
 
     def text2imgapi(self, txt2imgreq: dict):
@@ -44,17 +43,16 @@ class Api:
 
     def unloadapi(self):
         with self.queue_lock:
-            self._timed("unload", memory_management.unload_all_models)
+            self._timed("unload", mm.unload_all_models)
 
     def reloadapi(self):
         """Builds the chosen model and brings all of it to the device."""
         with self.queue_lock, torch.inference_mode():
             model, _ = self._timed("load", sd_models.forge_model_reload)
-            self._timed("move", memory_management.load_models_gpu, model.patchers)
+            self._timed("move", mm.load_models_gpu, model.patchers)
 
     def timings(self):
-        device = memory_management.torch_device_name
-        return {"simulated": memory_management.simulated, "device": device, "records": self._records}
+        return {"simulated": mm.simulated, "device": mm.torch_device_name, "records": self._records}
 
     def _timed(self, kind, function, *args):
         started = time.perf_counter()
