@@ -1,7 +1,6 @@
-"""What every model of a WebUI has."""
+"""What every model of a WebUI has: `forge_objects` with unet, clip and vae."""
+from safetensors.torch import save_model
 
 class ForgeDiffusionEngine:
-    """Its `forge_objects` are unet, clip and vae; this WebUI saves none of them."""
-
-    def save_unet(self, filename): raise NotImplementedError
-    def save_checkpoint(self, filename): raise NotImplementedError
+    def save_unet(self, filename): return save_model(self.forge_objects.unet.model, filename) or filename
+    def save_checkpoint(self, filename): return self.save_unet(filename)
