@@ -18,7 +18,10 @@ import json
 import math
 import mmap
 import os
+import shlex
+import shutil
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -33,6 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "extensions" / "flux-speedup"))
 
 from flux_speedup.weights.digest import checksums  # noqa: E402
+from flux_speedup.weights.direct import Direct  # noqa: E402
 from flux_speedup.weights.lane import Lane, StreamLane, lane_for  # noqa: E402
 from flux_speedup.weights.mapping import MAPPINGS, Mapping  # noqa: E402
 from flux_speedup.weights.pagecache import forget, resident_fraction  # noqa: E402
@@ -125,7 +129,8 @@ def write_file(path: Path, shapes: dict[str, list[int]], dtype: torch.dtype) -> 
     total = 8 + len(header) + position
     if path.exists() and path.stat().st_size == total:
         return total
-    pool = torch.randn(1 << 24).to(dtype).view(torch.uint8)
+    # So small that what a model computes with them stays finite.
+    pool = torch.randn(1 << 24).mul_(0.02).to(dtype).view(torch.uint8)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for number, entry in enumerate(content.values()):
@@ -251,6 +256,26 @@ def warm(bench: Bench, label: str, arena: Arena, threads: int | None, *mappings:
     bench.empty_cache()
 
 
+def straight(bench: Bench, label: str, arena: Arena, mapping: Mapping) -> None:
+    """Loads of a file that is registered, and what registering costs."""
+    direct = Direct()
+    seconds, held = bench.timed(lambda: direct.hold(mapping))
+    if not held:
+        print(f"{label}: could not be registered (no room, or not possible here)", flush=True)
+        return
+    module = module_of(mapping)
+    residency = Residency(module, arena=arena, direct=direct)
+    loads = []
+    for _ in range(bench.repeats):
+        loads.append(bench.timed(lambda: residency.load(bench.device))[0])
+        residency.unload()
+    bench.add(f"{label}: warm load, direct", loads, size_of(module))
+    check_bytes(bench, residency, module, mapping)
+    bench.add(f"{label}: register", [seconds], mapping.identity.size)
+    bench.add(f"{label}: unregister", [bench.timed(direct.release_all)[0]], mapping.identity.size)
+    bench.empty_cache()
+
+
 def cold(bench: Bench, label: str, arena: Arena, mapping: Mapping) -> None:
     """From the disk: the plain read, then the load, each after the page cache has let the file go."""
     if hasattr(mmap, "MADV_DONTNEED"):
@@ -346,6 +371,24 @@ def peers(bench: Bench, mapping: Mapping) -> None:
         bench.empty_cache()
 
 
+def forge_loop(options: argparse.Namespace, tensors: dict[str, Any], paths: dict[str, Path]) -> Any:
+    """Forge's own loading and moving beside ours (forge_loop.py), with the files of this run or tiny ones."""
+    program = Path(__file__).with_name("forge_loop.py")
+    json_file = options.write / "forge-loop.json"
+    command = [sys.executable, str(program), "--forge", str(options.forge), "--json", str(json_file)]
+    if options.scale == 1.0:
+        command += [text for part in ("flux", "t5", "clip", "ae") for text in (f"--{part}", str(paths[part]))]
+        second = options.write / "bench-flux-second-1.safetensors"
+        if second.exists() or shutil.disk_usage(options.write).free > 1.25 * paths["flux"].stat().st_size:
+            write_file(second, tensors["flux"]["tensors"], torch.bfloat16)
+            command += ["--second", str(second)]
+    else:
+        command += ["--tiny", str(options.write / "tiny")]
+    json_file.unlink(missing_ok=True)
+    subprocess.run([*command, *shlex.split(options.forge_options)], check=False)
+    return json.loads(json_file.read_text(encoding="utf-8")) if json_file.exists() else None
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -366,6 +409,9 @@ def arguments() -> argparse.Namespace:
     add("--threads", type=int, default=None, help="reader threads (default: as the product chooses)")
     add("--peers", action="store_true", help="time other loaders that are installed")
     add("--sweep", action="store_true", help="threads x chunk sizes")
+    add("--forge", type=Path, default=None, metavar="DIR", help="time Forge's own path, its backend/ in DIR")
+    add("--forge-options", default="", help="further options of forge_loop.py, in one word")
+    add("--forge-only", action="store_true", help="write the files and time Forge's own path, nothing else")
     add("--no-cold", action="store_true", help="leave out the loads from the disk")
     add("--json", type=Path, default=None, metavar="FILE")
     return parser.parse_args()
@@ -389,7 +435,22 @@ def main() -> None:
         "scale": options.scale,
     }
     print(machine, flush=True)
-    paths = write_files(options.write, tensors, options.scale, options.components)
+    components = options.components
+    if options.forge:
+        components = list(dict.fromkeys([*components, "flux", "t5", "clip", "ae"]))
+    paths = write_files(options.write, tensors, options.scale, components)
+    rows: dict[str, Any] = {"machine": machine}
+    if not options.forge_only:
+        rows |= our_rows(options, bench, {name: paths[name] for name in options.components})
+        save(options, rows)
+    if options.forge:
+        bench.empty_cache()
+        rows["forge"] = forge_loop(options, tensors, paths)
+        save(options, rows)
+
+
+def our_rows(options: argparse.Namespace, bench: Bench, paths: dict[str, Path]) -> dict[str, Any]:
+    """The machine's plain copies, our loads, and other loaders."""
     mappings = {name: MAPPINGS.open(path) for name, path in paths.items()}
     arena = Arena()
     main_file = mappings[options.components[0]]
@@ -397,6 +458,8 @@ def main() -> None:
     warm(bench, options.components[0], arena, options.threads, main_file)
     load = next(row["best_s"] for row in bench.rows if row["name"].endswith(": warm load"))
     print(f"warm load / plain copy: {load / floor:.3f}", flush=True)
+    if bench.device.type == "cuda":
+        straight(bench, options.components[0], arena, main_file)
     if {"t5", "clip"} <= mappings.keys():
         warm(bench, "t5 + clip", arena, options.threads, mappings["t5"], mappings["clip"])
     if options.sweep:
@@ -405,9 +468,12 @@ def main() -> None:
         peers(bench, main_file)
     if not options.no_cold:
         cold(bench, options.components[0], arena, main_file)
+    return {"warm_over_plain": load / floor, "rows": bench.rows}
+
+
+def save(options: argparse.Namespace, rows: dict[str, Any]) -> None:
     if options.json:
-        result = {"machine": machine, "warm_over_plain": load / floor, "rows": bench.rows}
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def apply_with_scripts(
         if item in in_force:
             table.extend(item, [host.option_change(option, value)])
     weights = ("weights", WEIGHTS, "the GPU is a cache over the files")
-    _where_available(table, config.weights, weights, host.weight_changes)
+    _where_available(table, config.weights, weights, lambda: host.weight_changes(config.direct))
     _checkpoints(table, host, config, record)
     unloads = ("needless_unloads", UNLOADS, "what did not change since the last image stays")
     _where_available(table, config.needless_unloads, unloads, host.unload_changes)

@@ -14,6 +14,7 @@ from . import forge_pages, forge_swap, timing
 from .webui import MemoryItem, Record, WebUI
 
 if TYPE_CHECKING:
+    from ..weights.direct import Direct
     from ..weights.file_digests import FileDigests
     from ..weights.placement import Placement
     from .forge_checkpoints import Keeper
@@ -36,6 +37,7 @@ class Forge(WebUI):
         super().__init__()
         self._manager: Any = manager
         self._placement: Placement | None = None
+        self._direct: Direct | None = None
         self._digests: FileDigests | None = None
         self._background: Background | None = None
         self._attachment: Attachment | None = None
@@ -106,17 +108,21 @@ class Forge(WebUI):
     def page_changes(self, held: Callable[[], frozenset[str]]) -> list[Change]:
         return forge_pages.changes(held)
 
-    def weight_changes(self) -> list[Change]:
+    def weight_changes(self, direct: bool) -> list[Change]:
         # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
+        from ..weights.direct import Direct
         from ..weights.placement import Placement
         from .forge_weights import Attachment
 
         # One for the life of the process: after "Reload UI" what is on the device is still known.
         if self._placement is None:
-            self._placement = Placement(quiet=self._quiet)
+            self._direct = Direct() if direct else None
+            self._placement = Placement(quiet=self._quiet, direct=self._direct)
             self._attachment = Attachment(self._placement)
         assert self._attachment is not None
-        return self._attachment.changes()
+        held = self._direct
+        released: list[Change] = [] if held is None else [Call(lambda: held.release_all)]
+        return [*self._attachment.changes(), *released]
 
     def checkpoint_changes(
         self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]

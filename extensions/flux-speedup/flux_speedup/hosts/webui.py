@@ -100,8 +100,11 @@ class WebUI:
         """Changes that make registering a callback cheap."""
         return callbacks.changes()
 
-    def weight_changes(self) -> list[Change]:
-        """Changes that stream weights from their files and drop them at unload."""
+    def weight_changes(self, direct: bool) -> list[Change]:
+        """Changes that stream weights from their files and drop them at unload.
+
+        `direct`: files loaded once are registered, so that the GPU reads them itself.
+        """
         return []
 
     def checkpoint_changes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -28,8 +28,13 @@ class Destinations:
         self.tensors: list[torch.Tensor | None] = [None] * len(items)
         self.stopped = False
 
-    def allocate(self, order: Iterable[int]) -> None:
-        """Every tensor, in this order, published in batches so that copies start early; ends if stopped."""
+    def allocate(
+        self, order: Iterable[int], published: Callable[[Sequence[int]], None] = lambda _: None
+    ) -> None:
+        """Every tensor, in this order, published in batches so that copies start early; ends if stopped.
+
+        `published` is told of each batch.
+        """
         batch: list[int] = []
         size = 0
         for dest in order:
@@ -42,8 +47,10 @@ class Destinations:
             size += item.bytes
             if size >= _BATCH:
                 self._publish(batch)
+                published(batch)
                 batch, size = [], 0
         self._publish(batch)
+        published(batch)
 
     def flat(self, dest: int) -> torch.Tensor:
         """The tensor in one dimension, once copies into it may be queued. Raises Stopped."""

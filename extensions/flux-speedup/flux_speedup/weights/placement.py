@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from .backing import Backing
-from .mapping import MAPPINGS, Registry
+from .direct import Direct
+from .mapping import MAPPINGS, FileIdentity, Registry
 from .pagecache import resident_fraction
 from .report import LoadReport, UnloadReport
 from .residency import Residency
@@ -40,10 +42,15 @@ class Placement:
         self,
         registry: Registry = MAPPINGS,
         quiet: Callable[[], AbstractContextManager[None]] = nullcontext,
+        direct: Direct | None = None,
     ) -> None:
-        """`quiet`: entered around every load, so that whatever else reads the same disk waits."""
+        """`quiet`: entered around every load, so that whatever else reads the same disk waits.
+
+        `direct`: gets to hold the files of what was loaded, in the background, for the loads that follow.
+        """
         self.registry = registry
         self._quiet = quiet
+        self._direct = direct
         self._lock = threading.Lock()
         self._residencies: weakref.WeakKeyDictionary[torch.nn.Module, Residency] = weakref.WeakKeyDictionary()
         self._arrivals: weakref.WeakKeyDictionary[torch.nn.Module, Arrival] = weakref.WeakKeyDictionary()
@@ -54,18 +61,23 @@ class Placement:
         with self._lock:
             found = self._residencies.get(module)
             if found is None:
-                found = self._residencies[module] = Residency(module, registry=self.registry)
+                found = self._residencies[module] = Residency(
+                    module, registry=self.registry, direct=self._direct
+                )
             return found
 
     def load(
         self, module: torch.nn.Module, device: torch.device, names: Collection[str] | None = None
     ) -> LoadReport:
         """Bring a module's weights to the device. Raises TransferError: then all of them are as they were."""
-        source = self._source(module)
+        files = self._files(module)
+        source = _source(files.values())
         with self._quiet():
             report = self.of(module).load(device, names)
         if report.bytes:
             self._arrivals[module] = Arrival(source if _from_files(report) else "RAM", report.by_backing)
+        if self._direct is not None and report.bytes and not report.by_backing[Backing.SPAN_CAST]:
+            self._direct.hold_soon(files, device)  # what is cast never goes straight
         return report
 
     def unload(self, module: torch.nn.Module) -> UnloadReport:
@@ -82,16 +94,21 @@ class Placement:
         """Bytes that the module's last unload by us let go; told once."""
         return self._departures.pop(module, 0)
 
-    def _source(self, module: torch.nn.Module) -> str:
-        """Asked before a load, which leaves every file in the page cache."""
+    def _files(self, module: torch.nn.Module) -> dict[FileIdentity, Path]:
+        """The files that parameters at home are views of."""
         spans = (
             find(parameter.detach(), self.registry) for parameter in module.parameters() if plain(parameter)
         )
-        fractions = [resident_fraction(path) for path in {span.path for span in spans if span is not None}]
-        known = [fraction for fraction in fractions if fraction is not None]
-        if not known:
-            return "file"
-        return "page cache" if min(known) >= _WARM else "disk"
+        return {span.identity: span.path for span in spans if span is not None}
+
+
+def _source(paths: Iterable[Path]) -> str:
+    """Asked before a load, which leaves every file in the page cache."""
+    fractions = [resident_fraction(path) for path in set(paths)]
+    known = [fraction for fraction in fractions if fraction is not None]
+    if not known:
+        return "file"
+    return "page cache" if min(known) >= _WARM else "disk"
 
 
 def _from_files(report: LoadReport) -> bool:

@@ -13,6 +13,7 @@ import torch
 
 from .backing import Backing, classify
 from .digest import Digest
+from .direct import Direct
 from .entry import Entry, own_copy, set_data
 from .errors import OUT_OF_MEMORY, TransferError
 from .going import adopt_cast, backing_now, item_of, prepare, undo_cast
@@ -55,11 +56,12 @@ class Residency:
         run: Runner | None = None,
         digests: bool = True,
         save: Callable[[torch.Tensor], torch.Tensor] = own_copy,
+        direct: Direct | None = None,
     ) -> None:
         self._roster = Roster(module)
         self._registry = registry
         self._lanes = lanes
-        self._run: Runner = run or partial(transfer, arena=arena)
+        self._run: Runner = run or partial(transfer, arena=arena, direct=direct)
         self._digests = digests
         self._save = save
         self._lock = threading.RLock()

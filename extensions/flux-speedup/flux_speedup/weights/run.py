@@ -6,7 +6,8 @@ import queue
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 
@@ -34,13 +35,17 @@ class Run:
         threads: int,
         opener: SourceOpener,
         arrived: Arrived | None = None,
+        straight: Mapping[int, Sequence[torch.Tensor]] = MappingProxyType({}),
     ) -> None:
+        """`straight`: items whose bytes the device can read where they are; the caller's thread copies those."""
         self._items = items
         self._lane = lane
         self._opener = opener
         self._arrived = arrived
         self._sources: list[Source] = []
+        self._straight = straight
         self._origins, requests = requests_of(items)
+        requests = [request for request in requests if request.dest not in straight]
         self._plan = make_plan(requests, chunk=chunk)
         threads = max(1, min(threads, len(slots), len(self._plan)))
         per_thread = len(slots) // threads
@@ -49,7 +54,7 @@ class Run:
         self._next: Iterator[Chunk] = iter(self._plan)
         self._lock = threading.Lock()
         self._missing = Counter({request.dest: request.length for request in requests})
-        self._unread = [dest for dest in range(len(items)) if not self._missing[dest]]
+        self._unread = [n for n in range(len(items)) if not self._missing[n] and n not in straight]
         # Numbers of items that have arrived, and None from each thread that ended.
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
@@ -68,7 +73,7 @@ class Run:
                 worker = threading.Thread(target=self._work, args=(slots, number), name=name, daemon=True)
                 worker.start()
                 workers.append(worker)
-            self._destinations.allocate(self._order())
+            self._destinations.allocate(self._order(), self._send)
             self._finish(workers)
             return [tensor for tensor in self._destinations.tensors if tensor is not None]
         except BaseException as error:
@@ -86,9 +91,23 @@ class Run:
             self._scratch = [self._lane.empty((self._chunk,), torch.uint8) for _ in self._slots]
 
     def _order(self) -> list[int]:
-        """All items by their first bytes, then those that nothing is read for."""
+        """Items by their first bytes, those that go straight, then those that nothing is read for."""
         order = dict.fromkeys(part.dest for chunk in self._plan for part in chunk.parts)
-        return [*order, *self._unread]
+        return [*order, *self._straight, *self._unread]
+
+    def _send(self, dests: Sequence[int]) -> None:
+        """Copy what goes straight among items that were just published."""
+        for dest in dests:
+            pieces = self._straight.get(dest)
+            if pieces is None:
+                continue
+            targets = torch.split(
+                self._destinations.flat(dest).view(torch.uint8), [p.numel() for p in pieces]
+            )
+            with self._lane.copying():
+                for target, piece in zip(targets, pieces, strict=True):
+                    self._lane.copy(target, piece)
+            self._tell([dest])
 
     def _finish(self, workers: list[threading.Thread]) -> None:
         self._tell(self._unread)
@@ -103,9 +122,9 @@ class Run:
             worker.join()
         if self._error is not None:
             raise self._error
-        for source in self._sources:
-            source.check()
         self._lane.finish()
+        for source in self._sources:  # once no copy reads a file any more
+            source.check()
 
     def _tell(self, dests: list[int]) -> None:
         if self._arrived is None or not dests:

@@ -1,0 +1,126 @@
+"""A file mapped once more, shared and read-only, and registered with CUDA: the GPU reads its pages where they are.
+
+Over the private mapping registering never ends: the kernel would make a copy of every page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mmap
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .mapping import FileIdentity, Registry
+
+PIECE = 1 << 30  # bytes registered at once
+_READ_ONLY = 8  # cudaHostRegisterReadOnly; without it a mapping that cannot be written is refused
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+class Refused(Exception):
+    """A file cannot be registered; the message says why."""
+
+
+@dataclass(frozen=True)
+class Registrar:
+    """How memory is registered. `register`: address, bytes -> 0 or an error's number; `piece`: bytes at once."""
+
+    register: Callable[[int, int], int]
+    unregister: Callable[[int], object]
+    piece: int = PIECE
+
+
+@dataclass(eq=False)
+class Registration:
+    """`whole`: every byte of the file, never to be written. Its pages cannot be evicted until `release`."""
+
+    whole: torch.Tensor
+    _registrar: Registrar
+    _addresses: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, registry: Registry, identity: FileIdentity, registrar: Registrar) -> Registration:
+        """Register all of a mapped file, or nothing. Raises Refused, OSError, ValueError, RuntimeError."""
+        made = cls(_map_shared(registry, identity), registrar)
+        try:
+            for start in range(0, identity.size, registrar.piece):
+                made._add(start, min(registrar.piece, identity.size - start))
+        except BaseException:
+            made.release()
+            raise
+        return made
+
+    def bytes_at(self, offset: int, length: int) -> tuple[torch.Tensor, ...]:
+        """That part of the file, cut where registrations meet: no copy may cross from one into the next."""
+        piece, end = self._registrar.piece, offset + length
+        cuts = [offset, *range((offset // piece + 1) * piece, end, piece), end]
+        return tuple(self.whole[start:stop] for start, stop in itertools.pairwise(cuts))
+
+    def release(self) -> None:
+        """The pages can be evicted again; the bytes can still be read."""
+        while self._addresses:
+            with contextlib.suppress(RuntimeError):
+                self._registrar.unregister(self._addresses.pop())
+
+    def _add(self, start: int, length: int) -> None:
+        address = self.whole.data_ptr() + start
+        error = self._registrar.register(address, length)
+        if error:
+            raise Refused(f"registering its memory failed with error {error}")
+        self._addresses.append(address)
+
+
+class _Bytes:
+    """Read-only memory as NumPy takes it without a copy; PyTorch has no tensors that cannot be written."""
+
+    def __init__(self, buffer: mmap.mmap) -> None:
+        self.keeps = np.frombuffer(buffer, dtype=np.uint8)
+        self.__array_interface__ = {**self.keeps.__array_interface__, "data": (self.keeps.ctypes.data, False)}
+
+
+def _map_shared(registry: Registry, identity: FileIdentity) -> torch.Tensor:
+    """The very file that was mapped, whatever its name leads to now."""
+    if sys.platform != "linux":
+        raise Refused("only on Linux")
+    descriptor = registry.descriptor(identity)
+    if descriptor is None:
+        raise Refused("its mapping is gone")
+    try:
+        if FileIdentity.of(os.fstat(descriptor)) != identity:
+            raise Refused("the file was changed since it was opened")
+        buffer = mmap.mmap(descriptor, identity.size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+    finally:
+        os.close(descriptor)
+    return torch.from_numpy(np.asarray(_Bytes(buffer)))
+
+
+def cgroup_limit(path: Path = _CGROUP_LIMIT) -> int | None:
+    """Bytes of RAM this process's control group may use; None where there is no limit."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _cuda_register(address: int, length: int) -> int:
+    if torch.version.hip is not None:
+        return -1  # the flag means something else there
+    cuda: Any = torch.cuda
+    return int(cuda.cudart().cudaHostRegister(address, length, _READ_ONLY))
+
+
+def _cuda_unregister(address: int) -> object:
+    cuda: Any = torch.cuda
+    return cuda.cudart().cudaHostUnregister(address)
+
+
+CUDA = Registrar(_cuda_register, _cuda_unregister)
+"""CUDA's own."""
