@@ -145,6 +145,9 @@ class Forge:
     def _answers(self) -> bool:
         try:
             self.get("/probe/state")
+        except urllib.error.HTTPError as refused:
+            refused.close()
+            return False
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
         return True

@@ -138,6 +138,7 @@ def test_flags_of_the_user_win_over_the_tier(forge_dir: Path, tmp_path: Path) ->
             forge.get("/flux-speedup/v1/status")
         assert refused.value.code == 401
         assert refused.value.headers["WWW-Authenticate"] == "Basic"
+        refused.value.close()
 
 
 def test_turned_off_by_flag_nothing_of_it_is_there(forge_dir: Path, tmp_path: Path) -> None:
