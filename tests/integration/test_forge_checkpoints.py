@@ -60,8 +60,9 @@ class Session:
         return self.seen[-1]
 
     def fails(self, checkpoint: str, **more: Any) -> None:
-        with pytest.raises(urllib.error.HTTPError):
+        with pytest.raises(urllib.error.HTTPError) as refused:
             self.image(checkpoint, **more)
+        refused.value.close()
 
     def checkpoints(self) -> list[tuple[str, str]]:
         """(file, source) of every checkpoint that became the model, the oldest first."""
