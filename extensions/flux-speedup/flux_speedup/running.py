@@ -135,9 +135,9 @@ class Running:
         status = self.status()
         failed = [o.title for o in status.outcomes if o.state is State.FAILED]
         log.info(
-            "%s, %s tier (%s): %d changes in force%s",
+            "%s, %s (%s): %d changes in force%s",
             status.host,
-            status.tier,
+            f"{status.tier} tier" if self._plan.tier is not Tier.NONE else "no memory tier",
             status.tier_why,
             len(self._table.applied()),
             f"; failed: {', '.join(failed)}" if failed else "",
