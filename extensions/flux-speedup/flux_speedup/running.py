@@ -89,9 +89,7 @@ class Running:
     ) -> list[Event]:
         if not self._require_loaded().config.statistics:
             return []
-        if self._recorder is None:
-            self._recorder = self._make_recorder()
-        return self._recorder.events(since=since, kind=kind, limit=limit, offset=offset)
+        return self._made_recorder().events(since=since, kind=kind, limit=limit, offset=offset)
 
     def totals(self) -> Totals:
         return self._recorder.totals() if self._recorder is not None else Totals.of([])
@@ -156,19 +154,19 @@ class Running:
     # Helpers.
 
     def _record(self, event: Event) -> None:
-        # Made at the first event: preload must not pay for SQLite.
+        self._made_recorder().record(event)
+
+    def _made_recorder(self) -> Recorder:
+        # Made when it is first needed: preload must not pay for SQLite.
         if self._recorder is None:
-            self._recorder = self._make_recorder()
-        self._recorder.record(event)
+            from .stats.recorder import Recorder
+            from .stats.store import Store
 
-    def _make_recorder(self) -> Recorder:
-        from .stats.recorder import Recorder
-        from .stats.store import Store
-
-        rows = self._require_loaded().config.statistics_rows
-        folder = self._host.data_folder()
-        path = folder / "cache" / "flux-speedup" / "statistics.sqlite3" if folder else None
-        return Recorder(Store(path, max_rows=rows) if path else None)
+            rows = self._require_loaded().config.statistics_rows
+            folder = self._host.cache_folder()
+            store = Store(folder / "statistics.sqlite3", max_rows=rows) if folder else None
+            self._recorder = Recorder(store)
+        return self._recorder
 
     def _record_startup(self) -> None:
         if self._stages_recorded or not self._require_loaded().config.statistics:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..changes import AlreadySo, Call, Change, Declined, Function, Undo, Value
+from ..changes import AlreadySo, Call, Change, Declined, Function, Undo, Value, apply
 from ..memory import GIB, Card, MemoryPlan, SwapRule
 from . import forge_pages, forge_swap, timing
 from .webui import MemoryItem, Record, WebUI
@@ -146,9 +146,8 @@ class Forge(WebUI):
         from . import forge_digests
 
         if self._digests is None:
-            folder = self.data_folder()
-            file = folder / "cache" / "flux-speedup" / "digests.json" if folder else None
-            self._digests = FileDigests(Sidecar(file))
+            folder = self.cache_folder()
+            self._digests = FileDigests(Sidecar(folder / "digests.json" if folder else None))
         return forge_digests.changes(self._digests)
 
     def read_ahead_changes(self) -> list[Change]:
@@ -184,30 +183,14 @@ class Forge(WebUI):
         flag = self.vram_flag()
         if flag is not None:
             raise Declined(f"{flag} was passed and wins")
-        manager = self._manager
-        before, ours = manager.vram_state, manager.VRAMState.HIGH_VRAM
-        manager.vram_state = ours
-
-        def undo() -> None:
-            if manager.vram_state is ours:
-                manager.vram_state = before
-
-        return undo
+        return apply(Value(MANAGER, "vram_state", self._manager.VRAMState.HIGH_VRAM))
 
     def _stop_forced_offload(self) -> Undo:
         if getattr(self._arguments(), "always_offload_from_vram", False):
             raise Declined("--always-offload-from-vram was passed and wins")
-        manager = self._manager
-        before = manager.ALWAYS_VRAM_OFFLOAD
-        if not before:
+        if not self._manager.ALWAYS_VRAM_OFFLOAD:
             raise AlreadySo("it is off already")
-        manager.ALWAYS_VRAM_OFFLOAD = False
-
-        def undo() -> None:
-            if manager.ALWAYS_VRAM_OFFLOAD is False:
-                manager.ALWAYS_VRAM_OFFLOAD = before
-
-        return undo
+        return apply(Value(MANAGER, "ALWAYS_VRAM_OFFLOAD", False))
 
     @staticmethod
     def _arguments() -> Any:

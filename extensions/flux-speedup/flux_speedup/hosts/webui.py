@@ -53,6 +53,11 @@ class WebUI:
         found = getattr(paths, "data_path", None)
         return Path(found) if found else None
 
+    def cache_folder(self) -> Path | None:
+        """Where our own files go: the WebUI's git ignores it."""
+        data = self.data_folder()
+        return data / "cache" / "flux-speedup" if data else None
+
     def settings_file(self) -> Path | None:
         """The file the WebUI saves its options in."""
         arguments = getattr(sys.modules.get("launch"), "args", None)
