@@ -14,6 +14,7 @@ as it is over; outputs are compared by sha256.
 from __future__ import annotations
 
 import argparse
+import cProfile
 import gc
 import hashlib
 import importlib.util
@@ -21,6 +22,7 @@ import itertools
 import json
 import logging
 import os
+import pstats
 import subprocess
 import sys
 import threading
@@ -252,6 +254,7 @@ class Writer:
         self.variant = options.child
         self.case = ""
         self._until = options.until
+        self._profiled = options.profile
         self._screen = sys.stdout
         self._rows = options.rows.open("a", encoding="utf-8")
 
@@ -265,7 +268,7 @@ class Writer:
             raise OutOfTime
         synchronize()
         start = time.perf_counter()
-        result = what()
+        result = profiled(name, what) if any(part in name for part in self._profiled) else what()
         synchronize()
         seconds = time.perf_counter() - start
         label = f"image {more['image']}: {name}" if "image" in more else name
@@ -278,6 +281,15 @@ class Writer:
         digest = hashlib.sha256(data.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
         note = "" if finite else "  NOT FINITE: proves little"
         self.row(f"{phase:44s} sha256 {digest[:16]}{note}", phase=phase, sha256=digest, finite=finite)
+
+
+def profiled(name: str, what: Callable[[], Any]) -> Any:
+    """Where the time goes, into the log; it takes longer than without."""
+    profile = cProfile.Profile()
+    result = profile.runcall(what)
+    print(f"-- {name}")
+    pstats.Stats(profile, stream=sys.stdout).sort_stats("cumulative").print_stats(45)
+    return result
 
 
 def synchronize() -> None:
@@ -313,7 +325,9 @@ def play(case: Case, forge: Forge, ours: Ours | None, writer: Writer, options: a
     forge.clear()
     left = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
     if left > 64 << 20:
-        writer.row(f"{left / 1e9:.2f} GB of an earlier case are on the device still", phase="left", bytes=left)
+        writer.row(
+            f"{left / 1e9:.2f} GB of an earlier case are on the device still", phase="left", bytes=left
+        )
     with forge.card(case), ours.case(case) if ours else nothing():
         files = [options.flux, *(getattr(options, part) for part in ("t5", "clip", "ae"))]
         scene = Scene(forge, writer, options, files)
@@ -330,7 +344,9 @@ def play(case: Case, forge: Forge, ours: Ours | None, writer: Writer, options: a
         except (RuntimeError, OSError) as error:
             traceback.print_exc(file=sys.stdout)
             traceback.clear_frames(error.__traceback__)
-            writer.row(f"FAILED: {type(error).__name__}: {str(error)[:200]}", phase="failed", error=str(error))
+            writer.row(
+                f"FAILED: {type(error).__name__}: {str(error)[:200]}", phase="failed", error=str(error)
+            )
         finally:
             scene.close()
 
@@ -521,9 +537,7 @@ class Ours:
 class Scene:
     """A model of one case, and what is done with it."""
 
-    def __init__(
-        self, forge: Forge, writer: Writer, options: argparse.Namespace, files: list[Path]
-    ) -> None:
+    def __init__(self, forge: Forge, writer: Writer, options: argparse.Namespace, files: list[Path]) -> None:
         self._forge, self._writer, self._options = forge, writer, options
         self._files = files
         self._engine: Any = None
@@ -616,7 +630,9 @@ class Scene:
         for name, parameter in model.named_parameters():
             if "_blocks." not in name or parameter.dim() != 2:
                 continue
-            key = "lora_unet_" + name.removeprefix("diffusion_model.").removesuffix(".weight").replace(".", "_")
+            key = "lora_unet_" + name.removeprefix("diffusion_model.").removesuffix(".weight").replace(
+                ".", "_"
+            )
             out, into = parameter.shape
             tensors[f"{key}.lora_down.weight"] = torch.randn(RANK, into, generator=random) * 0.05
             tensors[f"{key}.lora_up.weight"] = torch.randn(out, RANK, generator=random) * 0.05
@@ -703,6 +719,13 @@ def arguments() -> argparse.Namespace:
     add("--width", type=int, default=None, help="default: 1344, tiny: 128")
     add("--height", type=int, default=None, help="default: 768, tiny: 128")
     add("--touch", type=float, default=0, metavar="GB", help="RAM touched once before (virtual machines)")
+    add(
+        "--profile",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="log a profile of phases with that in their name",
+    )
     add("--budget", type=float, default=3600, metavar="SECONDS")
     add("--share", type=float, default=0.35, help="what a variant but the last may take of the budget left")
     add("--json", type=Path, default=None, metavar="FILE")
