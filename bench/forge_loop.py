@@ -505,7 +505,7 @@ class Ours:
         self._host: Any = Host(forge.manager)
         self._forge = forge
         self._plan = lambda total: plan(Card("a card", True, total), TierRules(mode="large"))
-        self._add("weights", self._host.weight_changes(direct))
+        self._add("weights", self._host.weight_changes(0.5 if direct else 0.0))
 
     @contextmanager
     def case(self, case: Case) -> Iterator[None]:

@@ -116,7 +116,7 @@ class Config:
     allocator: bool = True
     cudnn_benchmark: bool = False
     weights: bool = True
-    direct: bool = False
+    direct: str = "auto"
     checkpoints: bool = True
     checkpoints_kept: int = 4
     checkpoints_ram_gib: float = 8.0
@@ -144,7 +144,7 @@ KINDS: dict[str, Kind] = {
     "allocator": Switch(),
     "cudnn_benchmark": Switch(),
     "weights": Switch(),
-    "direct": Switch(),
+    "direct": Choice(("on", "auto", "off")),
     "checkpoints": Switch(),
     "checkpoints_kept": Number(1, 64, whole=True),
     "checkpoints_ram_gib": Number(0, 4096),

@@ -10,7 +10,7 @@ from . import torch_setup
 from .changes import Call, Change, Undo
 from .config import Config
 from .hosts.webui import NOT_AVAILABLE, WebUI
-from .memory import GIB, Card, MemoryPlan, TierRules, plan
+from .memory import GIB, Card, MemoryPlan, Tier, TierRules, plan
 from .patches import PatchTable, State
 from .stats.events import Event
 
@@ -58,7 +58,9 @@ def apply_with_scripts(
         if item in in_force:
             table.extend(item, [host.option_change(option, value)])
     weights = ("weights", WEIGHTS, "the GPU is a cache over the files")
-    _where_available(table, config.weights, weights, lambda: host.weight_changes(config.direct))
+    _where_available(
+        table, config.weights, weights, lambda: host.weight_changes(direct_share(decided, config))
+    )
     _checkpoints(table, host, config, record)
     unloads = ("needless_unloads", UNLOADS, "what did not change since the last image stays")
     _where_available(table, config.needless_unloads, unloads, host.unload_changes)
@@ -86,6 +88,13 @@ def tier_rules(config: Config) -> TierRules:
         large_process_share=config.large_tier_process_share,
         standard_inference_share=config.standard_tier_inference_share,
     )
+
+
+def direct_share(decided: MemoryPlan, config: Config) -> float:
+    """The share of RAM that registered weight files may take (weights/direct.py)."""
+    if config.direct == "auto":
+        return 0.25 if decided.tier is Tier.LARGE and config.pinning else 0.0
+    return 0.5 if config.direct == "on" else 0.0
 
 
 def _memory(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config) -> None:

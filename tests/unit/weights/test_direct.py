@@ -368,6 +368,16 @@ def test_a_fault_on_the_device_drops_everything(tmp_path: Path, fault: dict[str,
     assert machine.bytes == 0
 
 
+def test_without_a_share_nothing_is_held(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    direct = direct_of(registry, machine, share=0.0)
+    mapping = registry.open(written(tmp_path))
+    assert direct.hold_soon([mapping.identity], CARD) is None
+    assert not direct.hold(mapping)
+    direct.share = 0.5
+    assert direct.hold(mapping)
+
+
 def test_after_a_load_its_file_is_held_in_the_background(tmp_path: Path) -> None:
     registry, machine = Registry(), Machine()
     threads: list[str] = []

@@ -201,6 +201,23 @@ def test_merged_weights_are_dropped_reported_and_clean_after(case: Case) -> None
     assert case.residency.unload().merged == ()
 
 
+def test_marking_one_weight_after_the_other(case: Case) -> None:
+    case.residency.load(CARD)
+    mark = case.residency.marker()
+    clean = weakref.ref(case.parameters["a"].untyped_storage())
+    with torch.no_grad():
+        for name in ("a", "b"):
+            case.parameters[name].data = case.parameters[name].data + 1
+            mark(name)
+            assert name in case.residency.merged
+    mark("no such weight")
+    gc.collect()
+    assert clean() is None  # what it was merged from is let go at once
+    assert set(case.residency.unload().merged) == {"a", "b"}
+    case.expect()
+    case.at_home()
+
+
 def test_a_merge_that_put_a_new_parameter_in(case: Case) -> None:
     case.residency.load(CARD)
     merged = torch.nn.Parameter(case.parameters["a"].detach() + 1, requires_grad=False)

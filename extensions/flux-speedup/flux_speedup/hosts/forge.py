@@ -108,7 +108,7 @@ class Forge(WebUI):
     def page_changes(self, held: Callable[[], frozenset[str]]) -> list[Change]:
         return forge_pages.changes(held)
 
-    def weight_changes(self, direct: bool) -> list[Change]:
+    def weight_changes(self, direct: float) -> list[Change]:
         # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
         from ..weights.direct import Direct
         from ..weights.placement import Placement
@@ -116,13 +116,14 @@ class Forge(WebUI):
 
         # One for the life of the process: after "Reload UI" what is on the device is still known.
         if self._placement is None:
-            self._direct = Direct() if direct else None
+            self._direct = Direct()
             self._placement = Placement(quiet=self._quiet, direct=self._direct)
             self._attachment = Attachment(self._placement)
         assert self._attachment is not None
+        assert self._direct is not None
         held = self._direct
-        released: list[Change] = [] if held is None else [Call(lambda: held.release_all)]
-        return [*self._attachment.changes(), *released]
+        held.share = direct
+        return [*self._attachment.changes(), Call(lambda: held.release_all)]
 
     def checkpoint_changes(
         self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]

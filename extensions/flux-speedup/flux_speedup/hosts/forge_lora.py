@@ -26,7 +26,6 @@ from ..weights.residency import Residency
 DROPPED = "merged weights were dropped with the model"
 # sha256 of the source of LoraLoader.refresh, white space aside, that ours was written against.
 KNOWN_SOURCES = frozenset({"01030f93f236364cd71b9eb79d83f048979e7a9520cf60075aef51489a386810"})
-_BATCH = 512 << 20  # bytes of merged weights whose clean memory is still held
 log = logging.getLogger("flux_speedup")
 
 
@@ -142,17 +141,8 @@ def _merge_all(
     for patches in lora_patches.values():
         for key, current in patches.items():
             by_key.setdefault(key, []).extend(current)
-    # Marking looks through the whole model, and lets go of the clean memory of what is marked: so in batches.
-    pending: list[str] = []
-    size = 0
-    try:
-        for key, current in by_key.items():
-            parameter = loader.model.get_parameter(key)
-            parameter.data = merge(current, parameter, key, computation_dtype=torch.float32)
-            pending.append(key)
-            size += parameter.nbytes
-            if size >= _BATCH:
-                residency.mark_merged(pending)
-                pending, size = [], 0
-    finally:
-        residency.mark_merged(pending)
+    mark = residency.marker()
+    for key, current in by_key.items():
+        parameter = loader.model.get_parameter(key)
+        parameter.data = merge(current, parameter, key, computation_dtype=torch.float32)
+        mark(key)

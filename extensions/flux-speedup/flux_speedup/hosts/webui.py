@@ -105,10 +105,10 @@ class WebUI:
         """Changes that make registering a callback cheap."""
         return callbacks.changes()
 
-    def weight_changes(self, direct: bool) -> list[Change]:
+    def weight_changes(self, direct: float) -> list[Change]:
         """Changes that stream weights from their files and drop them at unload.
 
-        `direct`: files loaded once are registered, so that the GPU reads them itself.
+        `direct`: the share of RAM that files may take which are registered, so that the GPU reads them itself.
         """
         return []
 

@@ -49,11 +49,13 @@ class Direct:
         available: Callable[[], int] = available_ram,
         limit: Callable[[], int | None] = cgroup_limit,
         kinds: frozenset[str] = frozenset({"cuda"}),
+        share: float = 0.5,
     ) -> None:
-        """Half of the `available` RAM at most is held, and half of the `limit` for this process, if any.
+        """At most `share` of the `available` RAM is held, and of the `limit` for this process, if any.
 
-        `kinds`: of devices that read what is registered.
+        `kinds`: of devices that read what is registered. With a `share` of 0 nothing more is ever held.
         """
+        self.share = share
         self._registry = registry
         self._registrar = registrar
         self._available = available
@@ -96,7 +98,7 @@ class Direct:
 
     def hold_soon(self, identities: Iterable[FileIdentity], device: torch.device) -> threading.Thread | None:
         """`hold` in the background, where the device is of a kind that can; None where nothing is to do."""
-        if device.type not in self._kinds:
+        if device.type not in self._kinds or not self.share:
             return None
         new = [one for one in identities if one not in self._failed and self._of(one) is None]
         if not new:
@@ -160,7 +162,7 @@ class Direct:
         """Whether there is room, once what was used longest ago, and by no load now, is released."""
         # What is registered still counts as available: the system takes it for page cache (H200 machine, Linux).
         registered, limit, ram = self.bytes, self._limit(), self._available()
-        most = (ram if limit is None else min(ram, limit)) // 2
+        most = int((ram if limit is None else min(ram, limit)) * self.share)
         with self._lock:
             idle = sorted((h.used, token, h) for token, h in list(self._held.items()) if not h.users)
         chosen: list[int] = []

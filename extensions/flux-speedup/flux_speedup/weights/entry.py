@@ -41,6 +41,11 @@ class Entry:
         """Whether the tensor still shows exactly the memory we gave it."""
         return self.device is not None and same_memory(self.tensor, self.device)
 
+    def set_merged(self) -> None:
+        """Its owner has replaced the device data: ours, which nobody shows any longer, is let go."""
+        self.merged = True
+        self.device = self.checksum = None
+
     def come_home(self) -> None:
         """Forget the device's side."""
         self.host = self.device = self.checksum = None

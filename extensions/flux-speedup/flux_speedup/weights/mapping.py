@@ -61,6 +61,11 @@ class Mapping:
         flat = torch.frombuffer(self.buffer, dtype=entry.dtype, count=count, offset=entry.offset)
         return flat.reshape(entry.shape)
 
+    def holds(self, storage: torch.UntypedStorage) -> bool:
+        """Whether all bytes of a storage lie inside."""
+        start = storage.data_ptr()
+        return self.address <= start and start + storage.nbytes() <= self.address + self.identity.size
+
     def written(self) -> Ranges | None:
         """Written address ranges; None where this system cannot tell. Reads no page in."""
         return written_ranges(self.address, self.identity.size)
@@ -115,9 +120,11 @@ class Registry:
 
     def around(self, address: int, length: int) -> Mapping | None:
         """The live mapping that contains the whole address range, if there is one."""
-        for mapping in self.live():
-            if mapping.address <= address and address + length <= mapping.address + mapping.identity.size:
-                return mapping
+        for held in list(self._held.values()):
+            if held.address <= address and address + length <= held.address + held.identity.size:
+                mapping = held.mapping()
+                if mapping is not None:  # else its address may be another one's by now
+                    return mapping
         return None
 
     def descriptor(self, identity: FileIdentity) -> int | None:

@@ -17,7 +17,7 @@ from .mapping import MAPPINGS, FileIdentity, Registry
 from .pagecache import resident_fraction
 from .report import LoadReport, UnloadReport
 from .residency import Residency
-from .span import find, plain
+from .span import plain
 
 _WARM = 0.95
 
@@ -96,10 +96,13 @@ class Placement:
 
     def _files(self, module: torch.nn.Module) -> dict[FileIdentity, Path]:
         """The files that parameters at home are views of."""
-        spans = (
-            find(parameter.detach(), self.registry) for parameter in module.parameters() if plain(parameter)
+        around = self.registry.around
+        mappings = (
+            around(parameter.data_ptr(), parameter.nbytes)
+            for parameter in module.parameters()
+            if plain(parameter) and parameter.device.type == "cpu"
         )
-        return {span.identity: span.path for span in spans if span is not None}
+        return {mapping.identity: mapping.path for mapping in mappings if mapping is not None}
 
 
 def _source(paths: Iterable[Path]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 CHUNK = 8 << 20
 GAP = 64 << 10
@@ -11,8 +12,7 @@ GAP = 64 << 10
 ALIGN = 64
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """`length` bytes at `offset` of source number `source` are wanted by destination number `dest`."""
 
     source: int
@@ -21,8 +21,7 @@ class Request:
     dest: int
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """`length` bytes of a chunk, from `slot_offset` in it to `dest_offset` of destination `dest`."""
 
     dest: int
@@ -31,8 +30,7 @@ class Part:
     length: int
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """One read: `length` bytes at `offset` of a source, never more than the chunk size, and where they go."""
 
     source: int
@@ -41,7 +39,7 @@ class Chunk:
     parts: tuple[Part, ...]
 
 
-def make_plan(requests: Sequence[Request], *, chunk: int = CHUNK, gap: int = GAP) -> list[Chunk]:
+def make_plan(requests: Sequence[Request], *, chunk: int = CHUNK, gap: int = GAP) -> Sequence[Chunk]:
     """Chunks by source and ascending offset; neighbours share one, a gap above `gap` bytes splits.
 
     Every requested byte is in exactly one part of its destination; requests may overlap. `chunk` is at
@@ -49,6 +47,12 @@ def make_plan(requests: Sequence[Request], *, chunk: int = CHUNK, gap: int = GAP
     """
     if chunk < ALIGN:
         raise ValueError(f"a chunk of {chunk} bytes is below {ALIGN}")
+    return _make_plan(tuple(requests), chunk, gap)
+
+
+@functools.lru_cache(maxsize=16)
+def _make_plan(requests: tuple[Request, ...], chunk: int, gap: int) -> tuple[Chunk, ...]:
+    # Remembered: the same model is loaded again and again.
     chunks: list[Chunk] = []
     run: list[Request] = []
     end = 0
@@ -60,7 +64,7 @@ def make_plan(requests: Sequence[Request], *, chunk: int = CHUNK, gap: int = GAP
         run.append(request)
     if run:
         chunks += _cut(run, end, chunk)
-    return chunks
+    return tuple(chunks)
 
 
 def _cut(run: list[Request], end: int, chunk: int) -> list[Chunk]:

@@ -123,6 +123,21 @@ class Residency:
         with self._lock:
             self._roster.mark_merged(names)
 
+    def marker(self) -> Callable[[str], None]:
+        """`mark_merged` for one name at a time, where every parameter's object stays: looks at them once, now.
+
+        The answer is good until the next load or unload; names that are not on a device are passed over.
+        """
+        with self._lock:
+            away = {name: entry for entry in self._roster.chosen() if entry.away for name in entry.names}
+
+        def mark(name: str) -> None:
+            entry = away.get(name)
+            if entry is not None:
+                entry.set_merged()
+
+        return mark
+
     def adopt_casts(self, sources: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
         """Let RAM go that is only a cast of the file: `sources` are the file's tensors by the module's names.
 

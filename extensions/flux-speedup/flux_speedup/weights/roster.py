@@ -46,8 +46,7 @@ class Roster:
             if id(entry) not in present:
                 set_data([(entry.tensor, entry.host)])
                 self._entries[id(entry.tensor)] = entry
-            entry.merged = True
-            entry.device = entry.checksum = None
+            entry.set_merged()
 
     def put_back_replaced(self, names: Collection[str] | None) -> None:
         """Where a merge put a new parameter into the module, ours takes its place again."""

@@ -34,11 +34,11 @@ def find(tensor: torch.Tensor, registry: Registry = MAPPINGS) -> Span | None:
     length = tensor.numel() * tensor.element_size()
     if length == 0:
         return None
-    storage = tensor.untyped_storage()
-    mapping = registry.around(tensor.data_ptr(), length)
-    if mapping is None or registry.around(storage.data_ptr(), storage.nbytes()) is None:
+    address = tensor.data_ptr()
+    mapping = registry.around(address, length)
+    if mapping is None or not mapping.holds(tensor.untyped_storage()):
         return None
-    offset = tensor.data_ptr() - mapping.address
+    offset = address - mapping.address
     if offset < mapping.header.data_start:
         return None
     return Span(mapping.path, mapping.identity, offset, length, tensor.dtype, tuple(tensor.shape))
