@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from flux_speedup.weights.backing import Backing, classify, prove_cast
+from flux_speedup.weights.backing import Backing, classify, prove
 from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.mapping import Registry
 from flux_speedup.weights.span import find
@@ -324,7 +324,7 @@ class TestCasts:
         wanted = stored.to(target)
         module, residency, views = self.build(tmp_path, stored, wanted.clone())
         parameter = module.a
-        assert residency.adopt_casts(views) == ("a",)
+        assert residency.adopt(views) == ("a",)
         assert parameter.dtype == source
         views.clear()
         for _ in range(2):
@@ -343,7 +343,7 @@ class TestCasts:
     def test_undone_on_the_device_it_comes_home_in_its_own_dtype(self, tmp_path: Path) -> None:
         stored = torch.randn(7, 9).half()
         module, residency, views = self.build(tmp_path, stored, stored.float())
-        residency.adopt_casts(views)
+        residency.adopt(views)
         residency.load(CARD)
         residency.undo_casts()
         residency.unload()
@@ -352,7 +352,7 @@ class TestCasts:
     def test_what_was_written_on_the_device_or_at_home_is_kept(self, tmp_path: Path) -> None:
         stored = torch.randn(7, 9).half()
         module, residency, views = self.build(tmp_path, stored, stored.float())
-        residency.adopt_casts(views)
+        residency.adopt(views)
         with torch.no_grad():
             module.a[0, 0] = 2.0
         residency.load(CARD)
@@ -368,16 +368,17 @@ class TestCasts:
         stored = torch.randn(7, 9).half()
         view = registry.open(write_weights(tmp_path / "a.safetensors", {"a": stored})).views()["a"]
         right = stored.float()
-        assert prove_cast(view, right, registry) is not None
+        assert prove(view, right, registry) is not None
         wrong = right.clone()
         wrong[6, 8] += 1e-3
-        assert prove_cast(view, wrong, registry) is None
-        assert prove_cast(view, right[:6], registry) is None
-        assert prove_cast(view, right.t().contiguous().t(), registry) is None
-        assert prove_cast(view, stored.clone(), registry) is None
-        assert prove_cast(stored, right, registry) is None
+        assert prove(view, wrong, registry) is None
+        assert prove(view, right[:6], registry) is None
+        assert prove(view, right.t().contiguous().t(), registry) is None
+        assert prove(view, stored.clone(), registry) is not None  # the same dtype: a copy of the file
+        assert prove(view, stored.float().half() + 1, registry) is None
+        assert prove(stored, right, registry) is None
         view[2, 2] = float("nan")
-        assert prove_cast(view, view.float(), registry) is None
+        assert prove(view, view.float(), registry) is None
 
 
 FAULTS = ["read", "copy", "allocation", "changed in place", "unreadable"]

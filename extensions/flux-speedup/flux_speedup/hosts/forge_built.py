@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..weights.backing import Backing
 from ..weights.checkpoints import Key
 from ..weights.errors import WeightsError
 from ..weights.mapping import Mapping
+from .forge_engine import patchers_of
 from .forge_weights import CPU, Attachment
 
 
@@ -32,7 +33,7 @@ class Built:
         self._attachment = attachment
         self._attributes = dict(vars(engine))
         self._objects = copy.copy(engine.forge_objects_original)
-        self._patchers = list(_patchers(self._objects))
+        self._patchers = list(patchers_of(engine))
         self._modules: list[torch.nn.Module] = [patcher.model for patcher in self._patchers]
         self._current = [getattr(patcher, "current_device", None) for patcher in self._patchers]
         self._as_built = [AsBuilt(module) for module in self._modules]
@@ -138,10 +139,3 @@ def _everything_in(folder: str | None) -> Iterable[str]:
         folders.sort()
         yield root
         yield from (str(Path(root, name)) for name in sorted(files))
-
-
-def _patchers(objects: Any) -> Iterator[Any]:
-    for part in vars(objects).values():
-        patcher = getattr(part, "patcher", part)
-        if isinstance(getattr(patcher, "model", None), torch.nn.Module):
-            yield patcher

@@ -53,6 +53,7 @@ class Merges:
             residency = self._placement.of(loader.model)
             if not _can(residency, loader, lora_patches):
                 self._make_clean(residency)
+                residency.undo_casts()
                 return original(loader, lora_patches, offload_device, force_refresh=True)
             try:
                 self._make_clean(residency)
@@ -80,6 +81,7 @@ class Merges:
             for patcher in (engine.forge_objects.unet, engine.forge_objects.clip.patcher):
                 if patcher.lora_loader.loaded_hash == DROPPED and patcher.lora_patches:
                     memory_management.load_model_gpu(patcher)
+                self._placement.of(patcher.model).undo_casts()
             target = Path(filename)
             partial = target.with_name(f"{target.name}.{os.getpid()}.part")
             try:

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from ..changes import Change, Function
+from ..changes import Call, Change, Function
 from ..weights.errors import WeightsError
 from ..weights.placement import Placement
 from . import forge_lora
+from .forge_sources import Sources
 
 MANAGER = "backend.memory_management"
 PATCHER = "backend.patcher.base"
@@ -43,10 +44,15 @@ class Attachment:
 
     def changes(self) -> list[Change]:
         merges = forge_lora.Merges(self._placement)
+        sources = Sources(self._placement, _is_streamed)
         return [
+            Call(lambda: self._placement.undo_casts),
+            Function("backend.loader", "load_state_dict", sources.wrap_load_state_dict),
+            Function("modules.sd_models", "forge_loader", sources.wrap_loader),
             Function("backend.loader", "load_torch_file", self._wrap_load_file),
             Function("backend.loader", "split_state_dict", self._wrap_split),
             Function(MANAGER, "unet_inital_load_device", self._wrap_initial_device),
+            Function(MANAGER, "LoadedModel.compute_inclusive_exclusive_memory", self._wrap_compute_memory),
             Function(MANAGER, "LoadedModel.model_load", self._wrap_model_load),
             Function(MANAGER, "build_module_profile", self._wrap_profile),
             Function(PATCHER, "ModelPatcher.forge_patch_model", self._wrap_patch),
@@ -93,11 +99,22 @@ class Attachment:
 
     # Moves.
 
+    def _wrap_compute_memory(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def compute_inclusive_exclusive_memory(loaded: Any) -> Any:
+            result = original(loaded)
+            loaded.exclusive_memory += self._placement.of(loaded.model.model).growth
+            return result
+
+        return compute_inclusive_exclusive_memory
+
     def _wrap_model_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def model_load(loaded: Any, *args: Any, **kwargs: Any) -> Any:
+        def model_load(loaded: Any, model_gpu_memory_when_using_cpu_swap: Any = -1) -> Any:
+            if model_gpu_memory_when_using_cpu_swap >= 0 or not _is_streamed(loaded.device):
+                # What stays at home is computed with there, or moved by the host at every step.
+                self._placement.of(loaded.model.model).undo_casts()
             self._thread.device = loaded.device
             try:
-                return original(loaded, *args, **kwargs)
+                return original(loaded, model_gpu_memory_when_using_cpu_swap)
             finally:
                 self._thread.device = None
 
@@ -117,6 +134,8 @@ class Attachment:
     def _wrap_patch(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def forge_patch_model(patcher: Any, target_device: Any = None) -> Any:
             if not _is_streamed(target_device) or not self._load(patcher.model, target_device, None):
+                if target_device is not None:
+                    self._placement.of(patcher.model).undo_casts()
                 return original(patcher, target_device)
             patched = original(patcher)
             patcher.current_device = target_device

@@ -9,6 +9,9 @@ import torch
 from .mapping import MAPPINGS, Registry
 from .span import Span, find, plain
 
+# Bits are compared as whole numbers: a float may differ from itself.
+_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
 
 class Backing(str, Enum):
     """The backings of a parameter, in the words the statistics use."""
@@ -30,27 +33,32 @@ def classify(tensor: torch.Tensor, registry: Registry = MAPPINGS) -> tuple[Backi
     return (Backing.HOST, None) if span is None else (Backing.SPAN, span)
 
 
-def prove_cast(source: torch.Tensor, parameter: torch.Tensor, registry: Registry = MAPPINGS) -> Span | None:
-    """The span of `source` if casting it gives `parameter` bit for bit, else None. Reads both, on the CPU.
+def prove(source: torch.Tensor, parameter: torch.Tensor, registry: Registry = MAPPINGS) -> Span | None:
+    """The span of `source` if it is `parameter` bit for bit, cast where it has another dtype; else None.
 
-    A source with NaN in it proves nothing: which of the many bit patterns a NaN gets is up to the device.
+    Reads both, on the CPU. A NaN that would be cast proves nothing: which of the many bit patterns it gets
+    is up to the device.
     """
-    if not (plain(source) and plain(parameter)) or source.dtype == parameter.dtype:
+    if not (plain(source) and plain(parameter)):
         return None
     if source.shape != parameter.shape or parameter.device.type != "cpu" or not parameter.is_contiguous():
         return None
-    if not (source.is_floating_point() and parameter.is_floating_point()):
+    casts = source.dtype != parameter.dtype
+    if casts and not (source.is_floating_point() and parameter.is_floating_point()):
         return None
     span = find(source, registry)
     if span is None:
         return None
     flat, other = source.detach().reshape(-1), parameter.detach().reshape(-1)
-    step = 1 << 22  # elements: bounded memory, whatever the size
+    step = 1 << 20  # elements: pieces that stay in the processor's cache
+    buffer = torch.empty(min(step, flat.numel()), dtype=parameter.dtype)
     for start in range(0, flat.numel(), step):
         piece = flat[start : start + step]
-        cast = piece.to(parameter.dtype)
-        if bool(torch.isnan(cast.float()).any()) or not torch.equal(
-            cast.view(torch.uint8), other[start : start + step].view(torch.uint8)
-        ):
+        cast = buffer[: piece.numel()].copy_(piece) if casts else piece
+        # There is no isnan for 8 bit floats.
+        if casts and bool(torch.isnan(cast if cast.dtype.itemsize > 1 else cast.float()).any()):
+            return None
+        word = _WORDS[cast.dtype.itemsize]
+        if not torch.equal(cast.view(word), other[start : start + step].view(word)):
             return None
     return span

@@ -16,8 +16,8 @@ class Entry:
 
     At home, `host`, `device` and `checksum` are None. On the device `host` is the data it gets back,
     `device` the memory we gave it, `checksum` (0-dim, on the device) what was in there. `merged`: its owner
-    has replaced the device data and can do so again. `cast`: at home its data is `cast_view`, in the file's
-    dtype, and on the device it has this dtype.
+    has replaced the device data and can do so again. `cast`, `cast_view`: while its home is that view, in
+    the file's dtype, it has the dtype `cast` on the device.
     """
 
     tensor: torch.Tensor
@@ -41,6 +41,12 @@ class Entry:
         """Whether the tensor still shows exactly the memory we gave it."""
         return self.device is not None and same_memory(self.tensor, self.device)
 
+    @property
+    def cast_now(self) -> torch.dtype | None:
+        """The dtype it has on the device, where its home is `cast_view`; None where it has the same at home."""
+        home = self.tensor if self.host is None else self.host
+        return self.cast if self.cast_view is not None and same_memory(home, self.cast_view) else None
+
     def set_merged(self) -> None:
         """Its owner has replaced the device data: ours, which nobody shows any longer, is let go."""
         self.merged = True
@@ -50,10 +56,6 @@ class Entry:
         """Forget the device's side."""
         self.host = self.device = self.checksum = None
         self.merged = False
-
-    def forget_cast(self) -> None:
-        """Its home is no longer a view in the file's dtype."""
-        self.cast = self.cast_view = None
 
 
 def same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:

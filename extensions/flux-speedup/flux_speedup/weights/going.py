@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from .backing import Backing, classify, prove_cast
-from .entry import Entry, same_memory, set_data
+from .backing import Backing, classify, prove
+from .entry import Entry, set_data
 from .item import Item
 from .mapping import FileIdentity, Registry
 from .span import Span
@@ -26,7 +26,6 @@ def prepare(entries: Sequence[Entry], registry: Registry) -> tuple[list[Entry], 
     ready: list[Entry] = []
     left: list[Entry] = []
     for entry in entries:
-        _settle_cast(entry)
         entry.backing, entry.span = _classify(entry, registry)
         if entry.backing is Backing.NONE:
             left.append(entry)
@@ -40,7 +39,7 @@ def prepare(entries: Sequence[Entry], registry: Registry) -> tuple[list[Entry], 
 def item_of(entry: Entry) -> Item:
     """What the transfer is to bring for a prepared entry."""
     data = entry.tensor.detach()
-    dtype = entry.cast or data.dtype
+    dtype = entry.cast_now or data.dtype
     if entry.span is not None:
         return Item(entry.span, dtype, tuple(data.shape), inference=entry.tensor.is_inference())
     staged = data.is_contiguous() and data.nbytes >= _STAGE_FROM
@@ -52,41 +51,38 @@ def backing_now(entry: Entry, registry: Registry) -> Backing:
     return entry.backing if entry.away else _classify(entry, registry)[0]
 
 
-def adopt_cast(entry: Entry, source: torch.Tensor, registry: Registry) -> bool:
-    """Where casting the file's `source` gives the entry's RAM tensor, put the file view in its place."""
-    dtype = entry.tensor.dtype
-    if prove_cast(source, entry.tensor.detach(), registry) is None:
-        return False
-    view = source.detach()
-    set_data([(entry.tensor, view)])
-    entry.cast, entry.cast_view = dtype, view
-    return True
+def file_view(entry: Entry, source: torch.Tensor, registry: Registry) -> torch.Tensor | None:
+    """`source`, a tensor of a file, where it gives the entry's RAM tensor: as it is, or cast. Reads both."""
+    home = entry.tensor.detach()
+    if classify(home, registry)[0] is not Backing.HOST or prove(source, home, registry) is None:
+        return None
+    return source.detach()
 
 
 def undo_cast(entry: Entry) -> None:
     """Give an entry whose home is a view in the file's dtype a RAM tensor of its own dtype again."""
-    if entry.cast is None or entry.cast_view is None:
+    dtype, view = entry.cast_now, entry.cast_view
+    if dtype is None or view is None:
         return
     with torch.inference_mode(entry.tensor.is_inference()), torch.no_grad():
-        if entry.away:
-            entry.host = entry.cast_view.to(entry.cast)
-        elif same_memory(entry.tensor, entry.cast_view):
-            set_data([(entry.tensor, entry.cast_view.to(entry.cast))])
+        home = view.to(dtype)
     if entry.away:
-        entry.backing, entry.span = Backing.HOST, None
-    entry.forget_cast()
+        entry.host, entry.backing, entry.span = home, Backing.HOST, None
+    else:
+        set_data([(entry.tensor, home)])
+
+
+def growth(entry: Entry) -> int:
+    """Bytes that a weight at home takes more (or fewer) on the device, as it is cast there."""
+    dtype = None if entry.away else entry.cast_now
+    return 0 if dtype is None else entry.tensor.numel() * (dtype.itemsize - entry.tensor.element_size())
 
 
 def _classify(entry: Entry, registry: Registry) -> tuple[Backing, Span | None]:
     backing, span = classify(entry.tensor, registry)
-    if backing is Backing.SPAN and entry.cast is not None:
+    if backing is Backing.SPAN and entry.cast_now is not None:
         return Backing.SPAN_CAST, span
     return backing, span
-
-
-def _settle_cast(entry: Entry) -> None:
-    if entry.cast_view is not None and not same_memory(entry.tensor, entry.cast_view):
-        entry.forget_cast()  # somebody gave it other data since
 
 
 def _was_written(

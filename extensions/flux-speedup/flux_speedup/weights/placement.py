@@ -86,6 +86,13 @@ class Placement:
         self._departures[module] = report.bytes
         return report
 
+    def undo_casts(self) -> None:
+        """No module has weights in its file's dtype any longer: somebody else is about to move them."""
+        with self._lock:
+            every = list(self._residencies.values())
+        for residency in every:
+            residency.undo_casts()
+
     def arrival(self, module: torch.nn.Module) -> Arrival | None:
         """How the module's weights came to the device last, if we brought them."""
         return self._arrivals.get(module)

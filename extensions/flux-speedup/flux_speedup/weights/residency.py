@@ -16,7 +16,7 @@ from .digest import Digest
 from .direct import Direct
 from .entry import Entry, own_copy, set_data
 from .errors import OUT_OF_MEMORY, TransferError
-from .going import adopt_cast, backing_now, item_of, prepare, undo_cast
+from .going import backing_now, file_view, growth, item_of, prepare, undo_cast
 from .item import Item
 from .lane import Lane, lane_for
 from .mapping import MAPPINGS, Registry
@@ -88,8 +88,6 @@ class Residency:
             spoiled = dirty(away)
             dropped = sum(entry.tensor.nbytes for entry in away)
             set_data(way_home(away, spoiled, self._save))
-            for entry in spoiled:
-                entry.forget_cast()
             report = UnloadReport(
                 dropped,
                 time.perf_counter() - started,
@@ -138,25 +136,39 @@ class Residency:
 
         return mark
 
-    def adopt_casts(self, sources: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
-        """Let RAM go that is only a cast of the file: `sources` are the file's tensors by the module's names.
+    def adopt(self, sources: Mapping[str, torch.Tensor], least: int = 0) -> tuple[str, ...]:
+        """Let RAM go that the file has as well: `sources` are the file's tensors by the module's names.
 
-        Proven bit for bit, once, reading both. A name returned has, while at home, the file's dtype; on the
-        device it has its own. Before anybody else moves or computes with it at home, call `undo_casts`.
+        Proven bit for bit, once, reading both; tensors under `least` bytes are left alone. One that the host
+        has cast has, while at home, the file's dtype; on the device it has its own. Before anybody else
+        moves or computes with such a one at home, call `undo_casts`.
         """
         adopted: list[str] = []
         with self._lock:
             for entry in self._roster.chosen():
                 source = next((sources[name] for name in entry.names if name in sources), None)
-                if source is not None and not entry.away and adopt_cast(entry, source, self._registry):
-                    adopted += entry.names
+                if source is None or entry.away or entry.tensor.nbytes < least:
+                    continue
+                dtype, view = entry.tensor.dtype, file_view(entry, source, self._registry)
+                if view is None:
+                    continue
+                if view.dtype != dtype:
+                    self._roster.remember_cast(entry, dtype, view)
+                set_data([(entry.tensor, view)])
+                adopted += entry.names
         return tuple(adopted)
 
     def undo_casts(self) -> None:
-        """Give every adopted weight its RAM tensor back (cast on the CPU)."""
+        """Give every adopted weight that is cast its RAM tensor back (cast on the CPU)."""
         with self._lock:
-            for entry in self._roster.chosen():
+            for entry in self._roster.chosen() if self._roster.casts else ():
                 undo_cast(entry)
+
+    @property
+    def growth(self) -> int:
+        """Bytes that what is at home takes more on the device, as it is cast there."""
+        with self._lock:
+            return sum(growth(entry) for entry in self._roster.chosen()) if self._roster.casts else 0
 
     def own_memory(self, names: Collection[str] | None = None) -> int:
         """Make file views ordinary RAM, before somebody writes into them or into their file. Bytes copied."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, MutableMapping
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from .entry import Entry, set_data
+
+_Cast = tuple[torch.dtype, torch.Tensor]
 
 
 class Roster:
@@ -16,6 +19,13 @@ class Roster:
     def __init__(self, module: torch.nn.Module) -> None:
         self._module = weakref.ref(module)
         self._entries: dict[int, Entry] = {}
+        # By tensor and not by entry: one that left the module may come back with the data it had.
+        self._casts: MutableMapping[torch.Tensor, _Cast] = WeakTensorKeyDictionary()
+
+    def remember_cast(self, entry: Entry, dtype: torch.dtype, view: torch.Tensor) -> None:
+        """Where the tensor's home is `view`, it has `dtype` on the device."""
+        entry.cast, entry.cast_view = dtype, view
+        self._casts[entry.tensor] = dtype, view
 
     def chosen(self, names: Collection[str] | None = None) -> list[Entry]:
         """Entries of the tensors that the module has now, or of those that have one of `names`.
@@ -27,13 +37,18 @@ class Roster:
             found.setdefault(id(tensor), (tensor, []))[1].append(name)
         entries: dict[int, Entry] = {}
         for key, (tensor, own_names) in found.items():
-            entry = entries[key] = self._entries.get(key) or Entry(tensor, ())
+            entry = entries[key] = self._entries.get(key) or self._new(tensor)
             entry.names = tuple(own_names)
         self._entries = {**{key: e for key, e in self._entries.items() if e.merged}, **entries}
         if names is None:
             return list(entries.values())
         wanted = set(names)
         return [entry for entry in entries.values() if wanted.intersection(entry.names)]
+
+    @property
+    def casts(self) -> bool:
+        """Whether any weight was ever a cast of its file."""
+        return bool(self._casts)
 
     def mark_merged(self, names: Iterable[str]) -> None:
         """Marks those on a device; where a merge put a new parameter in, the old one's clean memory goes."""
@@ -57,6 +72,10 @@ class Roster:
             if module is not None and chosen and entry.merged and id(entry) not in present:
                 for name in entry.names:
                     _put_back(module, name, entry.tensor)
+
+    def _new(self, tensor: torch.Tensor) -> Entry:
+        dtype, view = self._casts.get(tensor) or (None, None)
+        return Entry(tensor, (), cast=dtype, cast_view=view)
 
     def _named(self) -> Iterator[tuple[str, torch.Tensor]]:
         module = self._module()

@@ -1,0 +1,16 @@
+"""What a model of Forge consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+def patchers_of(engine: Any) -> Iterator[Any]:
+    """The patchers of a built model, each with the module that its weights are in."""
+    for part in vars(engine.forge_objects_original).values():
+        patcher = getattr(part, "patcher", part)
+        if isinstance(getattr(patcher, "model", None), torch.nn.Module):
+            yield patcher
