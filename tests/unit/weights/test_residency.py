@@ -278,18 +278,24 @@ def test_backings_are_counted_in_bytes(case: Case) -> None:
     assert case.residency.backings() == home
 
 
-def test_file_views_become_ordinary_memory_on_demand(case: Case) -> None:
-    case.residency.load(CARD, {"a"})
-    copied = case.residency.own_memory()
-    assert copied == sum(t.nbytes for t in case.tensors.values())
-    case.residency.unload()
-    case.expect()
-    assert not any(find(p, case.registry) for p in case.parameters.values())
-    case.views.clear()
-    gc.collect()
-    assert case.registry.live() == []
-    assert case.residency.load(CARD).by_backing[Backing.HOST] > copied
-    case.expect()
+@pytest.mark.parametrize("away", [False, True], ids=["at home", "on the device"])
+def test_what_load_state_dict_writes_is_kept_and_the_file_is_not_touched(case: Case, away: bool) -> None:
+    before = case.path.read_bytes()
+    if away:
+        case.residency.load(CARD)
+    loaded = {
+        **case.tensors,
+        "a": torch.ones_like(case.tensors["a"]),
+        "ram": case.ram,
+        "positions": torch.arange(9),
+    }
+    case.module.load_state_dict(loaded)
+    for _ in range(2):
+        case.residency.load(CARD)
+        case.expect(a=loaded["a"])
+        case.residency.unload()
+        case.expect(a=loaded["a"])
+    assert case.path.read_bytes() == before
 
 
 def test_a_module_is_not_kept_alive(tmp_path: Path) -> None:

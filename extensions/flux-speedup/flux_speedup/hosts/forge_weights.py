@@ -6,15 +6,17 @@ everything where ours could not.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 
 from ..changes import Call, Change, Function
 from ..weights.errors import WeightsError
+from ..weights.pinned import PinnedHomes
 from ..weights.placement import Placement
 from . import forge_lora
 from .forge_sources import Sources
@@ -24,6 +26,7 @@ PATCHER = "backend.patcher.base"
 ENGINE = "backend.diffusion_engine.base"
 CPU = torch.device("cpu")
 STREAMED = ("cuda", "xpu", "cpu")
+PINNED_FOR = ("cuda",)
 log = logging.getLogger("flux_speedup")
 
 
@@ -32,6 +35,7 @@ class Attachment:
 
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
+        self._pinned = PinnedHomes()
         self._thread = threading.local()
 
     @property
@@ -50,6 +54,7 @@ class Attachment:
             Function("backend.loader", "load_state_dict", sources.wrap_load_state_dict),
             Function("modules.sd_models", "forge_loader", sources.wrap_loader),
             Function("backend.loader", "load_torch_file", self._wrap_load_file),
+            Function("safetensors.torch", "save_file", self._wrap_save_file),
             Function("backend.loader", "split_state_dict", self._wrap_split),
             Function(MANAGER, "unet_inital_load_device", self._wrap_initial_device),
             Function(MANAGER, "LoadedModel.compute_inclusive_exclusive_memory", self._wrap_compute_memory),
@@ -80,6 +85,14 @@ class Attachment:
         except WeightsError as error:
             log.warning("%s; falling back to the WebUI's loader", error)
             return None
+
+    def _wrap_save_file(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def save_file(tensors: Any, filename: Any, *args: Any, **kwargs: Any) -> Any:
+            # The checkpoint merger and others write over whatever file has the name.
+            with self._placement.registry.stepped_aside(filename):
+                return original(tensors, filename, *args, **kwargs)
+
+        return save_file
 
     def _wrap_split(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def split_state_dict(*args: Any, **kwargs: Any) -> Any:
@@ -112,21 +125,25 @@ class Attachment:
             if model_gpu_memory_when_using_cpu_swap >= 0 or not _is_streamed(loaded.device):
                 # What stays at home is computed with there, or moved by the host at every step.
                 self._placement.of(loaded.model.model).undo_casts()
-            self._thread.device = loaded.device
+            self._thread.loaded = loaded
             try:
-                return original(loaded, model_gpu_memory_when_using_cpu_swap)
+                with self._pinning_restored():
+                    return original(loaded, model_gpu_memory_when_using_cpu_swap)
             finally:
-                self._thread.device = None
+                self._thread.loaded = None
 
         return model_load
 
     def _wrap_profile(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def build_module_profile(model: Any, model_gpu_memory_when_using_cpu_swap: Any) -> Any:
             profile = original(model, model_gpu_memory_when_using_cpu_swap)
-            device = getattr(self._thread, "device", None)
-            if _is_streamed(device):
+            loaded = getattr(self._thread, "loaded", None)
+            if loaded is not None and _is_streamed(loaded.device):
                 whole, extras, _ = profile
-                self._load(model, device, _names(model, whole, extras))
+                names = _names(model, whole, extras)
+                self._load(model, loaded.device, names)
+                if loaded.device.type in PINNED_FOR and loaded.model.offload_device == CPU:
+                    self._pin_others(model, names)
             return profile
 
         return build_module_profile
@@ -151,6 +168,27 @@ class Attachment:
             return original(patcher, CPU)
 
         return forge_unpatch_model
+
+    def _pin_others(self, model: torch.nn.Module, names: set[str]) -> None:
+        """Pin what stays at home, where the host is about to."""
+        from backend import memory_management as manager
+
+        if not manager.PIN_SHARED_MEMORY:
+            return
+        named = [*model.named_parameters(), *model.named_buffers()]
+        if not self._pinned.pin([tensor for name, tensor in named if name not in names]):
+            # It would pin the rest of what there is no room for. It reads this after the profile is made.
+            manager.PIN_SHARED_MEMORY = False
+
+    @contextlib.contextmanager
+    def _pinning_restored(self) -> Iterator[None]:
+        from backend import memory_management as manager
+
+        before = manager.PIN_SHARED_MEMORY
+        try:
+            yield
+        finally:
+            manager.PIN_SHARED_MEMORY = before
 
     def _load(self, model: torch.nn.Module, device: Any, names: set[str] | None) -> bool:
         """Whether every weight asked for is on the device by our doing."""

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,6 +140,36 @@ class Registry:
                 if buffer is not None:
                     return os.dup(held.descriptor)
         return None
+
+    @contextlib.contextmanager
+    def stepped_aside(self, path: Path | str) -> Iterator[None]:
+        """While somebody writes a new file over `path`: a file that is mapped from there keeps its bytes.
+
+        Truncating it would end this process. It loses its name instead, and gets it back where writing fails.
+        On Windows a mapped file cannot be written over, and the writer's own error says so.
+        """
+        path = Path(path)
+        aside = path.with_name(f"{path.name}.{os.getpid()}.old")
+        moved = False
+        if self._is_mapped(path):
+            with contextlib.suppress(OSError):
+                path.rename(aside)
+                moved = True
+        try:
+            yield
+        except BaseException:
+            if moved:
+                aside.replace(path)
+            raise
+        if moved:
+            aside.unlink(missing_ok=True)
+
+    def _is_mapped(self, path: Path) -> bool:
+        try:
+            found = path.stat()
+        except (OSError, ValueError):
+            return False
+        return any((m.identity.device, m.identity.inode) == (found.st_dev, found.st_ino) for m in self.live())
 
     def _map(self, descriptor: int, path: Path, identity: FileIdentity, header: Header) -> Mapping:
         try:

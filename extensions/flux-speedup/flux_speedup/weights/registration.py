@@ -11,7 +11,8 @@ import mmap
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,29 @@ class Registrar:
     unregister: Callable[[int], object]
     piece: int = PIECE
 
+    def register_all(self, start: int, size: int) -> list[int]:
+        """Register memory piece by piece, or none of it; the pieces' addresses. Raises Refused, RuntimeError."""
+        done: list[int] = []
+        try:
+            for address in range(start, start + size, self.piece):
+                self._register(address, min(self.piece, start + size - address))
+                done.append(address)
+        except BaseException:
+            self.unregister_all(done)
+            raise
+        return done
+
+    def unregister_all(self, addresses: list[int]) -> None:
+        """Let pieces go that are registered; the list is empty after that."""
+        while addresses:
+            with contextlib.suppress(RuntimeError):
+                self.unregister(addresses.pop())
+
+    def _register(self, address: int, length: int) -> None:
+        error = self.register(address, length)
+        if error:
+            raise Refused(f"registering its memory failed with error {error}")
+
 
 @dataclass(eq=False)
 class Registration:
@@ -44,19 +68,13 @@ class Registration:
 
     whole: torch.Tensor
     _registrar: Registrar
-    _addresses: list[int] = field(default_factory=list)
+    _addresses: list[int]
 
     @classmethod
     def of(cls, registry: Registry, identity: FileIdentity, registrar: Registrar) -> Registration:
         """Register all of a mapped file, or nothing. Raises Refused, OSError, ValueError, RuntimeError."""
-        made = cls(_map_shared(registry, identity), registrar)
-        try:
-            for start in range(0, identity.size, registrar.piece):
-                made._add(start, min(registrar.piece, identity.size - start))
-        except BaseException:
-            made.release()
-            raise
-        return made
+        whole = _map_shared(registry, identity)
+        return cls(whole, registrar, registrar.register_all(whole.data_ptr(), identity.size))
 
     def bytes_at(self, offset: int, length: int) -> tuple[torch.Tensor, ...]:
         """That part of the file, cut where registrations meet: no copy may cross from one into the next."""
@@ -66,16 +84,7 @@ class Registration:
 
     def release(self) -> None:
         """The pages can be evicted again; the bytes can still be read."""
-        while self._addresses:
-            with contextlib.suppress(RuntimeError):
-                self._registrar.unregister(self._addresses.pop())
-
-    def _add(self, start: int, length: int) -> None:
-        address = self.whole.data_ptr() + start
-        error = self._registrar.register(address, length)
-        if error:
-            raise Refused(f"registering its memory failed with error {error}")
-        self._addresses.append(address)
+        self._registrar.unregister_all(self._addresses)
 
 
 class _Bytes:
@@ -110,11 +119,11 @@ def cgroup_limit(path: Path = _CGROUP_LIMIT) -> int | None:
         return None
 
 
-def _cuda_register(address: int, length: int) -> int:
+def _cuda_register(address: int, length: int, flags: int = _READ_ONLY) -> int:
     if torch.version.hip is not None:
         return -1  # the flag means something else there
     cuda: Any = torch.cuda
-    return int(cuda.cudart().cudaHostRegister(address, length, _READ_ONLY))
+    return int(cuda.cudart().cudaHostRegister(address, length, flags))
 
 
 def _cuda_unregister(address: int) -> object:
@@ -123,4 +132,7 @@ def _cuda_unregister(address: int) -> object:
 
 
 CUDA = Registrar(_cuda_register, _cuda_unregister)
-"""CUDA's own."""
+"""CUDA's own, for memory that is never written."""
+
+CUDA_WRITABLE = Registrar(partial(_cuda_register, flags=0), _cuda_unregister)
+"""CUDA's own, for ordinary memory."""

@@ -170,23 +170,6 @@ class Residency:
         with self._lock:
             return sum(growth(entry) for entry in self._roster.chosen()) if self._roster.casts else 0
 
-    def own_memory(self, names: Collection[str] | None = None) -> int:
-        """Make file views ordinary RAM, before somebody writes into them or into their file. Bytes copied."""
-        copied = 0
-        with self._lock:
-            for entry in self._roster.chosen(names):
-                undo_cast(entry)
-                home = entry.host if entry.host is not None else entry.tensor.data
-                if classify(home, self._registry)[0] is not Backing.SPAN:
-                    continue
-                own = own_copy(home)
-                copied += own.nbytes
-                if entry.away:
-                    entry.host, entry.backing, entry.span = own, Backing.HOST, None
-                else:
-                    set_data([(entry.tensor, own)])
-        return copied
-
     def backings(self) -> dict[Backing, int]:
         """Bytes by backing as they are now; what is on the device counts by what stands behind it."""
         totals = dict.fromkeys(Backing, 0)
