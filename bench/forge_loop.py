@@ -54,6 +54,7 @@ class Case:
     kept: float
     plan: bool = False
     steps: bool = False
+    pin: bool = False
 
 
 CASES = (
@@ -61,6 +62,7 @@ CASES = (
     Case("card as it is, 25 % kept", None, 0.25, plan=True),
     Case("steps, card as it is, 25 % kept", None, 0.25, steps=True),
     Case("24 GiB, 1 GiB kept", 24 * GIB, GIB),
+    Case("12 GiB, swapping from pinned RAM", 12 * GIB, GIB, pin=True),
 )
 # What stands for those cards where the models are tiny (transformer 33 MB, text encoders 140 to 216 MB): the
 # first evicts, the second keeps everything, the last swaps.
@@ -338,6 +340,9 @@ def play(case: Case, forge: Forge, ours: Ours | None, writer: Writer, options: a
             else:
                 for image in range(1, options.images + 1):
                     scene.image(image)
+            if ours and case.steps:
+                kept = sum(ours.kept_ram())
+                writer.row(f"{'RAM of kept models':44s} {kept / 1e9:9.2f} GB", phase="kept", bytes=kept)
             if torch.cuda.is_available():
                 peak = torch.cuda.max_memory_allocated() - forge.ballast_size
                 writer.row(f"{'most device memory':44s} {peak / 1e9:9.2f} GB", phase="peak", bytes=peak)
@@ -425,10 +430,12 @@ class Forge:
             torch.cuda.reset_peak_memory_stats()
         manager.total_vram = total / (1 << 20)
         manager.current_inference_memory = int(case.kept * total if case.kept < 1 else case.kept)
+        pinned, manager.PIN_SHARED_MEMORY = manager.PIN_SHARED_MEMORY, case.pin and not self.simulated
         try:
             yield
         finally:
             del ballast
+            manager.PIN_SHARED_MEMORY = pinned
             self.ballast_size = 0
             manager.current_inference_memory = before
             self.clear()
@@ -527,6 +534,11 @@ class Ours:
         finally:
             self._table.put_back(added)
 
+    def kept_ram(self) -> list[int]:
+        """Bytes of RAM that each kept model has and no file stands behind."""
+        keeper = self._host._keeper
+        return [entry.ram for entry in keeper.kept.entries()] if keeper is not None else []
+
     def _add(self, key: str, changes: list[Any]) -> None:
         self._table.add(key, key, "", changes)
         outcome = next(each for each in self._table.outcomes() if each.item == key)
@@ -593,16 +605,25 @@ class Scene:
         timed("first move of the text encoders", lambda: manager.load_model_gpu(clip))
         timed("first move of the transformer", lambda: self._prepare(x))
         self._check("first")
+        self._ram("loaded once")
         timed("unload_all_models", manager.unload_all_models)
         timed("reload of the text encoders", lambda: manager.load_model_gpu(clip))
         timed("reload of the transformer", lambda: self._prepare(x))
         self._check("after unload and reload")
+        self._ram("loaded twice")
         for name, file in (("A -> B", second), ("B -> A", first), ("A -> B again", second)):
             clip = None
             self.build(f"switch {name}: model", file)
             timed(f"switch {name}: move transformer", lambda: self._prepare(x))
             self._check(f"switch {name}")
         self._loras(x)
+
+    def _ram(self, phase: str) -> None:
+        """Memory of this process that no file stands behind (Linux)."""
+        rollup = Path("/proc/self/smaps_rollup")
+        lines = rollup.read_text().splitlines() if rollup.exists() else []
+        size = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:")), 0)
+        self._writer.row(f"{'anonymous memory, ' + phase:44s} {size / 1e9:9.2f} GB", phase=phase, bytes=size)
 
     def _loras(self, x: torch.Tensor) -> None:
         timed, manager, plain = self._writer.timed, self._forge.manager, self._unet

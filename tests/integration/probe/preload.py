@@ -34,6 +34,7 @@ def preload(parser):
         import torch
 
         manager.get_torch_device = lambda: torch.device("cpu", 0)
+        manager.text_encoder_device = manager.get_torch_device
         manager.is_device_cpu = lambda device: device == manager.cpu
     else:
         stream.current_stream = stream.mover_stream = "a stream, as far as this test goes"

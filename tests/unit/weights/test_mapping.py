@@ -174,3 +174,38 @@ def test_overlap_is_about_shared_bytes() -> None:
     assert not overlaps([(100, 200)], 200, 50)
     assert not overlaps([(100, 200)], 50, 50)
     assert not overlaps([], 0, 1 << 40)
+
+
+def test_a_mapped_file_that_is_written_over_keeps_its_bytes(tmp_path: Path, registry: Registry) -> None:
+    path = write_weights(tmp_path / "a.safetensors", {"a": torch.arange(5000.0)})
+    view = registry.open(path).views()["a"]
+    with registry.stepped_aside(path):
+        path.write_bytes(b"a new file")
+    assert torch.equal(view, torch.arange(5000.0))  # truncated in place, this would end the process
+    assert [each.name for each in tmp_path.iterdir()] == ["a.safetensors"]
+    assert path.read_bytes() == b"a new file"
+
+
+def test_where_writing_over_it_fails_the_file_is_what_it_was(tmp_path: Path, registry: Registry) -> None:
+    path = write_weights(tmp_path / "a.safetensors", {"a": torch.arange(5000.0)})
+    view = registry.open(path).views()["a"]
+    before = path.read_bytes()
+
+    def write_half() -> None:
+        with registry.stepped_aside(path):
+            path.write_bytes(b"half a fi")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_half()
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["a.safetensors"]
+    assert torch.equal(view, torch.arange(5000.0))
+
+
+def test_a_file_that_nobody_maps_is_none_of_its_business(tmp_path: Path, registry: Registry) -> None:
+    path = tmp_path / "b.safetensors"
+    for target in (path, tmp_path / "none" / "c", "not a\0path"):
+        with registry.stepped_aside(target):
+            assert list(tmp_path.iterdir()) == ([path] if path.exists() else [])
+            path.write_bytes(b"theirs")

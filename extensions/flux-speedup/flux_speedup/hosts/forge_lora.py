@@ -21,6 +21,7 @@ from ..changes import Declined
 from ..weights.errors import WeightsError
 from ..weights.placement import Placement
 from ..weights.residency import Residency
+from .forge_engine import patchers_of
 
 # What `refresh` sets when merged weights were dropped: equal to no list of LoRAs.
 DROPPED = "merged weights were dropped with the model"
@@ -68,8 +69,10 @@ class Merges:
 
         return refresh
 
-    def wrap_save(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap_save(self, whole: bool, original: Callable[..., Any]) -> Callable[..., Any]:
         """A save after an unload sees merged weights, as the host's would: they are merged again first.
+
+        `whole`: all of the model is saved, and not only the transformer.
 
         It goes through a temporary file: the file saved over may be the one that the weights live in, and
         truncating that would end every process that maps it.
@@ -81,6 +84,7 @@ class Merges:
             for patcher in (engine.forge_objects.unet, engine.forge_objects.clip.patcher):
                 if patcher.lora_loader.loaded_hash == DROPPED and patcher.lora_patches:
                     memory_management.load_model_gpu(patcher)
+            for patcher in patchers_of(engine) if whole else [engine.forge_objects.unet]:
                 self._placement.of(patcher.model).undo_casts()
             target = Path(filename)
             partial = target.with_name(f"{target.name}.{os.getpid()}.part")

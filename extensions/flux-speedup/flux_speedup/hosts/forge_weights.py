@@ -10,6 +10,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,8 +64,8 @@ class Attachment:
             Function(PATCHER, "ModelPatcher.forge_patch_model", self._wrap_patch),
             Function(PATCHER, "ModelPatcher.forge_unpatch_model", self._wrap_unpatch),
             Function("backend.patcher.lora", "LoraLoader.refresh", merges.wrap_refresh),
-            Function(ENGINE, "ForgeDiffusionEngine.save_unet", merges.wrap_save),
-            Function(ENGINE, "ForgeDiffusionEngine.save_checkpoint", merges.wrap_save),
+            Function(ENGINE, "ForgeDiffusionEngine.save_unet", partial(merges.wrap_save, False)),
+            Function(ENGINE, "ForgeDiffusionEngine.save_checkpoint", partial(merges.wrap_save, True)),
         ]
 
     # Files.
@@ -210,8 +211,9 @@ class Attachment:
             return False
         forge_lora.note_unload(model, report.merged)
         if report.copied_back:
-            log.warning(
-                "%s: %d weights were changed on the device by somebody unknown, and were saved to RAM",
+            # The host itself makes CLIP's embeddings fp32 at their first use.
+            log.info(
+                "%s: %d weights were changed on the device and are kept in RAM from now on",
                 type(model).__name__,
                 len(report.copied_back),
             )

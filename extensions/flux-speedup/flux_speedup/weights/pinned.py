@@ -11,6 +11,7 @@ import mmap
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -90,7 +91,8 @@ class PinnedHomes:
     def _block(self, size: int) -> mmap.mmap:
         buffer = mmap.mmap(-1, size)
         address = torch.frombuffer(buffer, dtype=torch.uint8).data_ptr()
-        registered = self._registrar.register_all(address, size)
+        # In one piece: no copy may cross from one registration into the next.
+        registered = replace(self._registrar, piece=size).register_all(address, size)
         self._blocks[address] = size
         weakref.finalize(buffer, self._forget, address, registered).atexit = False
         return buffer
