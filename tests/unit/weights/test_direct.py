@@ -304,7 +304,7 @@ def test_casts_ram_and_other_files_are_staged_in_the_same_call(tmp_path: Path) -
     small = Item(torch.tensor(3), torch.int64, (), staged=False)
     items = [Item(ram, torch.float32, (300, 50)), *parts[0], *parts[1], small, *parts[2]]
     with direct.lend(items) as straight:
-        assert list(straight) == list(range(12, 17))
+        assert sorted(straight) == [2, 3, 4, 5, *range(12, 17)]  # of the file with the cast, all the rest
     arena = Arena(limit=8 << 10, chunk=1 << 10)
     new = transfer(items, lane_for(CARD), arena, opener=file_opener(registry), direct=direct)
     expected = [view for mapping in (cast, other) for view in mapping.views().values()]

@@ -201,8 +201,7 @@ class Attachment:
 
     def unload(self, model: torch.nn.Module) -> bool:
         """Let weights go that we had brought to the device; whether there were any and they are gone."""
-        residency = self._placement.of(model)
-        if not residency.resident:
+        if not self._placement.of(model).away:
             return False
         try:
             report = self._placement.unload(model)
@@ -217,7 +216,7 @@ class Attachment:
                 type(model).__name__,
                 len(report.copied_back),
             )
-        return True
+        return bool(report.bytes)
 
 
 def _is_streamed(device: Any) -> bool:

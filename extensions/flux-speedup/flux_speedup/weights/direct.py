@@ -116,19 +116,19 @@ class Direct:
 
     @contextlib.contextmanager
     def lend(self, items: Sequence[Item]) -> Iterator[Straight]:
-        """What of a load can go straight: held files of which nothing is cast. None of them is released."""
+        """What of a load can go straight: what is not cast, of files that are held. None of them is released."""
         taken: dict[FileIdentity, tuple[_Held, mmap.mmap]] = {}
         straight: Straight = {}
-        spans = [(n, item.origin, item.cast) for n, item in enumerate(items) if isinstance(item.origin, Span)]
+        spans = [(n, i.origin) for n, i in enumerate(items) if isinstance(i.origin, Span) and not i.cast]
         with self._lock:
-            for identity in {s.identity for _, s, _ in spans} - {s.identity for _, s, cast in spans if cast}:
+            for identity in {span.identity for _, span in spans}:
                 held = self._of(identity)
                 buffer = None if held is None else held.buffer()  # kept: so its finalizer cannot run
                 if held is not None and buffer is not None:
                     held.users, held.used = held.users + 1, next(self._clock)
                     taken[identity] = held, buffer
         try:
-            for number, span, _ in sorted(spans, key=lambda one: (one[1].identity.inode, one[1].offset)):
+            for number, span in sorted(spans, key=lambda one: (one[1].identity.inode, one[1].offset)):
                 if span.identity in taken:
                     held, _ = taken[span.identity]
                     straight[number] = held.registration.bytes_at(span.offset, span.length)

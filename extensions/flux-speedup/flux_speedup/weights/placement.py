@@ -76,8 +76,8 @@ class Placement:
             report = self.of(module).load(device, names)
         if report.bytes:
             self._arrivals[module] = Arrival(source if _from_files(report) else "RAM", report.by_backing)
-        if self._direct is not None and report.bytes and not report.by_backing[Backing.SPAN_CAST]:
-            self._direct.hold_soon(files, device)  # what is cast never goes straight
+        if self._direct is not None and report.bytes:
+            self._direct.hold_soon(files, device)
         return report
 
     def unload(self, module: torch.nn.Module) -> UnloadReport:

@@ -180,6 +180,12 @@ class Residency:
         return totals
 
     @property
+    def away(self) -> bool:
+        """Whether there may be something on a device by our doing; costs less than `resident`."""
+        with self._lock:
+            return self._roster.away
+
+    @property
     def resident(self) -> tuple[str, ...]:
         """Names whose data is on a device by our doing."""
         with self._lock:

@@ -50,6 +50,11 @@ class Roster:
         """Whether any weight was ever a cast of its file."""
         return bool(self._casts)
 
+    @property
+    def away(self) -> bool:
+        """Whether any entry is on a device, as far as is known without a look at the module."""
+        return any(entry.away for entry in self._entries.values())
+
     def mark_merged(self, names: Iterable[str]) -> None:
         """Marks those on a device; where a merge put a new parameter in, the old one's clean memory goes."""
         wanted = set(names)
@@ -65,6 +70,8 @@ class Roster:
 
     def put_back_replaced(self, names: Collection[str] | None) -> None:
         """Where a merge put a new parameter into the module, ours takes its place again."""
+        if not any(entry.merged for entry in self._entries.values()):
+            return
         module = self._module()
         present = {id(entry) for entry in self.chosen()}
         for entry in self._entries.values():

@@ -41,7 +41,7 @@ def transfer(
     Raises TransferError naming file and reason: the copies have stopped and every new tensor was dropped.
     Runs on the caller's thread and stream, with `threads` more for reading. `arrived` is told the number and
     the tensor of each item while others are still on their way; what it queues on the device is done as well.
-    Files that `direct` holds, and of which nothing is cast, are not staged.
+    What is not cast, of files that `direct` holds, is not staged.
     """
     with torch.inference_mode():
         try:
