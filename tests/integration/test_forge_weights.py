@@ -128,9 +128,7 @@ def test_every_image_of_ten_random_sequences_is_the_same(
     # The host moves an embedding of the text encoders by itself, which on this stand-in of a card copies it.
     assert not [line for line in changed if "JointTextEncoder" not in line]
     if name in ("large", "normal"):
-        # On a CPU the host makes fp32 of fp16 files; what it copied or cast needs no RAM, small ones aside.
-        text = known["weights"]["JointTextEncoder"]["backings"]
-        assert text["file, cast"] > 0
-        assert text["file, cast"] + text["file"] > text["RAM"]
+        # T5's embedding is fp32 whatever the file has.
+        assert any("file, cast" in event["detail"] for event in known["events"])
     if name == "evicting":
         assert any(event["kind"] == "unload" for event in known["events"])
