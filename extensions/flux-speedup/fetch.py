@@ -1,5 +1,6 @@
 """Door 4: a command line that fetches the small weights ahead of time. Any Python from 3.10 on, no WebUI."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,4 +15,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:], HERE))
     except KeyboardInterrupt:
-        sys.exit(130)
+        # sys.exit would wait for the threads.
+        os._exit(130)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flux_speedup")
 COMMON = "adetailer.common"
+FIRST_LISTED = ("UpscalerNone", "UpscalerLanczos", "UpscalerNearest")
 REPOSITORIES = ("Bingsu/adetailer", "Bingsu/yolo-world-mirror")
 LOADERS = ("modules.util", "modules.modelloader")
 
@@ -147,8 +148,7 @@ def complete_upscalers(models: LocalModels) -> Undo:
             added.append(upscaler.UpscalerData(name, str(path), scaler, 4))
     for data in added:
         scaler.scalers.append(data)
-        after = (n for n, other in enumerate(listed) if n and other.name.lower() > data.name.lower())
-        listed.insert(next(after, len(listed)), data)
+        listed.insert(_place(listed, data.name, upscaler), data)
 
     def undo() -> None:
         for data in added:
@@ -157,6 +157,17 @@ def complete_upscalers(models: LocalModels) -> Undo:
                     where.remove(data)
 
     return undo
+
+
+def _place(listed: list[Any], name: str, upscaler: Any) -> int:
+    """Where the WebUI's own sorting would put it: its three built-in ones first, then by name."""
+    first = tuple(getattr(upscaler, kind) for kind in FIRST_LISTED if hasattr(upscaler, kind))
+    after = (
+        number
+        for number, other in enumerate(listed)
+        if not isinstance(other.scaler, first) and other.name.lower() > name.lower()
+    )
+    return next(after, len(listed))
 
 
 def _scripts() -> list[Any]:

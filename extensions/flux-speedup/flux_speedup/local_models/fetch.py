@@ -56,8 +56,12 @@ def run(entries: Sequence[Entry], how: How, *, jobs: int = JOBS, only_verify: bo
         finally:
             bar.close()
 
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
+    try:
         return list(pool.map(one, enumerate(entries)))
+    finally:
+        # Nobody who interrupts waits for what is under way; parts stay as they are and are gone on with.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def table(rows: Sequence[Row], models: Path) -> str:
