@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flux_speedup.local_models.catalog import Catalog
-from flux_speedup.local_models.fetch import data_folder, models_folder
+from flux_speedup.local_models.places import data_folder, models_folder
 from tests.unit.local_models.files import CONTENT, put, sha256
 from tests.unit.local_models.server import File, drip, serving, status, whole
 
@@ -29,12 +29,12 @@ class Door:
     def __init__(self, url: str, files: dict[str, File], folder: Path) -> None:
         self.files = files
         self.models = folder / "models"
-        self._config = folder / "own.json"
+        self.config = folder / "own.json"
         rows = [
             {"file": name, "kind": kind, "url": f"{url}/{name}", "bytes": len(BIG), "sha256": sha256(BIG)}
             for name, kind in (("a.pt", "adetailer"), ("b.pth", "esrgan"))
         ]
-        self._config.write_text(json.dumps({"catalog": {"weights": rows}}))
+        self.config.write_text(json.dumps({"catalog": {"weights": rows}}))
         for name in ("a.pt", "b.pth"):
             files[f"/{name}"] = File(BIG, [whole])
 
@@ -46,7 +46,7 @@ class Door:
             str(extension / "fetch.py"),
             *arguments,
             "--config",
-            str(self._config),
+            str(self.config),
         ]
         environ = {k: v for k, v in os.environ.items() if "proxy" not in k.lower() and k != "PYTHONPATH"}
         return subprocess.Popen(
@@ -196,3 +196,49 @@ def test_two_at_once_fetch_once_and_both_are_content(door: Door) -> None:
     assert "present" in said[1][0]
     assert "another process" in said[1][1]
     assert door.there() == ["adetailer/a.pt"]
+
+
+class Start:
+    """The extension in a WebUI's folder, and its install.py as the WebUI runs it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.extension = folder / "webui" / "extensions" / "flux-speedup"
+        shutil.copytree(EXTENSION, self.extension, ignore=shutil.ignore_patterns("__pycache__"))
+        # Only the user's own weights: the shipped ones would be asked for at their real sources.
+        shipped = json.loads((self.extension / "config.json").read_text())
+        shipped["catalog"]["weights"] = []
+        (self.extension / "config.json").write_text(json.dumps(shipped))
+        (folder / "webui" / "models").mkdir()
+
+    def run(self, config: Path, **environ: str) -> str:
+        kept = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
+        done = subprocess.run(
+            [sys.executable, "-S", str(self.extension / "install.py")],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**kept, "FLUX_SPEEDUP_CONFIG": str(config), **environ},
+        )
+        return done.stdout + done.stderr
+
+
+def test_at_start_missing_weights_are_fetched_only_where_that_is_turned_on(
+    door: Door, tmp_path: Path
+) -> None:
+    start = Start(tmp_path)
+    put(tmp_path / "webui" / "models" / "ESRGAN", "b.pth", BIG)
+    assert start.run(door.config) == ""
+    assert start.run(door.config, FLUX_SPEEDUP_FETCH_AT_START="on", FLUX_SPEEDUP_ENABLED="off") == ""
+    assert door.files["/a.pt"].ranges == []
+    said = start.run(door.config, FLUX_SPEEDUP_FETCH_AT_START="on")
+    assert "1 of 1 are there" in said
+    assert (tmp_path / "webui" / "models" / "adetailer" / "a.pt").read_bytes() == BIG
+    assert door.files["/b.pth"].ranges == []
+    assert start.run(door.config, FLUX_SPEEDUP_FETCH_AT_START="on") == ""
+
+
+def test_a_start_goes_on_where_nothing_comes(door: Door, tmp_path: Path) -> None:
+    door.files["/a.pt"].acts = [status(404)]
+    said = Start(tmp_path).run(door.config, FLUX_SPEEDUP_FETCH_AT_START="on")
+    assert "404" in said
+    assert "1 of 2 are there" in said

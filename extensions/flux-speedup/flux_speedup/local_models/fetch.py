@@ -14,6 +14,7 @@ from . import catalog
 from .catalog import Catalog, Entry
 from .digests import Digests
 from .fetching import How, Row, fetch, verify
+from .places import data_folder, models_folder
 from .progress import Bar
 
 USAGE_ERROR = 2
@@ -73,29 +74,6 @@ def table(rows: Sequence[Row], models: Path) -> str:
         lines.append(f"  {row.entry.file:<{width}}  {row.result.value:<8}{size}  {row.why}".rstrip())
     good = sum(row.good for row in rows)
     return "\n".join([*lines, f"{good} of {len(rows)} are there"]) + "\n"
-
-
-def data_folder(folder: Path) -> Path | None:
-    """The WebUI's data folder: what holds the outermost `extensions` folder that the extension lies in.
-
-    None where there is no WebUI around it.
-    """
-    found = [parent.parent for parent in folder.resolve().parents if parent.name == "extensions"]
-    return next((each for each in reversed(found) if (each / "models").is_dir()), None)
-
-
-def models_folder(known: Catalog, data: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Where weights go that nobody gave a place: the catalog's folder, else the WebUI's models."""
-    if known.folder is not None:
-        return known.folder
-    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    flags.add_argument("--models-dir")
-    try:
-        found, _ = flags.parse_known_args(environ.get("COMMANDLINE_ARGS", "").split())
-    except argparse.ArgumentError:
-        return data / "models" if data else None
-    named = found.models_dir
-    return Path(named) if named else data / "models" if data else None
 
 
 def _catalog(folder: Path, data: Path | None, environ: Mapping[str, str], chosen: str | None) -> Catalog:
