@@ -1,4 +1,4 @@
-"""The files for container images: hadolint takes the Dockerfile, cog.yaml has documented keys, both one environment."""
+"""The files for container images: hadolint takes the one, the other has documented keys, both one environment."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from flux_speedup.local_models.catalog import Entry
 from flux_speedup.local_models.digests import Digests
 from flux_speedup.local_models.fetching import How, Result, Row, fetch, verify
 from flux_speedup.local_models.progress import Bar
-from flux_speedup.local_models.transfer import Patience
+from flux_speedup.local_models.transfer import Patience, TransferFailed, _Careful
 from tests.unit.local_models.files import CONTENT, OTHER, entry, put, sha256
 from tests.unit.local_models.server import (
     Act,
@@ -194,6 +196,28 @@ def test_another_file_of_the_users_is_never_replaced(server: Server) -> None:
     assert "move it away" in row.why
     assert server.target.read_bytes() == OTHER
     assert file.ranges == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+def test_a_folder_of_models_that_is_a_link_is_as_good_as_any(server: Server, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    server.models.mkdir()
+    (server.models / "adetailer").symlink_to(elsewhere)
+    server.behave(whole)
+    good(server, server.fetch())
+    assert (elsewhere / "face.pt").read_bytes() == CONTENT
+    assert server.fetch().result is Result.PRESENT
+
+
+@pytest.mark.parametrize("target", ["http://host/face.pt", "ftp://host/face.pt", "file:///etc/passwd"])
+def test_nobody_is_sent_on_from_https_to_less(target: str) -> None:
+    request = urllib.request.Request("https://host/face.pt")
+    with pytest.raises(TransferFailed, match="not followed"):
+        _Careful().redirect_request(request, None, 302, "Found", {}, target)
+    onwards = _Careful().redirect_request(request, None, 302, "Found", {}, "https://cdn/face.pt")
+    assert onwards is not None
+    assert onwards.full_url == "https://cdn/face.pt"
 
 
 def test_verify_asks_nobody(server: Server) -> None:

@@ -80,7 +80,7 @@ def fetch(entry: Entry, how: How, bar: Bar) -> Row:
 
 
 def _look(entry: Entry, how: How) -> Usable | Refused | None:
-    return examine(how.models, f"{entry.folder}/{entry.file}", entry, how.digests)
+    return examine(how.models / entry.folder, entry.file, entry, how.digests)
 
 
 def _worthless(path: Path, entry: Entry) -> bool:

@@ -6,7 +6,8 @@ import re
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 MOST_CHARACTERS = 200
-_PLAIN = re.compile(r"[A-Za-z0-9_.+ ()\[\]@,=~!&%-]+")
+# Letters and digits of any script; no quotes, no control characters, nothing a shell would read.
+_PLAIN = re.compile(r"[\w.+ ()\[\]@,=~!&%-]+")
 # Names that Windows gives to devices, with any suffix.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(\..*)?", re.IGNORECASE)
 

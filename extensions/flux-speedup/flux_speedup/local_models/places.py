@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +30,8 @@ def models_folder(known: Catalog, data: Path | None, environ: Mapping[str, str])
     flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     flags.add_argument("--models-dir")
     try:
-        found, _ = flags.parse_known_args(environ.get("COMMANDLINE_ARGS", "").split())
-    except argparse.ArgumentError:
+        found, _ = flags.parse_known_args(shlex.split(environ.get("COMMANDLINE_ARGS", "")))
+    except (argparse.ArgumentError, ValueError):
         return data / "models" if data else None
     named = found.models_dir
     return Path(named) if named else data / "models" if data else None

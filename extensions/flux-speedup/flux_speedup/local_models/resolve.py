@@ -60,7 +60,7 @@ class Resolver:
             yield folder, entry.file
         own = self._catalog.folder
         if own is not None:
-            yield own, f"{entry.folder}/{entry.file}"
+            yield own / entry.folder, entry.file
             yield own, entry.file
         seen: set[Path] = set()
         for place in self._places(entry.kind):
