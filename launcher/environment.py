@@ -17,11 +17,12 @@ class EnvironmentSetupError(RuntimeError):
     """An environment could not be made; the message says which step failed and what helps."""
 
 
-def ensure(name: str, requirement_files: Sequence[Path]) -> Path:
+def ensure(name: str, requirement_files: Sequence[Path], alone: Sequence[Path] = ()) -> Path:
     """Return the Python of `.venv/<name>` with all `requirement_files` installed, making it where needed.
 
-    The files go to pip in one command, so that their pins are resolved together. What was left half done
-    carries no stamp and is completed by the next call.
+    The files go to pip in one command, so that their pins are resolved together; what the files `alone` name
+    is installed after that, without what it asks for. What was left half done carries no stamp and is
+    completed by the next call.
 
     Raises:
         EnvironmentSetupError: venv or pip failed; their own output went to the terminal.
@@ -29,7 +30,7 @@ def ensure(name: str, requirement_files: Sequence[Path]) -> Path:
     folder = ROOT / ".venv" / name
     python = _python_of(folder)
     stamp = folder / STAMP
-    wanted = _digest(requirement_files)
+    wanted = _digest([*requirement_files, *alone])
     # `run` and `test` share an environment and ask for different files: a line for each set installed.
     complete = stamp.read_text(encoding="utf-8").split() if stamp.is_file() else []
     if wanted in complete and _runs(python):
@@ -38,13 +39,19 @@ def ensure(name: str, requirement_files: Sequence[Path]) -> Path:
     if not _runs(python):
         complete = []
         _call([sys.executable, "-m", "venv", "--clear", str(folder)], f"making {folder} (is venv there?)")
-    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    for file in requirement_files:
-        command += ["-r", str(file)]
-    files = ", ".join(file.name for file in requirement_files)
-    _call(command, f"installing {files} into {folder} (run it again to go on)")
+    _install(python, requirement_files, [])
+    if alone:
+        _install(python, alone, ["--no-deps"])
     stamp.write_text("\n".join([*complete, wanted]), encoding="utf-8")
     return python
+
+
+def _install(python: Path, files: Sequence[Path], flags: Sequence[str]) -> None:
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *flags]
+    for file in files:
+        command += ["-r", str(file)]
+    names = ", ".join(file.name for file in files)
+    _call(command, f"installing {names} into {python.parent.parent} (run it again to go on)")
 
 
 def _python_of(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 from pathlib import Path
@@ -29,6 +30,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(item.path == place or place in item.path.parents for place in BOTH_GRADIOS):
             item.add_marker(pytest.mark.both_gradios)
+    if importlib.util.find_spec("adetailer") is None:
+        others = [item for item in items if item.get_closest_marker("adetailer") is not None]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item.get_closest_marker("adetailer") is None]
     if config.getoption("--both-gradios"):
         others = [item for item in items if item.get_closest_marker("both_gradios") is None]
         config.hook.pytest_deselected(items=others)

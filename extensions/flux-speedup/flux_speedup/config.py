@@ -12,6 +12,8 @@ from typing import Any
 
 Value = str | int | float | bool | None
 AS_CONFIGURED = "as configured"
+SECTIONS = ("catalog",)
+"""Keys of the files that another room reads."""
 
 
 class BadValue(ValueError):
@@ -124,6 +126,8 @@ class Config:
     read_ahead: bool = True
     digest: bool = True
     fast_callbacks: bool = True
+    local_models: bool = True
+    fetch_at_start: bool = False
     statistics: bool = True
     statistics_rows: int = 10_000
 
@@ -152,6 +156,8 @@ KINDS: dict[str, Kind] = {
     "read_ahead": Switch(),
     "digest": Switch(),
     "fast_callbacks": Switch(),
+    "local_models": Switch(),
+    "fetch_at_start": Switch(),
     "statistics": Switch(),
     "statistics_rows": Number(100, 10_000, whole=True),
 }
@@ -181,7 +187,7 @@ def load(sources: Iterable[Source]) -> Loaded:
     problems: list[str] = []
     for source in sources:
         for key, raw in source.values.items():
-            if raw == AS_CONFIGURED:
+            if raw == AS_CONFIGURED or key in SECTIONS:
                 continue
             kind = KINDS.get(key)
             if kind is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from . import torch_setup
 from .changes import Call, Change, Undo
@@ -14,6 +15,9 @@ from .memory import GIB, Card, MemoryPlan, Tier, TierRules, plan
 from .patches import PatchTable, State
 from .stats.events import Event
 
+if TYPE_CHECKING:
+    from .local_models.redirect import LocalModels
+
 SWITCHED_OFF = "turned off in the configuration"
 STREAMS = "Copy streams"
 WEIGHTS = "Weights stay in their files"
@@ -21,6 +25,8 @@ CHECKPOINTS = "Checkpoints used before are kept"
 UNLOADS = "Nothing is unloaded without a reason"
 READ_AHEAD = "The selected model is read ahead"
 DIGEST = "Model hashes off the path"
+ADETAILER_WEIGHTS = "ADetailer's weights from local files"
+UPSCALER_WEIGHTS = "Upscalers' weights from local files"
 ALLOCATOR = "Allocator for large models"
 
 
@@ -74,6 +80,24 @@ def apply_with_scripts(
         ("statistics", "Load times", "every load, move and unload is timed"),
         host.timing_changes(record),
     )
+
+
+def apply_local_models(
+    table: PatchTable, host: WebUI, models: Callable[[], LocalModels], config: Config
+) -> None:
+    """At preload: ADetailer's script asks for its weights while it is imported, which may be before ours."""
+    why = "weights that are on this machine are not asked for on the network"
+    adetailer = ("adetailer_weights", ADETAILER_WEIGHTS, why)
+    _switch(table, config.local_models, adetailer, host.adetailer_changes(models))
+    upscalers = ("upscaler_weights", UPSCALER_WEIGHTS, why)
+    _switch(table, config.local_models, upscalers, host.upscaler_changes(models))
+
+
+def complete_local_models(table: PatchTable, host: WebUI, models: LocalModels) -> None:
+    """Before the page is built: what was listed while the redirect was not in force yet."""
+    for key, change in host.completing_changes(models).items():
+        if key in table.applied():
+            table.extend(key, [change])
 
 
 def tier_rules(config: Config) -> TierRules:

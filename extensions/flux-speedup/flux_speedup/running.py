@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from .stats.events import Event, Totals
 from .view import ConfigRow, Status
 
 if TYPE_CHECKING:
+    from .local_models.redirect import LocalModels
+    from .local_models.report import LocalWeight
     from .stats.recorder import Recorder
 
 log = logging.getLogger("flux_speedup")
@@ -35,6 +38,9 @@ class Running:
         self._plan = MemoryPlan(Tier.NONE, "not decided yet")
         self._card = ""
         self._said: set[str] = set()
+        self._sources: tuple[config.Source, ...] = ()
+        self._making = threading.Lock()
+        self._local_models: LocalModels | None = None
         self._in_force = False
         self._stages_recorded = False
 
@@ -55,6 +61,7 @@ class Running:
         self._plan = items.apply(
             self._table, self._host, card, settings, argv=self._argv, environ=self._environ
         )
+        items.apply_local_models(self._table, self._host, self._made_local_models, settings)
 
     def register(self) -> None:
         """Register the callbacks: scripts are being loaded, and options are there from now on."""
@@ -66,6 +73,7 @@ class Running:
         host.on("script_unloaded", self._reload)
         if not loaded.config.enabled:
             return
+        host.on("before_ui", self._complete_local_models)
         host.on("ui_tabs", self._build_tab)
         host.on("app_started", self._app_started)
 
@@ -98,6 +106,11 @@ class Running:
         loaded = self._require_loaded()
         return [ConfigRow(key, getattr(loaded.config, key), loaded.origin[key]) for key in config.KINDS]
 
+    def local_weights(self) -> tuple[LocalWeight, ...]:
+        """Every weight of the catalog; looks at folders, computes no digest. Empty where it is turned off."""
+        settings = self._require_loaded().config
+        return self._made_local_models().report() if settings.enabled and settings.local_models else ()
+
     def keep_only(self, items: Sequence[str]) -> Status:
         self._table.put_back(self._table.applied() - set(items))
         return self.status()
@@ -122,8 +135,13 @@ class Running:
 
         return [(tab.build(self), "Flux Speedup", "flux_speedup")]
 
+    def _complete_local_models(self) -> None:
+        if self._require_loaded().config.local_models:
+            items.complete_local_models(self._table, self._host, self._made_local_models())
+
     def _app_started(self, demo: Any, app: Any) -> None:
         self._table.settle()
+        self._complete_local_models()
         self._record_startup()
         if self._host.api_is_on():
             from . import api
@@ -140,6 +158,10 @@ class Running:
             len(self._table.applied()),
             f"; failed: {', '.join(failed)}" if failed else "",
         )
+        if self._require_loaded().config.local_models:
+            from .local_models.report import summary
+
+            log.info("local weights: %s", summary(self.local_weights()))
 
     def _reload(self) -> None:
         """ "Reload UI": leave nothing behind; the scripts door prepares everything anew if it is still there."""
@@ -168,6 +190,19 @@ class Running:
             self._recorder = Recorder(store)
         return self._recorder
 
+    def _made_local_models(self) -> LocalModels:
+        # ADetailer asks from several threads at once.
+        with self._making:
+            if self._local_models is None:
+                from .local_models.redirect import made
+
+                folder = self._host.cache_folder()
+                kept = folder / "local-models.json" if folder else None
+                self._local_models = made(self._sources, self._host.weight_folders, kept)
+                for problem in self._local_models.catalog.problems:
+                    self._say(problem)
+            return self._local_models
+
     def _record_startup(self) -> None:
         if self._stages_recorded or not self._require_loaded().config.statistics:
             return
@@ -186,11 +221,15 @@ class Running:
             settings=self._host.settings(),
         )
         loaded = config.load(gathered.sources)
+        self._sources, self._local_models = gathered.sources, None
         for problem in (*gathered.problems, *loaded.problems):
-            if problem not in self._said:
-                self._said.add(problem)
-                log.warning("%s", problem)
+            self._say(problem)
         return loaded
+
+    def _say(self, problem: str) -> None:
+        if problem not in self._said:
+            self._said.add(problem)
+            log.warning("%s", problem)
 
     def _require_loaded(self) -> Loaded:
         if self._loaded is None:

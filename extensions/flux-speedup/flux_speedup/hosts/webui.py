@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ..changes import Call, Change, Declined, Function, Undo
 from ..memory import Card, MemoryPlan
 from ..stats.events import Event
-from . import callbacks, timing
+from . import callbacks, local_weights, timing
 
 if TYPE_CHECKING:
+    from ..local_models.redirect import LocalModels
     from ..ui.settings import Option
 
 Record = Callable[[Event], None]
@@ -129,6 +130,25 @@ class WebUI:
     def read_ahead_changes(self) -> list[Change]:
         """Changes that read the selected model's files ahead. Asked after `digest_changes`."""
         return []
+
+    def weight_folders(self, kind: str) -> list[Path]:
+        """Where this WebUI looks for the small weights of a kind (adetailer, esrgan, ...)."""
+        return local_weights.places(kind)
+
+    def adetailer_changes(self, models: Callable[[], LocalModels]) -> list[Change]:
+        """Changes that answer ADetailer with local files."""
+        return local_weights.adetailer_changes(models)
+
+    def upscaler_changes(self, models: Callable[[], LocalModels]) -> list[Change]:
+        """Changes that answer the WebUI's own downloads with local files."""
+        return local_weights.upscaler_changes(models)
+
+    def completing_changes(self, models: LocalModels) -> dict[str, Change]:
+        """Item -> a change of lists that were built before the item was in force."""
+        return {
+            "adetailer_weights": Call(partial(local_weights.complete_adetailer, models)),
+            "upscaler_weights": Call(partial(local_weights.complete_upscalers, models)),
+        }
 
     def timing_changes(self, record: Record) -> list[Change]:
         """Changes that report what this host tells of loading: here, every checkpoint as a whole."""

@@ -64,6 +64,11 @@ OPTIONS: tuple[Option, ...] = (
         info="allow PyTorch's flash, memory-efficient and math kernels",
     ),
     Option(
+        "flux_speedup_local_models",
+        "Local weights for ADetailer and upscalers",
+        info="weights that are on this machine are not asked for on the network",
+    ),
+    Option(
         "flux_speedup_statistics",
         "Statistics",
         info="time every load, move and unload; off keeps no figures and writes no file",

@@ -1,0 +1,108 @@
+"""Whether one file may be used as a weight of the catalog, and why not. Opens nothing but regular files."""
+
+from __future__ import annotations
+
+import os
+import stat as modes
+from dataclasses import dataclass
+from pathlib import Path
+
+from .catalog import Entry
+from .digests import Digests
+from .names import SUFFIXES, why_not_a_folder
+from .plausible import HEAD_BYTES, why_no_weights
+
+# On Windows files open as text unless told otherwise; elsewhere a FIFO must not block whoever opens it.
+_OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+@dataclass(frozen=True)
+class Usable:
+    """A file that may be used. `sure`: its sha256 is the catalog's, or nothing is known that it could miss.
+
+    `why` is a warning where there is something to say.
+    """
+
+    path: Path
+    size: int
+    sure: bool
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that is there and is not used."""
+
+    path: Path
+    why: str
+
+
+Verdict = Usable | Refused | None
+
+
+def examine(
+    root: Path, relative: str, entry: Entry, digests: Digests, *, hashing: bool = True, suffix: bool = True
+) -> Verdict:
+    """Judge the file `relative` (with forward slashes) below the folder `root`; None where there is none.
+
+    `hashing` off looks at everything but a digest that was never computed; `suffix` off takes any
+    name. Never raises, never blocks.
+    """
+    why = why_not_a_folder(relative)
+    if why is not None:
+        return Refused(root, f"{relative!r} {why}")
+    path = root / relative
+    if suffix and not relative.lower().endswith(SUFFIXES):
+        return Refused(path, f"does not end in {', '.join(SUFFIXES)}")
+    try:
+        why = _why_not_there(root, path)
+        if why is not None:
+            return Refused(path, why)
+        descriptor = os.open(path, _OPEN)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        return Refused(path, f"it cannot be read ({error})")
+    try:
+        return _judge(path, descriptor, entry, digests, hashing)
+    except OSError as error:
+        return Refused(path, f"it cannot be read ({error})")
+    finally:
+        os.close(descriptor)
+
+
+def _why_not_there(root: Path, path: Path) -> str | None:
+    """Raises FileNotFoundError where nothing is there."""
+    real, inside = os.path.realpath(path), os.path.realpath(root)
+    if not modes.S_ISREG(os.stat(real).st_mode):  # noqa: PTH116 - the path as it was resolved, once
+        return "it is not a regular file"
+    if os.path.commonpath([real, inside]) != inside:
+        return f"it is a link that leads out of its folder, to {real}; make its folder the catalog's"
+    return None
+
+
+def _judge(path: Path, descriptor: int, entry: Entry, digests: Digests, hashing: bool) -> Verdict:
+    stat = os.fstat(descriptor)
+    if not modes.S_ISREG(stat.st_mode):
+        return Refused(path, "it is not a regular file")
+    why = why_no_weights(os.read(descriptor, HEAD_BYTES))
+    if why is not None:
+        return Refused(path, why)
+    if entry.sha256 is None and entry.bytes is None:
+        return Usable(path, stat.st_size, sure=True)
+    if entry.bytes is not None and stat.st_size != entry.bytes:
+        return _differs(path, stat.st_size, entry, f"it has {stat.st_size} bytes, not {entry.bytes}")
+    if entry.sha256 is None:
+        return Usable(path, stat.st_size, sure=True)
+    found = digests.of(path, descriptor) if hashing else digests.known(path, stat)
+    if found is None:
+        return Usable(path, stat.st_size, sure=False, why="its sha256 is checked when it is used")
+    if found != entry.sha256:
+        return _differs(path, stat.st_size, entry, f"its sha256 is {found}, not {entry.sha256}")
+    return Usable(path, stat.st_size, sure=True)
+
+
+def _differs(path: Path, size: int, entry: Entry, why: str) -> Verdict:
+    if entry.confirmed:
+        return Refused(path, why)
+    return Usable(path, size, sure=False, why=f"{why}, which only one source states; it is used all the same")
