@@ -10,8 +10,10 @@ from . import torch_setup
 from .changes import Call, Change, Undo
 from .config import Config
 from .hosts.webui import NOT_AVAILABLE, WebUI
-from .memory import GIB, Card, MemoryPlan, TierRules, plan
+from .memory import GIB, Card, MemoryPlan, Tier, TierRules, plan
 from .patches import PatchTable, State
+from .pruning.catalog import GROUPS
+from .pruning.surroundings import Wishes
 from .stats.events import Event
 
 SWITCHED_OFF = "turned off in the configuration"
@@ -21,6 +23,8 @@ CHECKPOINTS = "Checkpoints used before are kept"
 UNLOADS = "Nothing is unloaded without a reason"
 READ_AHEAD = "The selected model is read ahead"
 DIGEST = "Model hashes off the path"
+PRUNING = "Scripts that Flux does not need are not loaded"
+REQUESTS = "Requests for scripts that are not loaded are refused"
 ALLOCATOR = "Allocator for large models"
 
 
@@ -37,16 +41,34 @@ def apply(
     decided = plan(card, tier_rules(config))
     _torch(table, card, config, decided, argv, environ)
     _memory(table, host, decided, config)
-    _switch(
-        table,
-        config.fast_callbacks,
-        ("fast_callbacks", "Fast registration of callbacks", "no source code is read for it"),
-        host.callback_changes(),
-    )
+    at_listing(table, host, decided, config)
     if host.has_memory_manager:
         why = "a page load posts the values of its own start over what is in force"
         table.add("page_loads", "Memory settings survive a page load", why, host.page_changes(table.applied))
     return decided
+
+
+def at_listing(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config) -> None:
+    """What must be in force when scripts are listed: at preload, and again before "Reload UI" lists them."""
+    there = table.applied()
+    if "fast_callbacks" not in there:
+        item = ("fast_callbacks", "Fast registration of callbacks", "no source code is read for it")
+        _switch(table, config.fast_callbacks, item, host.callback_changes())
+    if "pruning" not in there:
+        item = ("pruning", PRUNING, "they are on the list, and nothing here uses them")
+        small = decided.tier is not Tier.LARGE and not (host.has_memory_manager and not host.card().is_gpu)
+        _switch(
+            table,
+            config.pruning,
+            item,
+            host.pruner().changes(wishes(config), small, table.put_back) if config.pruning else [],
+        )
+
+
+def wishes(config: Config) -> Wishes:
+    """The part of the configuration that decides what is left out."""
+    groups = {key: str(getattr(config, key)) for key in GROUPS}
+    return Wishes(config.left_out, config.keep, groups)
 
 
 def apply_with_scripts(
@@ -57,6 +79,7 @@ def apply_with_scripts(
     for item, (option, value) in host.memory_options(decided).items():
         if item in in_force:
             table.extend(item, [host.option_change(option, value)])
+    _requests(table, host, config)
     weights = ("weights", WEIGHTS, "the GPU is a cache over the files")
     _where_available(table, config.weights, weights, lambda: host.weight_changes(config.direct))
     _checkpoints(table, host, config, record)
@@ -101,6 +124,19 @@ def _memory(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config)
     else:
         why = "a stream can be created on this device"
         _switch(table, config.streams, ("streams", STREAMS, why), host.stream_changes())
+
+
+def _requests(table: PatchTable, host: WebUI, config: Config) -> None:
+    if not config.pruning:
+        table.note("requests", REQUESTS, State.SKIPPED, SWITCHED_OFF)
+    elif not host.api_is_on():
+        table.note("requests", REQUESTS, State.SKIPPED, "this WebUI serves no API")
+    else:
+        from .hosts import refusals
+
+        pruner = host.pruner()
+        why = "a request that names one gets 422 instead of a different image"
+        table.add("requests", REQUESTS, why, refusals.changes(lambda: pruner.decision))
 
 
 def _torch(

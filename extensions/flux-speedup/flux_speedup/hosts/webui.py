@@ -16,6 +16,7 @@ from . import callbacks, timing
 
 if TYPE_CHECKING:
     from ..ui.settings import Option
+    from .pruning import Pruner
 
 Record = Callable[[Event], None]
 NOT_AVAILABLE = "not available: this WebUI has no backend.memory_management"
@@ -44,6 +45,7 @@ class WebUI:
     def __init__(self) -> None:
         # Options that the user changed while ours were in force: theirs until the next start.
         self._users_own: set[str] = set()
+        self._pruner: Pruner | None = None
 
     # Folders and flags: usable from preload on.
 
@@ -104,6 +106,15 @@ class WebUI:
     def callback_changes(self) -> list[Change]:
         """Changes that make registering a callback cheap."""
         return callbacks.changes()
+
+    def pruner(self) -> Pruner:
+        """What leaves scripts out when the WebUI lists them; one for the life of the process."""
+        if self._pruner is None:
+            from ..pruning.disabled import Remembered
+            from .pruning import Pruner
+
+            self._pruner = Pruner(lambda: Remembered(self.cache_folder()).names())
+        return self._pruner
 
     def weight_changes(self, direct: bool) -> list[Change]:
         """Changes that stream weights from their files and drop them at unload.
