@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from . import torch_setup
 from .changes import Call, Change, Undo
@@ -12,9 +13,10 @@ from .config import Config
 from .hosts.webui import NOT_AVAILABLE, WebUI
 from .memory import GIB, Card, MemoryPlan, Tier, TierRules, plan
 from .patches import PatchTable, State
-from .pruning.catalog import GROUPS
-from .pruning.surroundings import Wishes
 from .stats.events import Event
+
+if TYPE_CHECKING:
+    from .pruning.surroundings import Wishes
 
 SWITCHED_OFF = "turned off in the configuration"
 STREAMS = "Copy streams"
@@ -61,12 +63,15 @@ def at_listing(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Conf
             table,
             config.pruning,
             item,
-            host.pruner().changes(wishes(config), small, table.put_back) if config.pruning else [],
+            host.pruner().changes(lambda: wishes(config), small, table.put_back) if config.pruning else [],
         )
 
 
 def wishes(config: Config) -> Wishes:
     """The part of the configuration that decides what is left out."""
+    from .pruning.catalog import GROUPS
+    from .pruning.surroundings import Wishes
+
     groups = {key: str(getattr(config, key)) for key in GROUPS}
     return Wishes(config.left_out, config.keep, groups)
 

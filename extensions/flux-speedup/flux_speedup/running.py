@@ -8,12 +8,11 @@ from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, config, config_sources, hosts, items, left_out
+from . import __version__, config, config_sources, hosts, items
 from .config import Loaded
 from .memory import MemoryPlan, Tier
 from .patches import PatchTable, State
 from .stats.events import STARTUP, Event, Totals
-from .stats.starts import WHOLE
 from .view import ConfigRow, LeftOut, Status
 
 if TYPE_CHECKING:
@@ -114,12 +113,18 @@ class Running:
         return self.status()
 
     def left_out(self) -> LeftOut:
+        from . import left_out
+
         return left_out.shown(self._host, self.events(kind=STARTUP, limit=STARTS), page=self._page)
 
     def disable_left_out(self) -> str:
+        from . import left_out
+
         return left_out.disable(self._host)
 
     def undo_disabled(self) -> str:
+        from . import left_out
+
         return left_out.undo(self._host)
 
     # Callbacks.
@@ -141,6 +146,8 @@ class Running:
 
     def _app_started(self, demo: Any, app: Any) -> None:
         self._table.settle()
+        from . import left_out
+
         self._page = demo is not None
         left_out.finish(self._host, self._table.applied(), demo, app)
         self._record_startup()
@@ -196,6 +203,9 @@ class Running:
             return
         self._stages_recorded = True
         now = time.time()
+        from . import left_out
+        from .stats.starts import WHOLE
+
         was = left_out.in_force(self._host, self._table.applied(), page=self._page).text()
         for stage, seconds in self._host.startup_stages():
             self._record(Event(STARTUP, stage, 0, seconds, "", "", now, was if stage == WHOLE else ""))

@@ -12,13 +12,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..changes import Call, Change, Function
-from ..pruning import words
-from ..pruning.decision import Decision, decide
-from ..pruning.surroundings import Wishes
-from .surroundings import gather
+
+if TYPE_CHECKING:
+    from ..pruning.decision import Decision
+    from ..pruning.surroundings import Wishes
 
 SCRIPTS, EXTENSIONS = "modules.scripts", "modules.extensions"
 LISTED = {"scripts": (".py",), "javascript": (".js", ".mjs")}
@@ -35,12 +35,14 @@ class Pruner:
 
     def __init__(self, disabled_by_us: Callable[[], tuple[str, ...]]) -> None:
         self._disabled_by_us = disabled_by_us
-        self._wishes = Wishes(())
+        self._wishes: Callable[[], Wishes] | None = None
         self._small_card = False
         self._gone: Callable[[], None] = self._forget
         self.decision: Decision | None = None
 
-    def changes(self, wishes: Wishes, small_card: bool, gone: Callable[[], None]) -> list[Change]:
+    def changes(
+        self, wishes: Callable[[], Wishes], small_card: bool, gone: Callable[[], None]
+    ) -> list[Change]:
         """The listing of scripts and files; what the Extensions tab says of them."""
         self._wishes, self._small_card, self._gone = wishes, small_card, gone
         return [
@@ -71,11 +73,20 @@ class Pruner:
                 self.decision = None
                 self._gone()
                 return found
-            self.decision = decide(gather(self._small_card, frozenset(self._disabled_by_us())), self._wishes)
+            self.decision = self._decide()
             self._show_status()
         if self.decision is None:
             return found
         return [file for file in found if not _is_left_out(self.decision, file, extension)]
+
+    def _decide(self) -> Decision | None:
+        # Only now: preload must not pay for it.
+        from ..pruning.decision import decide
+        from .surroundings import gather
+
+        if self._wishes is None:
+            return None
+        return decide(gather(self._small_card, frozenset(self._disabled_by_us())), self._wishes())
 
     def _wrap_list_files(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def list_files_with_name(filename: str, *args: Any, **kwargs: Any) -> Any:
@@ -96,10 +107,13 @@ class Pruner:
 
     def _show_status(self) -> None:
         """The Extensions tab shows `status` as HTML; nothing saves it."""
+        from ..pruning import words
+
+        ours = {html.escape(words.status(whole)) for whole in (True, False)}
         decision = self.decision
         for extension in getattr(sys.modules.get(EXTENSIONS), "extensions", ()):
             if decision is None or extension.path not in decision.folders | decision.partly:
-                if getattr(extension, "status", "") in _OUR_STATUS:
+                if getattr(extension, "status", "") in ours:
                     extension.status = ""
             else:
                 extension.status = html.escape(words.status(extension.path in decision.folders))
@@ -107,9 +121,6 @@ class Pruner:
     def _forget(self) -> None:
         self.decision = None
         self._show_status()
-
-
-_OUR_STATUS = frozenset(html.escape(words.status(whole)) for whole in (True, False))
 
 
 def _is_left_out(decision: Decision, file: Any, extension: str) -> bool:

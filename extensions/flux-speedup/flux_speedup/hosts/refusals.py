@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ def changes(current: Current) -> list[Change]:
 def _wrap_all(current: Current) -> Undo:
     api = getattr(sys.modules[API], "Api", None)
     wrapped = [
-        Function(API, f"Api.{name}", make)
+        Function(API, f"Api.{name}", make, own_signature=name != "apply_infotext")
         for name, make in (
             *((name, partial(_generation, current, img2img)) for name, img2img in ROUTES.items()),
             *((name, partial(_extras, current)) for name in EXTRAS),
@@ -57,8 +58,7 @@ def _generation(current: Current, img2img: bool, original: Callable[..., Any]) -
                 request.alwayson_scripts = without_idle(always_on, decision)
         return original(self, request, *args, **kwargs)
 
-    # The route passes the request by the name its own parameter has.
-    return _by_position(generate)
+    return _as_route(generate, original)
 
 
 def _extras(current: Current, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,7 +68,7 @@ def _extras(current: Current, original: Callable[..., Any]) -> Callable[..., Any
             _refuse(extras_refusal(dict(vars(request)), _available(), decision))
         return original(self, request, *args, **kwargs)
 
-    return _by_position(extras)
+    return _as_route(extras, original)
 
 
 def _infotext(current: Current, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,10 +84,18 @@ def _infotext(current: Current, original: Callable[..., Any]) -> Callable[..., A
     return apply_infotext
 
 
-def _by_position(function: Callable[..., Any]) -> Callable[..., Any]:
+def _as_route(function: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` for FastAPI, which passes the request by the name and type of the original's own parameter."""
+
     def called(self: Any, *args: Any, **kwargs: Any) -> Any:
         return function(self, *args, *kwargs.values())
 
+    try:
+        # Annotations kept as text can only be resolved in the module they were written in.
+        signature = inspect.signature(original, eval_str=True)
+    except Exception:
+        signature = inspect.signature(original)
+    called.__signature__ = signature  # type: ignore[attr-defined]
     return called
 
 

@@ -16,7 +16,7 @@ SKIPPED = frozenset(
 )
 # Names of folders that say nothing of who they belong to.
 COMMON = frozenset({"scripts", "modules", "models", "utils", "tests", "install", "preload", "__init__"})
-# Extensions by a script of theirs: ADetailer looks for ControlNet and X/Y/Z plot and does without them; we name all.
+# By a script of theirs: ADetailer looks for ControlNet and X/Y/Z plot and does without them; we name all.
 DO_WITHOUT = frozenset({"!adetailer", "flux_speedup"})
 
 
