@@ -57,6 +57,12 @@ def on_app_started(_demo, app):
             "snapshot": config_states.get_config(),
         }
 
+    @app.get("/probe/startup")
+    def startup():
+        from modules import timer
+
+        return {"total": timer.startup_timer.total, "records": timer.startup_timer.records}
+
     @app.post("/probe/list-extensions")
     def list_extensions():
         from modules import extensions
