@@ -145,6 +145,7 @@ class Config:
     read_ahead: bool = True
     digest: bool = True
     fast_callbacks: bool = True
+    lazy_apps: bool = True
     pruning: bool = True
     left_out: tuple[str, ...] = LEFT_OUT
     keep: tuple[str, ...] = ()
@@ -182,6 +183,7 @@ KINDS: dict[str, Kind] = {
     "read_ahead": Switch(),
     "digest": Switch(),
     "fast_callbacks": Switch(),
+    "lazy_apps": Switch(),
     "pruning": Switch(),
     "left_out": Names(),
     "keep": Names(),

@@ -56,6 +56,13 @@ def at_listing(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Conf
     if "fast_callbacks" not in there:
         item = ("fast_callbacks", "Fast registration of callbacks", "no source code is read for it")
         _switch(table, config.fast_callbacks, item, host.callback_changes())
+    if "lazy_apps" not in there:
+        item = (
+            "lazy_apps",
+            "Web apps of inner pages are made when needed",
+            "gradio makes two for each of them",
+        )
+        _switch(table, config.lazy_apps, item, host.page_changes_at_build())
     if "pruning" not in there:
         item = ("pruning", PRUNING, "they are on the list, and nothing here uses them")
         small = decided.tier is not Tier.LARGE and not (host.has_memory_manager and not host.card().is_gpu)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..changes import Call, Change, Declined, Function, Undo
 from ..memory import Card, MemoryPlan
 from ..stats.events import Event
-from . import callbacks, timing
+from . import callbacks, gradio_apps, timing
 
 if TYPE_CHECKING:
     from ..ui.settings import Option
@@ -106,6 +106,10 @@ class WebUI:
     def callback_changes(self) -> list[Change]:
         """Changes that make registering a callback cheap."""
         return callbacks.changes()
+
+    def page_changes_at_build(self) -> list[Change]:
+        """Changes that leave out work which building the page does for nothing."""
+        return gradio_apps.changes()
 
     def pruner(self) -> Pruner:
         """What leaves scripts out when the WebUI lists them; one for the life of the process."""
