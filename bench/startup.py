@@ -29,9 +29,11 @@ OFF = "off"
 VARIANTS: dict[str, tuple[str, ...] | None] = {
     BASE: None,
     "with": (),
-    "callbacks-only": ("pruning",),
-    "pruning-only": ("fast_callbacks",),
-    "gains-off": ("pruning", "fast_callbacks"),
+    "callbacks-only": ("pruning", "lazy_apps"),
+    "pruning-only": ("fast_callbacks", "lazy_apps"),
+    "apps-only": ("fast_callbacks", "pruning"),
+    "without-apps": ("lazy_apps",),
+    "gains-off": ("pruning", "fast_callbacks", "lazy_apps"),
 }
 MODES = {"headless": (("--nowebui", "--api"), "/sdapi/v1/options"), "page": (("--api",), "/")}
 FIGURES = ("whole start", "load scripts", "first answer")

@@ -34,7 +34,7 @@ IDLE = {
 NAMED = {**COMMON, "prompt": "a cat", "alwayson_scripts": {"Probe": {"args": ["it reached me"]}}}
 
 
-def start(forge_dir: Path, data: Path, extensions: dict[str, Path], *flags: str) -> Forge:
+def start(forge_dir: Path, data: Path, extensions: dict[str, Path]) -> Forge:
     files = tiny_flux.write_all(data / "models")
     options = {
         "sd_model_checkpoint": "tiny-one.safetensors",
@@ -44,7 +44,7 @@ def start(forge_dir: Path, data: Path, extensions: dict[str, Path], *flags: str)
     return Forge(
         forge_dir,
         data,
-        flags=("--api", "--unet-in-bf16", *flags),
+        flags=("--api", "--unet-in-bf16", "--enable-insecure-extension-access"),
         extensions=extensions,
         options=options,
         environ={"PROBE_TINY": "1"},
@@ -183,8 +183,28 @@ def test_extras_without_any_of_it_are_served(forge: Forge) -> None:
 def test_the_start_is_recorded_with_what_was_in_force(forge: Forge) -> None:
     events = forge.get("/flux-speedup/v1/stats?kind=startup")["events"]
     (total,) = [event for event in events if event["what"] == "total"]
-    assert total["detail"] == "36 scripts left out; fast callbacks; with page"
+    assert total["detail"] == "36 scripts left out; fast callbacks; apps when needed; with page"
     assert total["seconds"] > 1
+
+
+def test_the_button_disables_in_the_webui_and_its_undo_takes_exactly_that_away(forge: Forge) -> None:
+    def saved() -> list[str]:
+        return list(json.loads((forge.data / "config.json").read_text())["disabled_extensions"])
+
+    forge.post("/sdapi/v1/options", {"disabled_extensions": ["mobile"]})
+    said = forge.post("/probe/disable-left-out")["said"]
+    assert "sd_forge_controlnet" in said
+    assert {"mobile", "sd_forge_controlnet", "SwinIR", "forge_legacy_preprocessors"} <= set(saved())
+    assert not {"sd_forge_lora", "flux-speedup", "000-probe", "prompt-bracket-checker"} & set(saved())
+    forge.reload_ui()
+    listing = forge.get("/probe/listing")
+    assert listing["enabled"]["SwinIR"] is False
+    assert "Undo" in refused(
+        forge, "/sdapi/v1/txt2img", {**COMMON, "enable_hr": True, "hr_upscaler": "SwinIR 4x"}
+    )
+    forge.post("/probe/undo-disabled")
+    assert saved() == ["mobile"]
+    forge.post("/sdapi/v1/options", {"disabled_extensions": []})
 
 
 # The last one: it changes what the others look at.

@@ -35,7 +35,7 @@ def in_force(host: WebUI, applied: frozenset[str], *, page: bool) -> InForce:
     """What made this start faster."""
     decision = host.pruner().decision
     count = len(decision.left_out) if decision is not None and "pruning" in applied else 0
-    return InForce(count, "fast_callbacks" in applied, page)
+    return InForce(count, "fast_callbacks" in applied, "lazy_apps" in applied, page)
 
 
 def shown(host: WebUI, starts: list[Event], *, page: bool) -> LeftOut:

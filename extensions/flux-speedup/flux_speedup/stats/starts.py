@@ -17,13 +17,15 @@ class InForce:
 
     left_out: int
     fast_callbacks: bool
+    lazy_apps: bool
     page: bool
 
     def text(self) -> str:
-        """As "36 scripts left out; fast callbacks; with page"."""
+        """As "36 scripts left out; fast callbacks; apps when needed; with page"."""
         parts = [
             f"{self.left_out} scripts left out",
             "fast callbacks" if self.fast_callbacks else "the WebUI's callbacks",
+            "apps when needed" if self.lazy_apps else "the WebUI's apps",
             "with page" if self.page else "headless",
         ]
         return "; ".join(parts)
@@ -33,14 +35,16 @@ class InForce:
         """The reverse of `text`; None for what is none."""
         parts = text.split("; ")
         count = parts[0].split(" ", 1)[0]
-        if len(parts) != 3 or not count.isdecimal() or not parts[0].endswith("scripts left out"):
+        if len(parts) != 4 or not count.isdecimal() or not parts[0].endswith("scripts left out"):
             return None
-        return cls(int(count), parts[1] == "fast callbacks", parts[2] == "with page")
+        return cls(
+            int(count), parts[1] == "fast callbacks", parts[2] == "apps when needed", parts[3] == "with page"
+        )
 
     @property
     def changed(self) -> bool:
         """Whether anything made this start faster than the WebUI's own."""
-        return self.left_out > 0 or self.fast_callbacks
+        return self.left_out > 0 or self.fast_callbacks or self.lazy_apps
 
 
 @dataclass(frozen=True)

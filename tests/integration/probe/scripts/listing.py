@@ -63,6 +63,18 @@ def on_app_started(_demo, app):
 
         return {"total": timer.startup_timer.total, "records": timer.startup_timer.records}
 
+    @app.post("/probe/disable-left-out")
+    def disable_left_out():
+        from flux_speedup import app as ours
+
+        return {"said": ours._running.disable_left_out()}
+
+    @app.post("/probe/undo-disabled")
+    def undo_disabled():
+        from flux_speedup import app as ours
+
+        return {"said": ours._running.undo_disabled()}
+
     @app.post("/probe/list-extensions")
     def list_extensions():
         from modules import extensions
