@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from flux_speedup.patches import Outcome, State
 from flux_speedup.stats.events import Event, Totals
-from flux_speedup.view import ConfigRow, Status
+from flux_speedup.view import ConfigRow, LeftOut, Status
 
 OUTCOMES = (
     Outcome("tier.vram_state", "VRAM mode: high", State.APPLIED, "the whole model fits on this card"),
@@ -58,6 +58,9 @@ class FakeView:
 
     def __init__(self, *, simulated: bool = False) -> None:
         self.outcomes = OUTCOMES
+        self.pruned = LeftOut(
+            "2 scripts are not loaded", "start 18.7 s -> 11.6 s", ("sd_forge_sag", "SwinIR")
+        )
         self.kept: list[Event] = flux_day(time.time())
         self.simulated = simulated
         self.calls: list[tuple[str, tuple[str, ...]]] = []
@@ -96,6 +99,21 @@ class FakeView:
 
     def put_everything_back(self) -> Status:
         return self._put_back("put_everything_back", (), lambda o: True)
+
+    def left_out(self) -> LeftOut:
+        return self.pruned
+
+    def disable_left_out(self) -> str:
+        self.calls.append(("disable_left_out", ()))
+        if self.error is not None:
+            raise self.error
+        self.pruned = replace(self.pruned, disabled=self.pruned.can_disable, can_disable=())
+        return f"Disabled: {', '.join(self.pruned.disabled)}"
+
+    def undo_disabled(self) -> str:
+        self.calls.append(("undo_disabled", ()))
+        self.pruned = replace(self.pruned, can_disable=self.pruned.disabled, disabled=())
+        return f"Enabled again: {', '.join(self.pruned.can_disable)}"
 
     def _put_back(self, call: str, items: tuple[str, ...], which: Callable[[Outcome], bool]) -> Status:
         self.calls.append((call, items))

@@ -25,7 +25,8 @@ def gathered(
 
 def test_shipped_file_and_built_in_defaults_are_the_same() -> None:
     shipped = json.loads(SHIPPED.read_text(encoding="utf-8"))
-    assert {key: value for key, value in shipped.items() if key not in config.SECTIONS} == asdict(Config())
+    settings = {key: value for key, value in shipped.items() if key not in config.SECTIONS}
+    assert settings == json.loads(json.dumps(asdict(Config())))
     assert set(KINDS) == set(asdict(Config()))
 
 
@@ -65,6 +66,11 @@ def test_as_configured_leaves_the_decision_to_the_files(tmp_path: Path) -> None:
         ("statistics_rows", 200.5, "a whole number"),
         ("statistics_rows", None, "a whole number"),
         ("standard_tier_inference_share", [], "or null"),
+        ("keep", 3, "a list of names"),
+        ("keep", ["controlnet", 3], "a list of names"),
+        ("keep", ["two\nlines"], "a list of names"),
+        ("keep", ["x"] * 501, "a list of names"),
+        ("group_controlnet", "maybe", "one of auto, keep, leave out"),
     ],
 )
 def test_a_bad_value_is_one_sentence_and_the_default_stays(key: str, value: object, allowed: str) -> None:
@@ -105,6 +111,15 @@ def test_no_value_whatever_raises(value: object) -> None:
     for key in KINDS:
         loaded = load([Source("some file", {key: value})])
         assert isinstance(loaded.config, Config)
+
+
+def test_names_come_as_a_list_or_separated_by_commas(tmp_path: Path) -> None:
+    (tmp_path / "flux-speedup.json").write_text('{"left_out": ["loopback", " loopback ", "sd_*", ""]}')
+    loaded = load(gathered(tmp_path, ["--flux-speedup-keep", "controlnet, xyz_grid,"]).sources)
+    assert loaded.problems == ()
+    assert loaded.config.keep == ("controlnet", "xyz_grid")
+    assert loaded.config.left_out == ("loopback", "sd_*")
+    assert load(gathered(tmp_path, environ={"FLUX_SPEEDUP_KEEP": ""}).sources).config.keep == ()
 
 
 def test_a_file_that_does_not_exist_is_said_only_when_it_was_asked_for(tmp_path: Path) -> None:

@@ -10,7 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-Value = str | int | float | bool | None
+from .pruning.catalog import LEFT_OUT
+
+Value = str | int | float | bool | None | tuple[str, ...]
+MAX_NAMES = 500
+MAX_NAME = 200
 AS_CONFIGURED = "as configured"
 SECTIONS = ("catalog",)
 """Keys of the files that another room reads."""
@@ -96,7 +100,24 @@ class Number:
         return int(value) if self.whole else float(value)
 
 
-Kind = Switch | Choice | Number
+@dataclass(frozen=True)
+class Names:
+    """A list of names; in a flag or an environment variable one text, separated by commas."""
+
+    allowed = "a list of names, or names separated by commas"
+
+    def parse(self, value: object) -> tuple[str, ...]:
+        if isinstance(value, str):
+            value = value.split(",")
+        if not isinstance(value, (list, tuple)) or len(value) > MAX_NAMES:
+            raise BadValue(self.allowed)
+        if not all(isinstance(name, str) and len(name) <= MAX_NAME and name.isprintable() for name in value):
+            raise BadValue(self.allowed)
+        return tuple(dict.fromkeys(name.strip() for name in value if name.strip()))
+
+
+Kind = Switch | Choice | Number | Names
+GROUP_WORDS = ("auto", "keep", "leave out")
 
 
 @dataclass(frozen=True)
@@ -128,6 +149,16 @@ class Config:
     fast_callbacks: bool = True
     local_models: bool = True
     fetch_at_start: bool = False
+    lazy_apps: bool = True
+    pruning: bool = True
+    left_out: tuple[str, ...] = LEFT_OUT
+    keep: tuple[str, ...] = ()
+    group_controlnet: str = "auto"
+    group_ip_adapter: str = "auto"
+    group_guidance: str = "auto"
+    group_hires: str = "auto"
+    group_upscalers: str = "auto"
+    group_batch: str = "auto"
     statistics: bool = True
     statistics_rows: int = 10_000
 
@@ -158,6 +189,16 @@ KINDS: dict[str, Kind] = {
     "fast_callbacks": Switch(),
     "local_models": Switch(),
     "fetch_at_start": Switch(),
+    "lazy_apps": Switch(),
+    "pruning": Switch(),
+    "left_out": Names(),
+    "keep": Names(),
+    "group_controlnet": Choice(GROUP_WORDS),
+    "group_ip_adapter": Choice(GROUP_WORDS),
+    "group_guidance": Choice(GROUP_WORDS),
+    "group_hires": Choice(GROUP_WORDS),
+    "group_upscalers": Choice(GROUP_WORDS),
+    "group_batch": Choice(GROUP_WORDS),
     "statistics": Switch(),
     "statistics_rows": Number(100, 10_000, whole=True),
 }

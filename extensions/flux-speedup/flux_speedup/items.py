@@ -17,6 +17,7 @@ from .stats.events import Event
 
 if TYPE_CHECKING:
     from .local_models.redirect import LocalModels
+    from .pruning.surroundings import Wishes
 
 SWITCHED_OFF = "turned off in the configuration"
 STREAMS = "Copy streams"
@@ -27,6 +28,8 @@ READ_AHEAD = "The selected model is read ahead"
 DIGEST = "Model hashes off the path"
 ADETAILER_WEIGHTS = "ADetailer's weights from local files"
 UPSCALER_WEIGHTS = "Upscalers' weights from local files"
+PRUNING = "Scripts that Flux does not need are not loaded"
+REFUSALS = "Requests for scripts that are not loaded are refused"
 ALLOCATOR = "Allocator for large models"
 
 
@@ -43,16 +46,44 @@ def apply(
     decided = plan(card, tier_rules(config))
     _torch(table, card, config, decided, argv, environ)
     _memory(table, host, decided, config)
-    _switch(
-        table,
-        config.fast_callbacks,
-        ("fast_callbacks", "Fast registration of callbacks", "no source code is read for it"),
-        host.callback_changes(),
-    )
+    at_listing(table, host, decided, config)
     if host.has_memory_manager:
         why = "a page load posts the values of its own start over what is in force"
         table.add("page_loads", "Memory settings survive a page load", why, host.page_changes(table.applied))
     return decided
+
+
+def at_listing(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config) -> None:
+    """What must be in force when scripts are listed: at preload, and again before "Reload UI" lists them."""
+    there = table.applied()
+    if "fast_callbacks" not in there:
+        item = ("fast_callbacks", "Fast registration of callbacks", "no source code is read for it")
+        _switch(table, config.fast_callbacks, item, host.callback_changes())
+    if "lazy_apps" not in there:
+        item = (
+            "lazy_apps",
+            "Web apps of inner pages are made when needed",
+            "gradio makes two for each of them",
+        )
+        _switch(table, config.lazy_apps, item, host.page_changes_at_build())
+    if "pruning" not in there:
+        item = ("pruning", PRUNING, "they are on the list, and nothing here uses them")
+        small = decided.tier is not Tier.LARGE and not (host.has_memory_manager and not host.card().is_gpu)
+        _switch(
+            table,
+            config.pruning,
+            item,
+            host.pruner().changes(lambda: wishes(config), small, table.put_back) if config.pruning else [],
+        )
+
+
+def wishes(config: Config) -> Wishes:
+    """The part of the configuration that decides what is left out."""
+    from .pruning.catalog import GROUPS
+    from .pruning.surroundings import Wishes
+
+    groups = {key: str(getattr(config, key)) for key in GROUPS}
+    return Wishes(config.left_out, config.keep, groups)
 
 
 def apply_with_scripts(
@@ -63,6 +94,7 @@ def apply_with_scripts(
     for item, (option, value) in host.memory_options(decided).items():
         if item in in_force:
             table.extend(item, [host.option_change(option, value)])
+    _refusals(table, host, config)
     weights = ("weights", WEIGHTS, "the GPU is a cache over the files")
     _where_available(
         table, config.weights, weights, lambda: host.weight_changes(direct_share(decided, config))
@@ -134,6 +166,19 @@ def _memory(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config)
     else:
         why = "a stream can be created on this device"
         _switch(table, config.streams, ("streams", STREAMS, why), host.stream_changes())
+
+
+def _refusals(table: PatchTable, host: WebUI, config: Config) -> None:
+    if not config.pruning:
+        table.note("refusals", REFUSALS, State.SKIPPED, SWITCHED_OFF)
+    elif not host.api_is_on():
+        table.note("refusals", REFUSALS, State.SKIPPED, "this WebUI serves no API")
+    else:
+        from .hosts import refusals
+
+        pruner = host.pruner()
+        why = "a request that names one gets 422 instead of a different image"
+        table.add("refusals", REFUSALS, why, refusals.changes(lambda: pruner.decision))
 
 
 def _torch(

@@ -13,13 +13,15 @@ from . import __version__, config, config_sources, hosts, items
 from .config import Loaded
 from .memory import MemoryPlan, Tier
 from .patches import PatchTable, State
-from .stats.events import Event, Totals
-from .view import ConfigRow, Status
+from .stats.events import STARTUP, Event, Totals
+from .view import ConfigRow, LeftOut, Status
 
 if TYPE_CHECKING:
     from .local_models.redirect import LocalModels
     from .local_models.report import LocalWeight
     from .stats.recorder import Recorder
+
+STARTS = 3_000
 
 log = logging.getLogger("flux_speedup")
 
@@ -43,6 +45,7 @@ class Running:
         self._local_models: LocalModels | None = None
         self._in_force = False
         self._stages_recorded = False
+        self._page = False
 
     # What the doors call.
 
@@ -104,7 +107,9 @@ class Running:
 
     def config(self) -> list[ConfigRow]:
         loaded = self._require_loaded()
-        return [ConfigRow(key, getattr(loaded.config, key), loaded.origin[key]) for key in config.KINDS]
+        return [
+            ConfigRow(key, _shown(getattr(loaded.config, key)), loaded.origin[key]) for key in config.KINDS
+        ]
 
     def local_weights(self) -> tuple[LocalWeight, ...]:
         """Every weight of the catalog; looks at folders, computes no digest. Empty where it is turned off."""
@@ -120,13 +125,30 @@ class Running:
         log.info("everything is put back; the next start applies it again")
         return self.status()
 
+    def left_out(self) -> LeftOut:
+        from . import left_out
+
+        return left_out.shown(self._host, self.events(kind=STARTUP, limit=STARTS), page=self._page)
+
+    def disable_left_out(self) -> str:
+        from . import left_out
+
+        return left_out.disable(self._host)
+
+    def undo_disabled(self) -> str:
+        from . import left_out
+
+        return left_out.undo(self._host)
+
     # Callbacks.
 
     def _add_settings(self) -> None:
-        from .ui import changes, settings
+        from .ui import changes, pruning, settings
 
         def panel(**arguments: Any) -> Any:
-            return changes.build(self, **arguments)
+            result = changes.build(self, **arguments)
+            pruning.build(self)
+            return result
 
         self._host.add_settings(settings.OPTIONS, panel, self._master_switch_changed)
 
@@ -142,6 +164,10 @@ class Running:
     def _app_started(self, demo: Any, app: Any) -> None:
         self._table.settle()
         self._complete_local_models()
+        from . import left_out
+
+        self._page = demo is not None
+        left_out.finish(self._host, self._table.applied(), demo, app)
         self._record_startup()
         if self._host.api_is_on():
             from . import api
@@ -167,6 +193,10 @@ class Running:
         """ "Reload UI": leave nothing behind; the scripts door prepares everything anew if it is still there."""
         self._table.put_back()
         self._in_force = False
+        # Scripts are listed before our door is there again; where it is gone, the listing puts this back.
+        settings = self._load_configuration().config
+        if settings.enabled:
+            items.at_listing(self._table, self._host, self._plan, settings)
 
     def _master_switch_changed(self) -> None:
         settings = self._host.settings() or {}
@@ -208,8 +238,12 @@ class Running:
             return
         self._stages_recorded = True
         now = time.time()
+        from . import left_out
+        from .stats.starts import WHOLE
+
+        was = left_out.in_force(self._host, self._table.applied(), page=self._page).text()
         for stage, seconds in self._host.startup_stages():
-            self._record(Event("startup", stage, 0, seconds, "", "", now))
+            self._record(Event(STARTUP, stage, 0, seconds, "", "", now, was if stage == WHOLE else ""))
 
     def _load_configuration(self) -> Loaded:
         gathered = config_sources.gather(
@@ -236,3 +270,7 @@ class Running:
             self.prepare()
         assert self._loaded is not None
         return self._loaded
+
+
+def _shown(value: Any) -> Any:
+    return ", ".join(value) if isinstance(value, tuple) else value

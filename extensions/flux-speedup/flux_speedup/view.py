@@ -35,8 +35,23 @@ class Status:
     outcomes: tuple[Outcome, ...]
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What is not loaded. summary: one line; starts: "start 18.7 s -> 11.6 s" or "".
+
+    can_disable: extensions that the button would add to the WebUI's own list; disabled: those it added;
+    why_not: why it may not, or "".
+    """
+
+    summary: str = ""
+    starts: str = ""
+    can_disable: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
+    why_not: str = ""
+
+
 class View(Protocol):
-    """Reads are cheap and safe from any thread; the two writes change the host at once."""
+    """Reads are cheap and safe from any thread; the writes change the host at once."""
 
     def status(self) -> Status: ...
 
@@ -54,4 +69,16 @@ class View(Protocol):
 
     def put_everything_back(self) -> Status:
         """Undo every change in this process; the next start applies them again."""
+        ...
+
+    def left_out(self) -> LeftOut:
+        """What is not loaded in this process, and what the WebUI's own list has of it."""
+        ...
+
+    def disable_left_out(self) -> str:
+        """Add what is left out to the WebUI's own list of disabled extensions; a sentence that says what was."""
+        ...
+
+    def undo_disabled(self) -> str:
+        """Take what `disable_left_out` added from the WebUI's list again; a sentence that says what was."""
         ...

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from flux_speedup.config import AS_CONFIGURED, KINDS, BadValue
+from flux_speedup.pruning.catalog import GROUPS
 from flux_speedup.ui.settings import OPTIONS, Option
 
 PREFIX = "flux_speedup_"
@@ -15,13 +16,14 @@ PREFIX = "flux_speedup_"
 
 def test_the_switches_people_look_for_are_there() -> None:
     keys = {option.key.removeprefix(PREFIX) for option in OPTIONS}
-    assert {"enabled", "tier", "streams", "pinning", "weights", "read_ahead", "statistics"} <= keys
+    assert {"enabled", "tier", "streams", "pinning", "weights", "read_ahead", "statistics", "pruning"} <= keys
+    assert set(GROUPS) <= keys
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
 def test_an_option_changes_nothing_until_somebody_chooses(option: Option) -> None:
     assert option.default == AS_CONFIGURED
-    assert option.choices[:3] == (AS_CONFIGURED, "on", "off")
+    assert option.choices[:3] in ((AS_CONFIGURED, "on", "off"), (AS_CONFIGURED, "keep", "leave out"))
     assert option.label
     assert option.info
 

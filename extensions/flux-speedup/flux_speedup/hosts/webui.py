@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ..changes import Call, Change, Declined, Function, Undo
 from ..memory import Card, MemoryPlan
 from ..stats.events import Event
-from . import callbacks, local_weights, timing
+from . import callbacks, gradio_apps, local_weights, timing
 
 if TYPE_CHECKING:
     from ..local_models.redirect import LocalModels
     from ..ui.settings import Option
+    from .pruning import Pruner
 
 Record = Callable[[Event], None]
 NOT_AVAILABLE = "not available: this WebUI has no backend.memory_management"
@@ -45,6 +46,7 @@ class WebUI:
     def __init__(self) -> None:
         # Options that the user changed while ours were in force: theirs until the next start.
         self._users_own: set[str] = set()
+        self._pruner: Pruner | None = None
 
     # Folders and flags: usable from preload on.
 
@@ -105,6 +107,19 @@ class WebUI:
     def callback_changes(self) -> list[Change]:
         """Changes that make registering a callback cheap."""
         return callbacks.changes()
+
+    def page_changes_at_build(self) -> list[Change]:
+        """Changes that leave out work which building the page does for nothing."""
+        return gradio_apps.changes()
+
+    def pruner(self) -> Pruner:
+        """What leaves scripts out when the WebUI lists them; one for the life of the process."""
+        if self._pruner is None:
+            from ..pruning.disabled import Remembered
+            from .pruning import Pruner
+
+            self._pruner = Pruner(lambda: Remembered(self.cache_folder()).names())
+        return self._pruner
 
     def weight_changes(self, direct: float) -> list[Change]:
         """Changes that stream weights from their files and drop them at unload.

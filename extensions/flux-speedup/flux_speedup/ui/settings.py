@@ -5,8 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..config import AS_CONFIGURED
+from ..pruning.catalog import GROUPS
 
 SWITCH = (AS_CONFIGURED, "on", "off")
+GROUP = (AS_CONFIGURED, "keep", "leave out")
+GROUP_INFO = {
+    "group_controlnet": "as configured keeps it where models/ControlNet holds a weight",
+    "group_ip_adapter": "IP-Adapter, reference, revision, StyleAlign",
+    "group_guidance": "FreeU, SAG, PAG, dynamic thresholding, latent modifier",
+    "group_hires": "MultiDiffusion, Kohya HRFix, Never OOM, soft inpainting",
+    "group_upscalers": "SwinIR, ScuNET, and CodeFormer, GFPGAN, focal crop in the Extras tab",
+    "group_batch": "X/Y/Z plot, prompt matrix, loopback, outpainting, SD upscale and others",
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,20 @@ OPTIONS: tuple[Option, ...] = (
         "flux_speedup_local_models",
         "Local weights for ADetailer and upscalers",
         info="weights that are on this machine are not asked for on the network",
+    ),
+    Option(
+        "flux_speedup_pruning",
+        "Leave out scripts that Flux does not need",
+        info="off loads all of them; what you use is kept, and LoRA always is",
+    ),
+    *(
+        Option(f"flux_speedup_{key}", f"Scripts: {name}", GROUP, info=GROUP_INFO[key])
+        for key, name in GROUPS.items()
+    ),
+    Option(
+        "flux_speedup_fast_callbacks",
+        "Fast registration of callbacks",
+        info="no source code is read for every callback that an extension registers",
     ),
     Option(
         "flux_speedup_statistics",

@@ -1,0 +1,51 @@
+"""What was added to the WebUI's own list of disabled extensions, remembered exactly, so that it can be undone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+FILE = "disabled_extensions.json"
+
+
+class Remembered:
+    """The names that our button added, in a file of ours. Raises OSError where it cannot be written."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = folder / FILE if folder else None
+
+    def names(self) -> tuple[str, ...]:
+        """In the order in which they were added; a file that cannot be read holds none."""
+        if self._path is None:
+            return ()
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ()
+        added = found.get("added") if isinstance(found, dict) else None
+        return tuple(n for n in added if isinstance(n, str)) if isinstance(added, list) else ()
+
+    def write(self, names: Sequence[str]) -> None:
+        """Keep these names, or remove the file where there are none."""
+        if self._path is None:
+            raise OSError("this WebUI has no data folder to remember them in")
+        if not names:
+            self._path.unlink(missing_ok=True)
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._path.with_suffix(".new")
+        aside.write_text(json.dumps({"added": list(names)}, indent=1), encoding="utf-8")
+        aside.replace(self._path)
+
+
+def added(listed: Iterable[str], wanted: Iterable[str]) -> list[str]:
+    """What has to be added to the WebUI's list so that `wanted` is in it."""
+    there = set(listed)
+    return [name for name in dict.fromkeys(wanted) if name not in there]
+
+
+def without(listed: Iterable[str], remembered: Iterable[str]) -> list[str]:
+    """The WebUI's list less what we added; what the user had there stays, in its order."""
+    ours = set(remembered)
+    return [name for name in listed if name not in ours]

@@ -1,0 +1,47 @@
+"""What is left out, in sentences: for the log, the tab, Settings and the Extensions tab. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from .catalog import GROUPS
+from .decision import Decision
+from .requests import SETTINGS
+
+MOST = 12
+
+
+def summary(decision: Decision) -> str:
+    """One line: how many, what they are to users, and where to bring them back."""
+    count = len(decision.left_out)
+    if not count:
+        parts = ["nothing is left out"]
+    else:
+        noun = "script is" if count == 1 else "scripts are"
+        parts = [f"{count} {noun} not loaded ({groups(decision)}); {SETTINGS} brings them back"]
+    if decision.kept:
+        parts.append("kept: " + _few([f"{stem} ({why})" for stem, why in sorted(decision.kept.items())]))
+    if decision.held_back:
+        needed = _few([f"{stem} ({why})" for stem, why in sorted(decision.held_back.items())])
+        parts.append(f"disabled in the WebUI by our button though needed: {needed}; undo it in {SETTINGS}")
+    if decision.unmatched:
+        parts.append("not in this WebUI: " + _few(decision.unmatched))
+    return "; ".join(parts)
+
+
+def groups(decision: Decision) -> str:
+    """The groups something is left out of, by the names users see."""
+    counted = Counter(entry.group for entry in decision.entries())
+    shown = [name for key, name in GROUPS.items() if counted[key]]
+    return ", ".join([*shown, *(["others"] if counted[""] else [])])
+
+
+def status(whole: bool) -> str:
+    """The Extensions tab's line for an extension; plain text."""
+    part = "not loaded" if whole else "partly not loaded"
+    return f"{part} by Flux Speedup ({SETTINGS})"
+
+
+def _few(texts: tuple[str, ...] | list[str]) -> str:
+    more = len(texts) - MOST
+    return ", ".join(texts[:MOST]) + (f" and {more} more" if more > 0 else "")
