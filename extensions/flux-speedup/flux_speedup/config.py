@@ -126,6 +126,9 @@ class Config:
     fast_callbacks: bool = True
     statistics: bool = True
     statistics_rows: int = 10_000
+    requests: bool = True
+    load_in_infotext: bool = False
+    refresh_seconds: float = 5.0
 
 
 KINDS: dict[str, Kind] = {
@@ -154,6 +157,9 @@ KINDS: dict[str, Kind] = {
     "fast_callbacks": Switch(),
     "statistics": Switch(),
     "statistics_rows": Number(100, 10_000, whole=True),
+    "requests": Switch(),
+    "load_in_infotext": Switch(),
+    "refresh_seconds": Number(0, 3600),
 }
 
 

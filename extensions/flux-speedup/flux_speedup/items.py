@@ -13,6 +13,7 @@ from .hosts.webui import NOT_AVAILABLE, WebUI
 from .memory import GIB, Card, MemoryPlan, TierRules, plan
 from .patches import PatchTable, State
 from .stats.events import Event
+from .stats.tracking import Tracking
 
 SWITCHED_OFF = "turned off in the configuration"
 STREAMS = "Copy streams"
@@ -21,6 +22,7 @@ CHECKPOINTS = "Checkpoints used before are kept"
 UNLOADS = "Nothing is unloaded without a reason"
 READ_AHEAD = "The selected model is read ahead"
 DIGEST = "Model hashes off the path"
+REQUESTS = "Times of requests"
 ALLOCATOR = "Allocator for large models"
 
 
@@ -50,7 +52,12 @@ def apply(
 
 
 def apply_with_scripts(
-    table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config, record: Callable[[Event], None]
+    table: PatchTable,
+    host: WebUI,
+    decided: MemoryPlan,
+    config: Config,
+    record: Callable[[Event], None],
+    tracking: Tracking,
 ) -> None:
     """With the scripts, still before any model: the options, which are loaded by now, and all about models."""
     in_force = table.applied()
@@ -72,6 +79,14 @@ def apply_with_scripts(
         ("statistics", "Load times", "every load, move and unload is timed"),
         host.timing_changes(record),
     )
+    # Last, so that it is around everything else: what the others do belongs to a request too.
+    _requests(table, host, config, tracking)
+
+
+def apply_when_started(table: PatchTable, host: WebUI) -> None:
+    """With the WebUI started: what exists only then joins the items that are in force."""
+    if "requests" in table.applied():
+        table.extend("requests", host.late_request_changes())
 
 
 def tier_rules(config: Config) -> TierRules:
@@ -139,6 +154,17 @@ def _checkpoints(table: PatchTable, host: WebUI, config: Config, record: Callabl
     _where_available(
         table, config.checkpoints, item, lambda: host.checkpoint_changes(limits, tell, table.applied)
     )
+
+
+def _requests(table: PatchTable, host: WebUI, config: Config, tracking: Tracking) -> None:
+    if config.requests and not config.statistics:
+        table.note("requests", REQUESTS, State.SKIPPED, "it needs statistics")
+        return
+    why = "the seconds of every request are told apart"
+    if config.load_in_infotext:
+        why += ", and image files name what loading took"
+    changes = host.request_changes(tracking, config.load_in_infotext) if config.requests else []
+    _switch(table, config.requests, ("requests", REQUESTS, why), changes)
 
 
 def _tell_nobody(_: Event) -> None:

@@ -6,23 +6,22 @@ import logging
 import time
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import __version__, config, config_sources, hosts, items
+from . import config, config_sources, hosts, items
 from .config import Loaded
+from .measuring.measured import Measured, Place
 from .memory import MemoryPlan, Tier
 from .patches import PatchTable, State
-from .stats.events import Event, Totals
-from .view import ConfigRow, Status
-
-if TYPE_CHECKING:
-    from .stats.recorder import Recorder
+from .seen import Decided, Seen
+from .stats.events import Event
+from .stats.statistics import Statistics
 
 log = logging.getLogger("flux_speedup")
 
 
 class Running:
-    """Everything that lives as long as the WebUI's process. Implements `view.View`."""
+    """Everything that lives as long as the WebUI's process; `seen` is what is shown of it."""
 
     def __init__(self, folder: Path, argv: Sequence[str], environ: MutableMapping[str, str]) -> None:
         self._folder = folder
@@ -30,13 +29,21 @@ class Running:
         self._environ = environ
         self._host = hosts.detect()
         self._table = PatchTable(log)
-        self._recorder: Recorder | None = None
         self._loaded: Loaded | None = None
         self._plan = MemoryPlan(Tier.NONE, "not decided yet")
         self._card = ""
         self._said: set[str] = set()
         self._in_force = False
         self._stages_recorded = False
+        self._statistics = Statistics(self._database)
+        place = Place(
+            file=lambda: self._cache_file("machine.json"),
+            weights=lambda: self._host.inside().selected_file(),
+            device=lambda: self._host.inside().device(),
+            card=lambda: self._card,
+            busy=lambda: self._host.inside().busy(),
+        )
+        self.seen = Seen(self._host, self._table, self._statistics, Measured(place), self._decided)
 
     # What the doors call.
 
@@ -60,7 +67,8 @@ class Running:
         """Register the callbacks: scripts are being loaded, and options are there from now on."""
         loaded = self._require_loaded()
         if loaded.config.enabled:
-            items.apply_with_scripts(self._table, self._host, self._plan, loaded.config, self._record)
+            record, tracking = self._statistics.record, self._statistics.tracking
+            items.apply_with_scripts(self._table, self._host, self._plan, loaded.config, record, tracking)
         host = self._host
         host.on("ui_settings", self._add_settings)
         host.on("script_unloaded", self._reload)
@@ -69,68 +77,33 @@ class Running:
         host.on("ui_tabs", self._build_tab)
         host.on("app_started", self._app_started)
 
-    # What tab, settings section and API call (view.View).
-
-    def status(self) -> Status:
-        loaded = self._require_loaded()
-        return Status(
-            __version__,
-            self._host.name,
-            loaded.config.enabled,
-            self._card,
-            self._plan.tier.value,
-            self._plan.why,
-            self._host.simulated(),
-            self._table.outcomes(),
-        )
-
-    def events(
-        self, *, since: float | None = None, kind: str | None = None, limit: int = 100, offset: int = 0
-    ) -> list[Event]:
-        if not self._require_loaded().config.statistics:
-            return []
-        return self._made_recorder().events(since=since, kind=kind, limit=limit, offset=offset)
-
-    def totals(self) -> Totals:
-        return self._recorder.totals() if self._recorder is not None else Totals.of([])
-
-    def config(self) -> list[ConfigRow]:
-        loaded = self._require_loaded()
-        return [ConfigRow(key, getattr(loaded.config, key), loaded.origin[key]) for key in config.KINDS]
-
-    def keep_only(self, items: Sequence[str]) -> Status:
-        self._table.put_back(self._table.applied() - set(items))
-        return self.status()
-
-    def put_everything_back(self) -> Status:
-        self._table.put_back()
-        log.info("everything is put back; the next start applies it again")
-        return self.status()
-
     # Callbacks.
 
     def _add_settings(self) -> None:
         from .ui import changes, settings
 
         def panel(**arguments: Any) -> Any:
-            return changes.build(self, **arguments)
+            return changes.build(self.seen, **arguments)
 
         self._host.add_settings(settings.OPTIONS, panel, self._master_switch_changed)
 
     def _build_tab(self) -> list[tuple[Any, str, str]]:
         from .ui import tab
 
-        return [(tab.build(self), "Flux Speedup", "flux_speedup")]
+        return [(tab.build(self.seen), "Flux Speedup", "flux_speedup")]
 
     def _app_started(self, demo: Any, app: Any) -> None:
+        items.apply_when_started(self._table, self._host)
         self._table.settle()
         self._record_startup()
         if self._host.api_is_on():
             from . import api
 
             login = api.gradio_login(app) if demo is not None else None
-            api.register(app, self, api.Access(self._host.api_auth(), login))
-        status = self.status()
+            access = api.Access(self._host.api_auth(), login)
+            inside = self._host.inside()
+            api.register(app, self.seen, access, api.Writes(inside.writes_refused, inside.set_options))
+        status = self.seen.status()
         failed = [o.title for o in status.outcomes if o.state is State.FAILED]
         log.info(
             "%s, %s (%s): %d changes in force%s",
@@ -149,24 +122,19 @@ class Running:
     def _master_switch_changed(self) -> None:
         settings = self._host.settings() or {}
         if settings.get("flux_speedup_enabled") == "off":
-            self.put_everything_back()
+            self.seen.put_everything_back()
 
     # Helpers.
 
-    def _record(self, event: Event) -> None:
-        self._made_recorder().record(event)
+    def _decided(self) -> Decided:
+        return Decided(self._require_loaded(), self._plan, self._card)
 
-    def _made_recorder(self) -> Recorder:
-        # Made when it is first needed: preload must not pay for SQLite.
-        if self._recorder is None:
-            from .stats.recorder import Recorder
-            from .stats.store import Store
+    def _database(self) -> tuple[Path | None, int]:
+        return self._cache_file("statistics.sqlite3"), self._require_loaded().config.statistics_rows
 
-            rows = self._require_loaded().config.statistics_rows
-            folder = self._host.cache_folder()
-            store = Store(folder / "statistics.sqlite3", max_rows=rows) if folder else None
-            self._recorder = Recorder(store)
-        return self._recorder
+    def _cache_file(self, name: str) -> Path | None:
+        folder = self._host.cache_folder()
+        return folder / name if folder else None
 
     def _record_startup(self) -> None:
         if self._stages_recorded or not self._require_loaded().config.statistics:
@@ -174,7 +142,7 @@ class Running:
         self._stages_recorded = True
         now = time.time()
         for stage, seconds in self._host.startup_stages():
-            self._record(Event("startup", stage, 0, seconds, "", "", now))
+            self._statistics.record(Event("startup", stage, 0, seconds, "", "", now))
 
     def _load_configuration(self) -> Loaded:
         gathered = config_sources.gather(

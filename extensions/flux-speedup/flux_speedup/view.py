@@ -102,8 +102,16 @@ class View(Protocol):
     def status(self) -> Status: ...
 
     def events(
-        self, *, since: float | None = None, kind: str | None = None, limit: int = 100, offset: int = 0
-    ) -> list[Event]: ...
+        self,
+        *,
+        since: float | None = None,
+        kind: str | None = None,
+        model: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[Event]:
+        """Newest first. model: a part of `Event.what`, in whatever case."""
+        ...
 
     def totals(self) -> Totals: ...
 

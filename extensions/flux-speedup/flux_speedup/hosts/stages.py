@@ -6,10 +6,12 @@ its time counts as whatever is around it.
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,6 +32,24 @@ PARTS = (
     ("modules.sd_samplers_common", "Sampler.launch_sampling", "sampling"),
     (PROCESSING, "images_tensor_to_samples", "vae"),
 )
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """`new`: it was not open before. `request`: the one it began, if it did."""
+
+    new: bool
+    request: Open | None
+
+    def done(self, made: Any) -> Any:
+        """Count the images of the request, and hand them on."""
+        if self.request is not None:
+            self.request.images = len(getattr(made, "images", None) or ())
+        return made
+
+    def failed(self) -> None:
+        if self.request is not None:
+            self.request.failed = True
 
 
 class Stages:
@@ -65,7 +85,11 @@ class Stages:
             Function(PROCESSING, "StableDiffusionProcessingTxt2Img.sample_hr_pass", self._wrap_hires),
             Function(PROCESSING, "decode_latent_batch", self._wrap_decode),
         ]
-        rest = _whatever_is_there(optional)
+        try:
+            rest = _whatever_is_there(optional)
+        except BaseException:
+            needed()
+            raise
 
         def undo() -> None:
             rest()
@@ -76,24 +100,20 @@ class Stages:
     # Requests and passes.
 
     @contextmanager
-    def _working_on(self, p: Any) -> Iterator[Open | None]:
+    def _working_on(self, p: Any) -> Iterator[_Pass]:
         """A pass over one of the host's processing objects, and a request where none is open."""
         self._close_stale(p)
         found = self._tracking.current()
         if found is not None and found.owner is p:
-            yield None
+            yield _Pass(False, None)
             return
-        kind = "img2img" if _is_img2img(p) else "txt2img"
-        via = "API" if getattr(p, "is_api", False) else "page"
-        with self._tracking.request(kind, via) as request, self._tracking.run(kind, p):
-            yield request if found is None else None
+        with self._tracking.request(*_sort(p)) as request, self._tracking.run(_sort(p)[0], p):
+            yield _Pass(True, request if found is None else None)
 
     def _wrap_process(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def process_images(p: Any, *args: Any, **kwargs: Any) -> Any:
-            with self._working_on(p) as request:
-                made = original(p, *args, **kwargs)
-                _count_images(request, made)
-                return made
+            with self._working_on(p) as begun:
+                return begun.done(original(p, *args, **kwargs))
 
         return process_images
 
@@ -102,41 +122,33 @@ class Stages:
 
         def manage_model_and_prompt_cache(p: Any, *args: Any, **kwargs: Any) -> Any:
             with ExitStack() as entered:
-                request = entered.enter_context(self._working_on(p))
+                begun = entered.enter_context(self._working_on(p))
                 done = original(p, *args, **kwargs)
-                if self._is_new(entered, request):
-                    self._thread.begun = (p, request, entered.pop_all())
+                if begun.new:
+                    self._thread.begun = (p, begun, entered.pop_all())
             return done
 
         return manage_model_and_prompt_cache
 
     def _wrap_inner(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def process_images_inner(p: Any, *args: Any, **kwargs: Any) -> Any:
-            begun = self._thread.__dict__.pop("begun", None)
-            if begun is None or begun[0] is not p:
-                self._thread.begun = begun
-                with self._working_on(p) as request:
-                    made = original(p, *args, **kwargs)
-                    _count_images(request, made)
-                    return made
-            _, request, entered = begun
+            known = getattr(self._thread, "begun", None)
+            if known is None or known[0] is not p:
+                with self._working_on(p) as begun:
+                    return begun.done(original(p, *args, **kwargs))
+            self._thread.begun = None
+            _, begun, entered = known
             with entered:
-                made = original(p, *args, **kwargs)
-                _count_images(request, made)
-                return made
+                return begun.done(original(p, *args, **kwargs))
 
         return process_images_inner
-
-    @staticmethod
-    def _is_new(entered: ExitStack, request: Open | None) -> bool:
-        return request is not None
 
     def _close_stale(self, p: Any) -> None:
         """A request that was begun and raised before it came to its images."""
         begun = getattr(self._thread, "begun", None)
         if begun is not None and begun[0] is not p:
             self._thread.begun = None
-            begun[1].failed = True
+            begun[1].failed()
             begun[2].close()
 
     def _wrap_script(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -145,11 +157,8 @@ class Stages:
         def run(runner: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
             if not args or not args[0] or self._tracking.current() is not None:
                 return original(runner, p, *args, **kwargs)
-            kind = "img2img" if _is_img2img(p) else "txt2img"
-            with self._tracking.request(kind, "API" if getattr(p, "is_api", False) else "page") as request:
-                made = original(runner, p, *args, **kwargs)
-                _count_images(request, made)
-                return made
+            with self._tracking.request(*_sort(p)) as request:
+                return _Pass(True, request).done(original(runner, p, *args, **kwargs))
 
         return run
 
@@ -194,7 +203,7 @@ class Stages:
 
     def _watch_detector(self, detector: type) -> Undo:
         original: Any = vars(detector)["postprocess_image"]
-        wrapped = self._wrap_part("adetailer", original)
+        wrapped = functools.wraps(original)(self._wrap_part("adetailer", original))
         detector.postprocess_image = wrapped  # type: ignore[attr-defined]
 
         def undo() -> None:
@@ -235,10 +244,7 @@ def _detectors() -> list[type]:
     ]
 
 
-def _is_img2img(p: Any) -> bool:
-    return any("Img2Img" in each.__name__ for each in type(p).__mro__)
-
-
-def _count_images(request: Open | None, made: Any) -> None:
-    if request is not None:
-        request.images = len(getattr(made, "images", None) or ())
+def _sort(p: Any) -> tuple[str, str]:
+    """(kind, via) of a request."""
+    img2img = any("Img2Img" in each.__name__ for each in type(p).__mro__)
+    return "img2img" if img2img else "txt2img", "API" if getattr(p, "is_api", False) else "page"

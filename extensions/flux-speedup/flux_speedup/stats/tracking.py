@@ -54,17 +54,15 @@ class Open:
 class Tracking:
     """The requests of one process. Safe from any thread; a request lives on one thread from begin to end.
 
-    `ended` is told of each request that ended, `begins` of each that begins, on its own thread.
+    `ended` is told of each request that ended, on its own thread.
     """
 
     def __init__(
         self,
         ended: Callable[[Request, Tally], None],
-        begins: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._ended = ended
-        self._begins = begins
         self._clock = clock
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -89,7 +87,6 @@ class Tracking:
         if known is not None:
             yield known
             return
-        self._begins()
         with self._lock:
             new = Open(next(self._numbers), kind, via, time.time(), Account(self._clock()))
             self._open.append(new)

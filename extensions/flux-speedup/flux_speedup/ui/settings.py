@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..config import AS_CONFIGURED
 
 SWITCH = (AS_CONFIGURED, "on", "off")
+REFRESHES = ("0", "2", "5", "15", "60")
 
 
 @dataclass(frozen=True)
@@ -67,5 +68,21 @@ OPTIONS: tuple[Option, ...] = (
         "flux_speedup_statistics",
         "Statistics",
         info="time every load, move and unload; off keeps no figures and writes no file",
+    ),
+    Option(
+        "flux_speedup_requests",
+        "Times of requests",
+        info="tell apart where the seconds of every image request go; needs statistics",
+    ),
+    Option(
+        "flux_speedup_load_in_infotext",
+        "Loading time in image files",
+        info="on adds what loading took to the generation parameters that images carry",
+    ),
+    Option(
+        "flux_speedup_refresh_seconds",
+        "Seconds between refreshes of the tab",
+        (AS_CONFIGURED, *REFRESHES),
+        info="only while the tab is looked at; 0 for never",
     ),
 )
