@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from . import torch_setup
 from .changes import Call, Change, Undo
@@ -13,7 +14,9 @@ from .hosts.webui import NOT_AVAILABLE, WebUI
 from .memory import GIB, Card, MemoryPlan, TierRules, plan
 from .patches import PatchTable, State
 from .stats.events import Event
-from .stats.tracking import Tracking
+
+if TYPE_CHECKING:
+    from .stats.tracking import Tracking
 
 SWITCHED_OFF = "turned off in the configuration"
 STREAMS = "Copy streams"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import MutableMapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import config, config_sources, hosts, items
 from .config import Loaded
-from .measuring.measured import Measured, Place
 from .memory import MemoryPlan, Tier
 from .patches import PatchTable, State
-from .seen import Decided, Seen
 from .stats.events import Event
-from .stats.statistics import Statistics
+
+if TYPE_CHECKING:
+    from .seen import Decided, Seen
+    from .stats.statistics import Statistics
 
 log = logging.getLogger("flux_speedup")
 
@@ -35,7 +37,21 @@ class Running:
         self._said: set[str] = set()
         self._in_force = False
         self._stages_recorded = False
-        self._statistics = Statistics(self._database)
+
+    # Made when they are first needed: preload must not pay for them.
+
+    @cached_property
+    def _statistics(self) -> Statistics:
+        from .stats.statistics import Statistics
+
+        return Statistics(self._database)
+
+    @cached_property
+    def seen(self) -> Seen:
+        """What tab, Settings section and API are shown."""
+        from .measuring.measured import Measured, Place
+        from .seen import Seen
+
         place = Place(
             file=lambda: self._cache_file("machine.json"),
             weights=lambda: self._host.inside().selected_file(),
@@ -43,7 +59,7 @@ class Running:
             card=lambda: self._card,
             busy=lambda: self._host.inside().busy(),
         )
-        self.seen = Seen(self._host, self._table, self._statistics, Measured(place), self._decided)
+        return Seen(self._host, self._table, self._statistics, Measured(place), self._decided)
 
     # What the doors call.
 
@@ -127,6 +143,8 @@ class Running:
     # Helpers.
 
     def _decided(self) -> Decided:
+        from .seen import Decided
+
         return Decided(self._require_loaded(), self._plan, self._card)
 
     def _database(self) -> tuple[Path | None, int]:

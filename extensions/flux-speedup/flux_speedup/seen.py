@@ -106,7 +106,12 @@ class Seen:
         return self._statistics.requests(limit) if self._kept() else []
 
     def savings(self) -> Savings:
-        return self._statistics.savings(self.machine(), self._host.simulated())
+        nothing = ""
+        if self._host.simulated():
+            nothing = "the device is simulated: its figures say nothing of a GPU"
+        elif self._host.inside().device() is None:
+            nothing = "there is no GPU here: nothing moves, and nothing is saved by not moving"
+        return self._statistics.savings(self.machine(), nothing)
 
     def starts(self) -> list[Start]:
         totals = self.events(kind=STARTUP, model="total", limit=STARTS)

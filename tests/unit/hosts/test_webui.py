@@ -16,6 +16,7 @@ from flux_speedup.config import Config
 from flux_speedup.hosts.webui import NOT_AVAILABLE, WebUI
 from flux_speedup.patches import PatchTable, State
 from flux_speedup.stats.events import Event
+from flux_speedup.stats.tracking import Tracking
 
 
 class Options:
@@ -64,7 +65,7 @@ def test_the_memory_part_is_not_available_and_the_rest_works(
     table = PatchTable(logging.getLogger("flux_speedup.test"))
     host = WebUI()
     decided = items.apply(table, host, host.card(), Config(), argv=[], environ={})
-    items.apply_with_scripts(table, host, decided, Config(), seen.append, Tracking(ended.append))
+    items.apply_with_scripts(table, host, decided, Config(), seen.append, Tracking(lambda *_: None))
     states = {o.item: (o.state, o.why) for o in table.outcomes()}
     for item in ("tier", "streams", "weights", "needless_unloads"):
         assert states[item] == (State.SKIPPED, NOT_AVAILABLE)

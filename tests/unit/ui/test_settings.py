@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from flux_speedup.config import AS_CONFIGURED, KINDS, BadValue
+from flux_speedup.config import AS_CONFIGURED, KINDS, BadValue, Number
 from flux_speedup.ui.settings import OPTIONS, Option
 
 PREFIX = "flux_speedup_"
@@ -21,7 +21,8 @@ def test_the_switches_people_look_for_are_there() -> None:
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
 def test_an_option_changes_nothing_until_somebody_chooses(option: Option) -> None:
     assert option.default == AS_CONFIGURED
-    assert option.choices[:3] == (AS_CONFIGURED, "on", "off")
+    off = ("0",) if isinstance(KINDS[option.key.removeprefix(PREFIX)], Number) else ("on", "off")
+    assert option.choices[: 1 + len(off)] == (AS_CONFIGURED, *off)
     assert option.label
     assert option.info
 

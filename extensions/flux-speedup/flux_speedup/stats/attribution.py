@@ -118,4 +118,4 @@ def _pass(name: str, parts: Mapping[str, float]) -> Pass:
 
 
 def _ordered(parts: Mapping[str, float]) -> dict[str, float]:
-    return {part: parts[part] for part in PARTS if part in parts}
+    return {part: parts[part] for part in PARTS if parts.get(part)}

@@ -45,13 +45,10 @@ class Tally:
         return max(0.0, saved)
 
 
-def savings(
-    since_start: Tally, in_request: Tally | None, machine: Machine | None, simulated: bool
-) -> Savings:
-    """Both sums, and how they were computed."""
-    if simulated:
-        how = "the device is simulated: no seconds are saved or lost"
-        return Savings(0.0, None if in_request is None else 0.0, True, how)
+def savings(since_start: Tally, in_request: Tally | None, machine: Machine | None, nothing: str) -> Savings:
+    """Both sums, and how they were computed. `nothing`: why no move here means anything, "" where they do."""
+    if nothing:
+        return Savings(0.0, None if in_request is None else 0.0, True, nothing)
     load, unload = _rates(machine)
     measured = is_measured(machine)
     if measured:

@@ -51,12 +51,12 @@ class Statistics:
         ended = self._made().requests(max(0, limit - len(running)))
         return [*running, *ended][: max(0, limit)]
 
-    def savings(self, machine: Machine | None, simulated: bool) -> Savings:
-        """Of this process and of its newest request."""
+    def savings(self, machine: Machine | None, nothing: str) -> Savings:
+        """Of this process and of its newest request; see `savings.savings`."""
         running = self.tracking.running()
         with self._lock:
             newest = running[0][1] if running else self._newest
-            return savings(self._since_start, newest, machine, simulated)
+            return savings(self._since_start, newest, machine, nothing)
 
     def forget(self) -> None:
         """Delete everything that was recorded. Raises StoreError."""
