@@ -12,7 +12,7 @@ from ..stats.requests import Request
 from ..view import MemoryUse, Status
 from .models import text
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4"
 Sample = tuple[Mapping[str, str], float | None]
 
 
