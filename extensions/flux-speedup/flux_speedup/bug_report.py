@@ -18,7 +18,11 @@ from .view import ConfigRow, MemoryUse, Status
 LIBRARIES = ("torch", "gradio", "safetensors", "pydantic")
 # Components have names of ours; a checkpoint's is its file's.
 NAMED = ("transformer", "text encoders", "vae")
-_PATH = re.compile(r"(?:[A-Za-z]:)?[\\/][^\n]*|\S+\.[A-Za-z]\w{1,10}(?=\W|$)")
+_PATH = re.compile(
+    r"""(?:^|[\s'"(=])(?:[A-Za-z]:)?[\\/]\S|[A-Za-z]:\\|\.(?:safetensors|sft|ckpt|pth?|bin|gguf|json|ya?ml|png)\b""",
+    re.IGNORECASE,
+)
+LEFT_OUT = "left out: it names a file"
 
 
 def text(
@@ -58,8 +62,8 @@ def text(
 
 
 def without_paths(sentence: str) -> str:
-    """A sentence without whatever looks like a path or a file's name."""
-    return _PATH.sub("...", printable(sentence))
+    """The sentence; where it may name a file, nothing of it: names have spaces and whatever else."""
+    return LEFT_OUT if _PATH.search(sentence) else printable(sentence)
 
 
 def _version(name: str) -> str:
