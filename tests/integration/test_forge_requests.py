@@ -10,12 +10,15 @@ import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.integration import tiny_flux
 from tests.integration.forge import EXTENSION, Forge
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 V1 = "/flux-speedup/v1"
 COMMON = {
@@ -42,15 +45,18 @@ QUEUED = ({"seed": 3}, {"seed": 4})
 
 @pytest.fixture(scope="module")
 def forge(forge_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
-    """Forge headless with a tiny Flux; extensions may be accessed."""
+    """Forge with its page and a tiny Flux; extensions may be accessed."""
     data = tmp_path_factory.mktemp("requests")
     files = tiny_flux.write_all(data / "models")
     options = {
         "sd_model_checkpoint": "tiny-one.safetensors",
         "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
         "forge_preset": "flux",
+        "flux_t2i_width": 64,
+        "flux_t2i_height": 64,
     }
-    flags = ("--nowebui", "--api", "--unet-in-bf16", "--enable-insecure-extension-access")
+    (data / "ui-config.json").write_text('{"txt2img/Sampling steps/value": 2}')
+    flags = ("--api", "--unet-in-bf16", "--enable-insecure-extension-access")
     extensions = {"flux-speedup": EXTENSION}
     environ = {"PROBE_TINY": "1"}
     with Forge(
@@ -176,3 +182,21 @@ def test_a_request_that_fails_says_so(forge: Forge, images: list[str]) -> None:
     assert (newest["failed"], newest["images"], newest["running"]) == (True, 0, False)
     assert image(forge, {}) == images[0]
     assert not forge.get(f"{V1}/requests?limit=1")["requests"][0]["failed"]
+
+
+@pytest.mark.browser
+def test_a_request_of_the_page_is_told_apart(forge: Forge, images: list[str], browser: Browser) -> None:
+    before = forge.get(f"{V1}/requests?limit=1")["requests"][0]["number"]
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(forge.url)
+    page.wait_for_selector("#txt2img_generate", timeout=60_000)
+    page.wait_for_function("document.querySelector('#txt2img_width input').value == '64'", timeout=60_000)
+    page.fill("#txt2img_prompt textarea", "a dog")
+    page.click("#txt2img_generate")
+    page.wait_for_selector("#txt2img_gallery img", timeout=120_000)
+    context.close()
+    (newest,) = forge.get(f"{V1}/requests?limit=1")["requests"]
+    assert (newest["via"], newest["kind"], newest["number"]) == ("page", "txt2img", before + 1)
+    assert newest["parts"]["sampling"] > 0
+    assert sum(newest["parts"].values()) == pytest.approx(newest["seconds"], abs=1e-6)
