@@ -199,3 +199,13 @@ def test_weights_in_ram_are_counted_without_a_model() -> None:
     page_cache, pinned = ForgeInside(Manager(), lambda: None, lambda: None).weights_in_ram()
     assert page_cache is None or page_cache >= 0
     assert pinned is not None
+
+
+def test_a_stand_in_for_a_gpu_tells_what_its_manager_believes(lock: threading.Lock) -> None:
+    manager: Any = Manager()
+    manager.simulated, manager.total_vram, manager.get_free_memory = True, 2, lambda: 1 << 20
+    manager.put("KModel", 20)
+    manager.current_loaded_models[0].model.size = 24
+    inside = ForgeInside(manager, lambda: None, lambda: None)
+    assert inside.vram() == (1 << 20, 2 << 20)
+    assert inside.vram_by_model() == (("transformer", 24),)

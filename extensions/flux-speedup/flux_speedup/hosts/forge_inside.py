@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .forge_checkpoints import Keeper
 
 
+MIB = 1 << 20
+
+
 class ForgeInside(Inside):
     """Forge and what our rooms know of it; `keeper` and `direct` answer None where they are not in force."""
 
@@ -35,11 +38,17 @@ class ForgeInside(Inside):
         device = self._manager.get_torch_device()
         return device if device.type != "cpu" else None
 
+    def vram(self) -> tuple[int, int] | None:
+        if not self._simulated():
+            return super().vram()
+        total = int(self._manager.total_vram * MIB)
+        return total - int(self._manager.get_free_memory()), total
+
     def vram_by_model(self) -> tuple[tuple[str, int], ...]:
         found: dict[str, int] = {}
         for loaded in self._loaded():
             name = component(loaded)
-            found[name] = found.get(name, 0) + on_device(loaded)
+            found[name] = found.get(name, 0) + self._held(loaded)
         return tuple(found.items())
 
     def weights_in_ram(self) -> tuple[int | None, int | None]:
@@ -63,7 +72,7 @@ class ForgeInside(Inside):
             first = [self._with_device_bytes(each) for each in super().models()]
         else:
             here = {id(module) for module in current.modules}
-            held = sum(on_device(each) for each in self._loaded() if id(each.model.model) in here)
+            held = sum(self._held(each) for each in self._loaded() if id(each.model.model) in here)
             first = [_model(current, current.key, "in use", held)]
         kept = keeper.kept.entries()[::-1] if keeper is not None else []
         return [*first, *(_model(each.model, each.key, "kept", 0) for each in kept)]
@@ -95,6 +104,13 @@ class ForgeInside(Inside):
     def _loaded(self) -> list[Any]:
         manager = self._manager
         return [each for each in list(manager.current_loaded_models) if each.device != manager.cpu]
+
+    def _held(self, loaded: Any) -> int:
+        # Tensors on the stand-in for a GPU do not say that they are there.
+        return int(loaded.model.size) if self._simulated() else on_device(loaded)
+
+    def _simulated(self) -> bool:
+        return bool(getattr(self._manager, "simulated", False))
 
     def _with_device_bytes(self, model: Model) -> Model:
         held = sum(length for _, length in self.vram_by_model())
