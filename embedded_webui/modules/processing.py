@@ -13,6 +13,7 @@ class StableDiffusionProcessing:
     distilled_cfg_scale: float = 3.5
     width: int = 64
     height: int = 64
+    is_api: bool = False
 
 @torch.inference_mode()
 def process_images(p):

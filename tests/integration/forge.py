@@ -113,6 +113,11 @@ class Forge:
         with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
+    def text(self, path: str) -> str:
+        """What is no JSON."""
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+            return str(answer.read().decode())
+
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         request = urllib.request.Request(
             self.url + path, json.dumps(body or {}).encode(), {"Content-Type": "application/json"}

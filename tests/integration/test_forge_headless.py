@@ -86,6 +86,16 @@ def test_api_shows_configuration_and_start(large: Forge) -> None:
     assert "/flux-speedup/v1/status" in large.get("/openapi.json")["paths"]
 
 
+@pytest.mark.parametrize("path", ["measure", "drop", "settings"])
+def test_nothing_can_be_done_where_forge_refuses_access_to_extensions(large: Forge, path: str) -> None:
+    # `--server-name` turns it off.
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        large.post(f"/flux-speedup/v1/{path}")
+    assert refused.value.code == 403
+    assert b"extension access is disabled" in refused.value.read()
+    refused.value.close()
+
+
 def test_settings_section_is_there(large: Forge) -> None:
     assert {"flux_speedup_enabled", "flux_speedup_tier", "flux_speedup_streams"} <= set(
         large.state()["settings"]

@@ -7,7 +7,7 @@ import base64
 import json
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -21,12 +21,27 @@ with warnings.catch_warnings():
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPBasic
 
-from flux_speedup.api import Access, gradio_login, register
+from flux_speedup.api import Access, Writes, gradio_login, register
 from flux_speedup.patches import Outcome, State
 from flux_speedup.stats.events import Event, Totals
-from flux_speedup.view import ConfigRow, Status, Value
+from flux_speedup.stats.machine import Machine, Measuring, Savings
+from flux_speedup.stats.requests import Pass
+from flux_speedup.stats.requests import Request as ImageRequest
+from flux_speedup.view import (
+    ConfigRow,
+    LocalWeight,
+    MemoryUse,
+    Model,
+    Refused,
+    Start,
+    Status,
+    Value,
+)
 
-STATUS, STATS, CONFIG = (f"/flux-speedup/v1/{name}" for name in ("status", "stats", "config"))
+V1 = "/flux-speedup/v1"
+STATUS, STATS, CONFIG = (f"{V1}/{name}" for name in ("status", "stats", "config"))
+READS = tuple(f"{V1}/{name}" for name in ("requests", "models", "machine", "metrics"))
+WRITES = tuple(f"{V1}/{name}" for name in ("measure", "drop", "settings"))
 OPEN = Access(None, None)
 ODD = 'it\'s "odd"\n🚀 \ud83d\udcff\0'
 WRONG = "Incorrect username or password"
@@ -38,6 +53,8 @@ class FakeView:
     def __init__(self, name: str = "flux1-dev.safetensors", *, tier: str = "large") -> None:
         self._name = name
         self._tier = tier
+        self.measured = True
+        self.busy = False
         self.all = [Event("move", name, 10**9 * n, 0.5, "page cache", "GPU", at=float(n)) for n in range(10)]
         self.all.append(Event("startup", name, 0, math.nan, "", "", at=math.inf, detail=name))
 
@@ -46,12 +63,19 @@ class FakeView:
         return Status("0.1.0", "Forge", True, self._name, self._tier, "80 GB", False, (outcome,))
 
     def events(
-        self, *, since: float | None = None, kind: str | None = None, limit: int = 100, offset: int = 0
+        self,
+        *,
+        since: float | None = None,
+        kind: str | None = None,
+        model: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
     ) -> list[Event]:
         found = [
             event
             for event in reversed(self.all)
             if (since is None or event.at >= since) and (kind is None or event.kind == kind)
+            if model is None or model in event.what
         ]
         return found[offset : offset + limit]
 
@@ -68,20 +92,97 @@ class FakeView:
     def put_everything_back(self) -> Status:
         raise AssertionError
 
+    def requests(self, limit: int = 20) -> list[ImageRequest]:
+        parts = {"load": 0.5, "sampling": 2.0}
+        passes = (Pass(self._name, 2.5, parts),)
+        newest = ImageRequest(7, "txt2img", "API", 5.0, 2.5, parts, passes, 24, 1, running=True)
+        return [newest, ImageRequest(6, "img2img", "page", math.inf, 0.0, {}, failed=True)][:limit]
 
-def made(view: FakeView | None = None, access: Access = OPEN) -> FastAPI:
+    def savings(self) -> Savings:
+        return Savings(12.5, 2.5, False, self._name)
+
+    def memory(self) -> MemoryUse:
+        return MemoryUse(((self._name, 24),), 30, 80, None, 4, 0, 100, 200)
+
+    def models(self) -> list[Model]:
+        return [Model("in use", self._name, "in use", 3, 2, 1)]
+
+    def drop(self, key: str | None) -> str:
+        if key == "unknown":
+            raise Refused(f"there is no {self._name}")
+        return f"dropped {key}"
+
+    def starts(self) -> list[Start]:
+        return []
+
+    def local_weights(self) -> list[LocalWeight]:
+        return []
+
+    def log_lines(self, limit: int = 20) -> list[str]:
+        raise AssertionError(limit)
+
+    def machine(self) -> Machine | None:
+        return Machine(5.0, self._name, disk=1.5, bus=25.0) if self.measured else None
+
+    def measure(self) -> Measuring:
+        if self.busy:
+            raise Refused("an image is being made")
+        return Measuring("running", 0.0, self._name)
+
+    def measuring(self) -> Measuring:
+        return Measuring("idle")
+
+    def cancel_measuring(self) -> Measuring:
+        return Measuring("cancelled", 0.5, "", "cancelled")
+
+    def forget_statistics(self) -> None:
+        raise AssertionError
+
+    def refresh_seconds(self) -> float:
+        raise AssertionError
+
+    def bug_report(self) -> str:
+        raise AssertionError
+
+
+class Settings:
+    """What `Writes` does, written down."""
+
+    def __init__(self, why: str | None = None, error: str | None = None) -> None:
+        self.why = why
+        self.error = error
+        self.taken: list[Mapping[str, str]] = []
+
+    def set(self, values: Mapping[str, str]) -> None:
+        if self.error is not None:
+            raise Refused(self.error)
+        self.taken.append(values)
+
+    def writes(self) -> Writes:
+        return Writes(lambda: self.why, self.set)
+
+
+def made(view: FakeView | None = None, access: Access = OPEN, settings: Settings | None = None) -> FastAPI:
     app = FastAPI()
-    register(app, view or FakeView(), access)
+    register(app, view or FakeView(), access, (settings or Settings()).writes())
     return app
 
 
-def get(app: FastAPI, path: str, **options: Any) -> httpx.Response:
-    async def ask() -> httpx.Response:
+def ask(app: FastAPI, method: str, path: str, **options: Any) -> httpx.Response:
+    async def answer() -> httpx.Response:
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.get(path, **options)
+            return await client.request(method, path, **options)
 
-    return asyncio.run(ask())
+    return asyncio.run(answer())
+
+
+def get(app: FastAPI, path: str, **options: Any) -> httpx.Response:
+    return ask(app, "GET", path, **options)
+
+
+def post(app: FastAPI, path: str, body: object, **options: Any) -> httpx.Response:
+    return ask(app, "POST", path, json=body, **options)
 
 
 def basic(credentials: bytes) -> dict[str, str]:
@@ -141,6 +242,145 @@ def test_config_keeps_the_types() -> None:
     assert json.dumps([row["value"] for row in rows]) == '["flux1-dev.safetensors", 1, 1.0, true, null, null]'
 
 
+def test_requests_models_and_machine() -> None:
+    app = made()
+    parts = {"load": 0.5, "sampling": 2.0}
+    name = "flux1-dev.safetensors"
+    assert get(app, READS[0]).json() == {
+        "simulated": False,
+        "requests": [
+            {
+                "number": 7,
+                "kind": "txt2img",
+                "via": "API",
+                "began": 5.0,
+                "seconds": 2.5,
+                "parts": parts,
+                "passes": [{"name": name, "seconds": 2.5, "parts": parts}],
+                "bytes": 24,
+                "images": 1,
+                "running": True,
+                "failed": False,
+            },
+            {
+                "number": 6,
+                "kind": "img2img",
+                "via": "page",
+                "began": None,
+                "seconds": 0.0,
+                "parts": {},
+                "passes": [],
+                "bytes": 0,
+                "images": 0,
+                "running": False,
+                "failed": True,
+            },
+        ],
+        "savings": {"since_start": 12.5, "in_request": 2.5, "estimated": False, "how": name},
+    }
+    assert len(get(app, READS[0], params={"limit": 1}).json()["requests"]) == 1
+    sizes = {"file_bytes": 3, "device_bytes": 2, "ram_bytes": 1}
+    assert get(app, READS[1]).json() == [{"key": "in use", "name": name, "where": "in use", **sizes}]
+    assert get(app, READS[2]).json() == {
+        "measured": {
+            "at": 5.0,
+            "device": name,
+            "disk": 1.5,
+            "page_cache": None,
+            "bus": 25.0,
+            "host_load": None,
+            "host_unload": None,
+        },
+        "measuring": {"state": "idle", "share": 0.0, "doing": "", "why": ""},
+        "memory": {
+            "vram_by_model": [{"component": name, "bytes": 24}],
+            "vram_used": 30,
+            "vram_total": 80,
+            "page_cache": None,
+            "anonymous": 4,
+            "pinned": 0,
+            "ram_available": 100,
+            "ram_total": 200,
+        },
+    }
+    view = FakeView()
+    view.measured = False
+    assert get(made(view), READS[2]).json()["measured"] is None
+
+
+def test_metrics_are_in_the_format_of_prometheus() -> None:
+    answer = get(made(FakeView(ODD)), READS[3])
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    lines = answer.text.splitlines()
+    for line in (
+        'flux_speedup_info{version="0.1.0",host="Forge",tier="large"} 1',
+        'flux_speedup_events_total{kind="move"} 10',
+        'flux_speedup_bytes_total{kind="move"} 45000000000',
+        'flux_speedup_last_request_seconds{part="load"} 0.5',
+        'flux_speedup_vram_model_bytes{component="it\'s \\"odd\\"\\n🚀 \\\\ud83d\\\\udcff\0"} 24',
+        "flux_speedup_saved_seconds_total 12.5",
+        "# TYPE flux_speedup_saved_seconds_total counter",
+    ):
+        assert line in lines, line
+    # What is no number is left out, with nothing in its place.
+    assert 'flux_speedup_seconds_total{kind="startup"}' not in answer.text
+    assert 'ram_bytes{kind="page_cache"}' not in answer.text
+    samples = [line for line in lines if not line.startswith("#")]
+    assert all(float(line.rsplit(" ", 1)[1]) >= 0 for line in samples)
+
+
+def test_what_can_be_done() -> None:
+    settings = Settings()
+    app = made(settings=settings)
+    assert post(app, WRITES[0], {}).json()["state"] == "running"
+    assert post(app, WRITES[0], {"cancel": True}).json()["state"] == "cancelled"
+    assert post(app, WRITES[1], {"key": "abc"}).json() == {"done": "dropped abc"}
+    assert post(app, WRITES[1], {}).json() == {"done": "dropped None"}
+    assert post(app, WRITES[2], {"tier": "large", "flux_speedup_streams": "off"}).status_code == 200
+    assert post(app, WRITES[2], {}).status_code == 200
+    assert settings.taken == [{"flux_speedup_tier": "large", "flux_speedup_streams": "off"}, {}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "detail"),
+    [
+        (WRITES[0], {}, 409, "an image is being made"),
+        (WRITES[1], {"key": "unknown"}, 409, "there is no flux1-dev.safetensors"),
+        (WRITES[2], {"outdir_samples": "/"}, 400, "flux_speedup_outdir_samples is no option of Flux Speedup"),
+        (WRITES[2], {"streams": "on", "tier": "huge"}, 400, "flux_speedup_tier = 'huge' is not one of"),
+        (WRITES[2], {"tier": "large"}, 403, "changing settings is disabled"),
+    ],
+)
+def test_what_cannot_be_done_says_why(path: str, body: object, status: int, detail: str) -> None:
+    view, settings = FakeView(), Settings(error="changing settings is disabled")
+    view.busy = True
+    answer = post(made(view, settings=settings), path, body)
+    assert answer.status_code == status
+    assert answer.json()["detail"].startswith(detail)
+    assert settings.taken == []
+
+
+@pytest.mark.parametrize("path", WRITES)
+def test_nothing_can_be_done_where_extension_access_is_disabled(path: str) -> None:
+    settings = Settings(why="extension access is disabled because of command line flags")
+    app = made(settings=settings)
+    answer = post(app, path, {})
+    assert (answer.status_code, answer.json()) == (403, {"detail": settings.why})
+    assert settings.taken == []
+    assert get(app, STATUS).status_code == 200
+
+
+@pytest.mark.parametrize("path", WRITES)
+def test_nobody_without_credentials_and_no_form_of_another_site_does_anything(path: str) -> None:
+    app = made(access=Access("u:p", None))
+    assert post(app, path, {}).status_code == 401
+    assert post(app, path, {}, auth=("u", "p")).status_code == 200
+    plain = {"Content-Type": "text/plain"}
+    for content in (b"{}", b""):
+        assert ask(app, "POST", path, content=content, headers=plain, auth=("u", "p")).status_code == 422
+    assert ask(app, "GET", path, auth=("u", "p")).status_code == 405
+
+
 def test_pages_cover_everything_once() -> None:
     app, seen, offset = made(), [], 0
     for _ in range(4):
@@ -161,6 +401,8 @@ def test_filters() -> None:
     app = made()
     assert len(get(app, STATS, params={"since": 8}).json()["events"]) == 3
     assert len(get(app, STATS, params={"since": 8, "kind": "move"}).json()["events"]) == 2
+    assert len(get(app, STATS, params={"since": 8, "model": "flux1"}).json()["events"]) == 3
+    assert get(app, STATS, params={"model": "schnell"}).json()["events"] == []
     assert get(app, STATS, params={"kind": "nothing such"}).json()["events"] == []
 
 
@@ -180,7 +422,10 @@ def test_wrong_parameters_are_422(query: str) -> None:
     assert get(made(), f"{STATS}?{query}").status_code == 422
 
 
-@pytest.mark.parametrize(("path", "times"), [(STATUS, 3), (STATS, 12), (CONFIG, 1)])
+@pytest.mark.parametrize(
+    ("path", "times"),
+    [(STATUS, 3), (STATS, 12), (CONFIG, 1), (READS[0], 2), (READS[1], 1), (READS[2], 2)],
+)
 def test_odd_names_are_escaped(path: str, times: int) -> None:
     found = list(strings(get(made(FakeView(ODD)), path).json()))
     assert found.count('it\'s "odd"\n🚀 \\ud83d\\udcff\0') == times
@@ -189,12 +434,13 @@ def test_odd_names_are_escaped(path: str, times: int) -> None:
 def test_docs_have_the_routes_also_when_they_were_read_before() -> None:
     app = FastAPI()
     assert get(app, "/openapi.json").json()["paths"] == {}
-    register(app, FakeView(), Access("u:p", None))
+    register(app, FakeView(), Access("u:p", None), Settings().writes())
     described = get(app, "/openapi.json").json()
-    assert set(described["paths"]) == {STATUS, STATS, CONFIG}
+    assert set(described["paths"]) == {STATUS, STATS, CONFIG, *READS, *WRITES}
     assert {parameter["name"] for parameter in described["paths"][STATS]["get"]["parameters"]} == {
         "since",
         "kind",
+        "model",
         "limit",
         "offset",
     }
@@ -205,13 +451,13 @@ def test_docs_have_the_routes_also_when_they_were_read_before() -> None:
 def test_a_second_registration_replaces_the_first() -> None:
     app = made(FakeView(tier="large"))
     before = len(app.router.routes)
-    register(app, FakeView(tier="small"), Access("u:p", None))
+    register(app, FakeView(tier="small"), Access("u:p", None), Settings().writes())
     assert len(app.router.routes) == before
     assert get(app, STATUS).status_code == 401
     assert get(app, STATUS, auth=("u", "p")).json()["tier"] == "small"
 
 
-@pytest.mark.parametrize("path", [STATUS, STATS, CONFIG])
+@pytest.mark.parametrize("path", [STATUS, STATS, CONFIG, *READS])
 def test_basic_where_api_auth_is_set(path: str) -> None:
     # A gradio login does not count then.
     app = made(access=Access("u:p,u2:p:2,pä:wörd", lambda _: True))
@@ -319,15 +565,16 @@ def launched(request: pytest.FixtureRequest) -> Iterator[tuple[FastAPI, str]]:
 def test_the_gradio_login_opens_the_api(launched: tuple[FastAPI, str]) -> None:
     app, address = launched
     login = gradio_login(app)
-    register(app, FakeView(ODD), Access(None, login))
+    register(app, FakeView(ODD), Access(None, login), Settings().writes())
     with httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
         if login is not None:
             assert client.get(STATUS).status_code == 401
             assert client.post("/login", data={"username": "u", "password": "no"}).status_code == 400
             assert client.get(STATUS).status_code == 401
             assert client.post("/login", data={"username": "u", "password": "p"}).status_code == 200
-        for path in (STATUS, STATS, CONFIG):
+        for path in (STATUS, STATS, CONFIG, *READS):
             assert client.get(path).status_code == 200
+        assert client.post(WRITES[1], json={"key": None}).json() == {"done": "dropped None"}
         assert STATUS in client.get("/openapi.json").json()["paths"]
         if login is not None:
             app.tokens.clear()  # type: ignore[attr-defined]
@@ -336,7 +583,7 @@ def test_the_gradio_login_opens_the_api(launched: tuple[FastAPI, str]) -> None:
 
 def test_the_login_is_asked_for_exactly_where_gradio_has_one(launched: tuple[FastAPI, str]) -> None:
     app, address = launched
-    register(app, FakeView(), Access(None, gradio_login(app)))
+    register(app, FakeView(), Access(None, gradio_login(app)), Settings().writes())
     expected = 401 if app.auth is not None else 200  # type: ignore[attr-defined]
     with httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
         assert client.get(STATUS).status_code == expected

@@ -29,9 +29,8 @@ class Api:
 
     def text2imgapi(self, txt2imgreq: dict):
         with self.queue_lock:
-            done = processing.process_images(processing.StableDiffusionProcessing(**txt2imgreq))
-        buffer = io.BytesIO()
-        done.images[0].save(buffer, "PNG")
+            p = processing.StableDiffusionProcessing(**txt2imgreq, is_api=True)
+            processing.process_images(p).images[0].save(buffer := io.BytesIO(), "PNG")
         return {"images": [base64.b64encode(buffer.getvalue()).decode()], "parameters": txt2imgreq}
 
     def get_config(self): return {key: getattr(shared.opts, key) for key in shared.opts.data_labels}

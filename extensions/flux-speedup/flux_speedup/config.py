@@ -161,6 +161,8 @@ class Config:
     group_batch: str = "auto"
     statistics: bool = True
     statistics_rows: int = 10_000
+    requests: bool = True
+    load_in_infotext: bool = False
 
 
 KINDS: dict[str, Kind] = {
@@ -201,6 +203,8 @@ KINDS: dict[str, Kind] = {
     "group_batch": Choice(GROUP_WORDS),
     "statistics": Switch(),
     "statistics_rows": Number(100, 10_000, whole=True),
+    "requests": Switch(),
+    "load_in_infotext": Switch(),
 }
 
 

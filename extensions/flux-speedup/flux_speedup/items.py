@@ -18,6 +18,7 @@ from .stats.events import Event
 if TYPE_CHECKING:
     from .local_models.redirect import LocalModels
     from .pruning.surroundings import Wishes
+    from .stats.tracking import Tracking
 
 SWITCHED_OFF = "turned off in the configuration"
 STREAMS = "Copy streams"
@@ -30,6 +31,7 @@ ADETAILER_WEIGHTS = "ADetailer's weights from local files"
 UPSCALER_WEIGHTS = "Upscalers' weights from local files"
 PRUNING = "Scripts that Flux does not need are not loaded"
 REFUSALS = "Requests for scripts that are not loaded are refused"
+REQUESTS = "Times of requests"
 ALLOCATOR = "Allocator for large models"
 
 
@@ -87,7 +89,12 @@ def wishes(config: Config) -> Wishes:
 
 
 def apply_with_scripts(
-    table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config, record: Callable[[Event], None]
+    table: PatchTable,
+    host: WebUI,
+    decided: MemoryPlan,
+    config: Config,
+    record: Callable[[Event], None],
+    tracking: Tracking,
 ) -> None:
     """With the scripts, still before any model: the options, which are loaded by now, and all about models."""
     in_force = table.applied()
@@ -112,6 +119,14 @@ def apply_with_scripts(
         ("statistics", "Load times", "every load, move and unload is timed"),
         host.timing_changes(record),
     )
+    # Last, so that it is around everything else: what the others do belongs to a request too.
+    _requests(table, host, config, tracking)
+
+
+def apply_when_started(table: PatchTable, host: WebUI) -> None:
+    """With the WebUI started: what exists only then joins the items that are in force."""
+    if "requests" in table.applied():
+        table.extend("requests", host.late_request_changes())
 
 
 def apply_local_models(
@@ -217,6 +232,17 @@ def _checkpoints(table: PatchTable, host: WebUI, config: Config, record: Callabl
     _where_available(
         table, config.checkpoints, item, lambda: host.checkpoint_changes(limits, tell, table.applied)
     )
+
+
+def _requests(table: PatchTable, host: WebUI, config: Config, tracking: Tracking) -> None:
+    if config.requests and not config.statistics:
+        table.note("requests", REQUESTS, State.SKIPPED, "it needs statistics")
+        return
+    why = "the seconds of every request are told apart"
+    if config.load_in_infotext:
+        why += ", and image files name what loading took"
+    changes = host.request_changes(tracking, config.load_in_infotext) if config.requests else []
+    _switch(table, config.requests, ("requests", REQUESTS, why), changes)
 
 
 def _tell_nobody(_: Event) -> None:

@@ -6,28 +6,27 @@ import logging
 import threading
 import time
 from collections.abc import MutableMapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, config, config_sources, hosts, items
+from . import config, config_sources, hosts, items
 from .config import Loaded
 from .memory import MemoryPlan, Tier
 from .patches import PatchTable, State
-from .stats.events import STARTUP, Event, Totals
-from .view import ConfigRow, LeftOut, Status
+from .stats.events import STARTUP, Event
 
 if TYPE_CHECKING:
     from .local_models.redirect import LocalModels
     from .local_models.report import LocalWeight
-    from .stats.recorder import Recorder
-
-STARTS = 3_000
+    from .seen import Decided, Seen
+    from .stats.statistics import Statistics
 
 log = logging.getLogger("flux_speedup")
 
 
 class Running:
-    """Everything that lives as long as the WebUI's process. Implements `view.View`."""
+    """Everything that lives as long as the WebUI's process; `seen` is what is shown of it."""
 
     def __init__(self, folder: Path, argv: Sequence[str], environ: MutableMapping[str, str]) -> None:
         self._folder = folder
@@ -35,7 +34,6 @@ class Running:
         self._environ = environ
         self._host = hosts.detect()
         self._table = PatchTable(log)
-        self._recorder: Recorder | None = None
         self._loaded: Loaded | None = None
         self._plan = MemoryPlan(Tier.NONE, "not decided yet")
         self._card = ""
@@ -46,6 +44,31 @@ class Running:
         self._in_force = False
         self._stages_recorded = False
         self._page = False
+
+    # Made when they are first needed: preload must not pay for them.
+
+    @cached_property
+    def _statistics(self) -> Statistics:
+        from .stats.statistics import Statistics
+
+        return Statistics(self._database)
+
+    @cached_property
+    def seen(self) -> Seen:
+        """What tab, Settings section and API are shown."""
+        from .measuring.measured import Measured, Place
+        from .seen import Seen
+
+        place = Place(
+            file=lambda: self._cache_file("machine.json"),
+            weights=lambda: self._host.inside().selected_file(),
+            device=lambda: self._host.inside().device(),
+            card=lambda: self._card,
+            busy=lambda: self._host.inside().busy(),
+        )
+        return Seen(
+            self._host, self._table, self._statistics, Measured(place), self._decided, self._local_weights
+        )
 
     # What the doors call.
 
@@ -70,7 +93,8 @@ class Running:
         """Register the callbacks: scripts are being loaded, and options are there from now on."""
         loaded = self._require_loaded()
         if loaded.config.enabled:
-            items.apply_with_scripts(self._table, self._host, self._plan, loaded.config, self._record)
+            record, tracking = self._statistics.record, self._statistics.tracking
+            items.apply_with_scripts(self._table, self._host, self._plan, loaded.config, record, tracking)
         host = self._host
         host.on("ui_settings", self._add_settings)
         host.on("script_unloaded", self._reload)
@@ -80,74 +104,14 @@ class Running:
         host.on("ui_tabs", self._build_tab)
         host.on("app_started", self._app_started)
 
-    # What tab, settings section and API call (view.View).
-
-    def status(self) -> Status:
-        loaded = self._require_loaded()
-        return Status(
-            __version__,
-            self._host.name,
-            loaded.config.enabled,
-            self._card,
-            self._plan.tier.value,
-            self._plan.why,
-            self._host.simulated(),
-            self._table.outcomes(),
-        )
-
-    def events(
-        self, *, since: float | None = None, kind: str | None = None, limit: int = 100, offset: int = 0
-    ) -> list[Event]:
-        if not self._require_loaded().config.statistics:
-            return []
-        return self._made_recorder().events(since=since, kind=kind, limit=limit, offset=offset)
-
-    def totals(self) -> Totals:
-        return self._recorder.totals() if self._recorder is not None else Totals.of([])
-
-    def config(self) -> list[ConfigRow]:
-        loaded = self._require_loaded()
-        return [
-            ConfigRow(key, _shown(getattr(loaded.config, key)), loaded.origin[key]) for key in config.KINDS
-        ]
-
-    def local_weights(self) -> tuple[LocalWeight, ...]:
-        """Every weight of the catalog; looks at folders, computes no digest. Empty where it is turned off."""
-        settings = self._require_loaded().config
-        return self._made_local_models().report() if settings.enabled and settings.local_models else ()
-
-    def keep_only(self, items: Sequence[str]) -> Status:
-        self._table.put_back(self._table.applied() - set(items))
-        return self.status()
-
-    def put_everything_back(self) -> Status:
-        self._table.put_back()
-        log.info("everything is put back; the next start applies it again")
-        return self.status()
-
-    def left_out(self) -> LeftOut:
-        from . import left_out
-
-        return left_out.shown(self._host, self.events(kind=STARTUP, limit=STARTS), page=self._page)
-
-    def disable_left_out(self) -> str:
-        from . import left_out
-
-        return left_out.disable(self._host)
-
-    def undo_disabled(self) -> str:
-        from . import left_out
-
-        return left_out.undo(self._host)
-
     # Callbacks.
 
     def _add_settings(self) -> None:
         from .ui import changes, pruning, settings
 
         def panel(**arguments: Any) -> Any:
-            result = changes.build(self, **arguments)
-            pruning.build(self)
+            result = changes.build(self.seen, **arguments)
+            pruning.build(self.seen)
             return result
 
         self._host.add_settings(settings.OPTIONS, panel, self._master_switch_changed)
@@ -155,13 +119,14 @@ class Running:
     def _build_tab(self) -> list[tuple[Any, str, str]]:
         from .ui import tab
 
-        return [(tab.build(self), "Flux Speedup", "flux_speedup")]
+        return [(tab.build(self.seen), "Flux Speedup", "flux_speedup")]
 
     def _complete_local_models(self) -> None:
         if self._require_loaded().config.local_models:
             items.complete_local_models(self._table, self._host, self._made_local_models())
 
     def _app_started(self, demo: Any, app: Any) -> None:
+        items.apply_when_started(self._table, self._host)
         self._table.settle()
         self._complete_local_models()
         from . import left_out
@@ -173,8 +138,10 @@ class Running:
             from . import api
 
             login = api.gradio_login(app) if demo is not None else None
-            api.register(app, self, api.Access(self._host.api_auth(), login))
-        status = self.status()
+            access = api.Access(self._host.api_auth(), login)
+            inside = self._host.inside()
+            api.register(app, self.seen, access, api.Writes(inside.writes_refused, inside.set_options))
+        status = self.seen.status()
         failed = [o.title for o in status.outcomes if o.state is State.FAILED]
         log.info(
             "%s, %s (%s): %d changes in force%s",
@@ -187,7 +154,7 @@ class Running:
         if self._require_loaded().config.local_models:
             from .local_models.report import summary
 
-            log.info("local weights: %s", summary(self.local_weights()))
+            log.info("local weights: %s", summary(self._local_weights()))
 
     def _reload(self) -> None:
         """ "Reload UI": leave nothing behind; the scripts door prepares everything anew if it is still there."""
@@ -201,24 +168,26 @@ class Running:
     def _master_switch_changed(self) -> None:
         settings = self._host.settings() or {}
         if settings.get("flux_speedup_enabled") == "off":
-            self.put_everything_back()
+            self.seen.put_everything_back()
 
     # Helpers.
 
-    def _record(self, event: Event) -> None:
-        self._made_recorder().record(event)
+    def _decided(self) -> Decided:
+        from .seen import Decided
 
-    def _made_recorder(self) -> Recorder:
-        # Made when it is first needed: preload must not pay for SQLite.
-        if self._recorder is None:
-            from .stats.recorder import Recorder
-            from .stats.store import Store
+        return Decided(self._require_loaded(), self._plan, self._card, self._page)
 
-            rows = self._require_loaded().config.statistics_rows
-            folder = self._host.cache_folder()
-            store = Store(folder / "statistics.sqlite3", max_rows=rows) if folder else None
-            self._recorder = Recorder(store)
-        return self._recorder
+    def _database(self) -> tuple[Path | None, int]:
+        return self._cache_file("statistics.sqlite3"), self._require_loaded().config.statistics_rows
+
+    def _cache_file(self, name: str) -> Path | None:
+        folder = self._host.cache_folder()
+        return folder / name if folder else None
+
+    def _local_weights(self) -> tuple[LocalWeight, ...]:
+        """Looks at folders, computes no digest. Empty where it is turned off."""
+        settings = self._require_loaded().config
+        return self._made_local_models().report() if settings.enabled and settings.local_models else ()
 
     def _made_local_models(self) -> LocalModels:
         # ADetailer asks from several threads at once.
@@ -243,7 +212,8 @@ class Running:
 
         was = left_out.in_force(self._host, self._table.applied(), page=self._page).text()
         for stage, seconds in self._host.startup_stages():
-            self._record(Event(STARTUP, stage, 0, seconds, "", "", now, was if stage == WHOLE else ""))
+            detail = was if stage == WHOLE else ""
+            self._statistics.record(Event(STARTUP, stage, 0, seconds, "", "", now, detail))
 
     def _load_configuration(self) -> Loaded:
         gathered = config_sources.gather(
@@ -270,7 +240,3 @@ class Running:
             self.prepare()
         assert self._loaded is not None
         return self._loaded
-
-
-def _shown(value: Any) -> Any:
-    return ", ".join(value) if isinstance(value, tuple) else value

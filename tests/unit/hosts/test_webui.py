@@ -16,6 +16,7 @@ from flux_speedup.config import Config
 from flux_speedup.hosts.webui import NOT_AVAILABLE, WebUI
 from flux_speedup.patches import PatchTable, State
 from flux_speedup.stats.events import Event
+from flux_speedup.stats.tracking import Tracking
 
 
 class Options:
@@ -64,7 +65,7 @@ def test_the_memory_part_is_not_available_and_the_rest_works(
     table = PatchTable(logging.getLogger("flux_speedup.test"))
     host = WebUI()
     decided = items.apply(table, host, host.card(), Config(), argv=[], environ={})
-    items.apply_with_scripts(table, host, decided, Config(), seen.append)
+    items.apply_with_scripts(table, host, decided, Config(), seen.append, Tracking(lambda *_: None))
     states = {o.item: (o.state, o.why) for o in table.outcomes()}
     for item in ("tier", "streams", "weights", "needless_unloads"):
         assert states[item] == (State.SKIPPED, NOT_AVAILABLE)
@@ -117,3 +118,32 @@ def test_credentials_and_api_switch_come_from_the_flags(shared: ModuleType) -> N
     shared.cmd_opts = argparse.Namespace(api=False, nowebui=False)
     assert not WebUI().api_is_on()
     assert WebUI().api_auth() is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (Config(statistics=False), "it needs statistics"),
+        (Config(requests=False), items.SWITCHED_OFF),
+    ],
+)
+def test_requests_are_not_told_apart_where_nobody_wants_it(settings: Config, why: str) -> None:
+    table, host = PatchTable(logging.getLogger("flux_speedup.test")), WebUI()
+    decided = items.apply(table, host, host.card(), Config(), argv=[], environ={})
+    items.apply_with_scripts(table, host, decided, settings, lambda _: None, Tracking(lambda *_: None))
+    items.apply_when_started(table, host)
+    found = {o.item: (o.state, o.why) for o in table.outcomes()}
+    assert found["requests"] == (State.SKIPPED, why)
+    table.put_back()
+
+
+def test_a_host_without_processing_keeps_its_requests_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "modules.processing", raising=False)
+    table, host = PatchTable(logging.getLogger("flux_speedup.test")), WebUI()
+    decided = items.apply(table, host, host.card(), Config(), argv=[], environ={})
+    items.apply_with_scripts(table, host, decided, Config(), lambda _: None, Tracking(lambda *_: None))
+    assert {o.item: o.state for o in table.outcomes()}["requests"] is State.PENDING
+    items.apply_when_started(table, host)
+    table.settle()
+    assert {o.item: o.state for o in table.outcomes()}["requests"] is State.SKIPPED
+    table.put_back()

@@ -1,6 +1,7 @@
-"""The HTTP API: GET /flux-speedup/v1/status, /stats and /config."""
+"""The HTTP API under /flux-speedup/v1/: what is in force, figures, models, machine, settings."""
 
 from .access import Access, gradio_login
 from .routes import register
+from .writes import Writes
 
-__all__ = ["Access", "gradio_login", "register"]
+__all__ = ["Access", "Writes", "gradio_login", "register"]

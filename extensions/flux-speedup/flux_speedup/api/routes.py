@@ -1,11 +1,22 @@
-"""The three routes, and how they get onto the WebUI's app."""
+"""The routes that read, and how all routes get onto the WebUI's app."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Depends, FastAPI, Query
+from fastapi.responses import PlainTextResponse
 
 from ..view import View
+from . import writes as writing
 from .access import Access
+from .figures import (
+    MachineModel,
+    ModelModel,
+    RequestsModel,
+    machine_json,
+    models_json,
+    requests_json,
+)
+from .metrics import CONTENT_TYPE, metrics
 from .models import (
     ConfigRowModel,
     Json,
@@ -15,13 +26,14 @@ from .models import (
     stats_json,
     status_json,
 )
+from .writes import Writes
 
 PREFIX = "/flux-speedup/v1"
 MAX_LIMIT = 1000
 MAX_OFFSET = 1_000_000_000
 
 
-def register(app: FastAPI, view: View, access: Access) -> None:
+def register(app: FastAPI, view: View, access: Access, writes: Writes) -> None:
     """Add the routes to `app`, also to one that serves already; a second call replaces the first's routes."""
     router = APIRouter(
         prefix=PREFIX,
@@ -29,6 +41,8 @@ def register(app: FastAPI, view: View, access: Access) -> None:
         dependencies=[Depends(access.dependency())],
     )
     _add_routes(router, view)
+    _add_figures(router, view)
+    writing.add_routes(router, view, writes)
     app.router.routes[:] = [
         route for route in app.router.routes if not getattr(route, "path", "").startswith(f"{PREFIX}/")
     ]
@@ -46,14 +60,35 @@ def _add_routes(router: APIRouter, view: View) -> None:
     def stats(
         since: float | None = Query(None, ge=0, description="seconds since the epoch, inclusive"),
         kind: str | None = Query(None, description="checkpoint, move, unload or startup"),
+        model: str | None = Query(None, description="a part of the checkpoint's or component's name"),
         limit: int = Query(100, ge=1, le=MAX_LIMIT),
         offset: int = Query(0, ge=0, le=MAX_OFFSET),
     ) -> Json:
         # One more than asked for tells whether there is a next page.
-        found = view.events(since=since, kind=kind, limit=limit + 1, offset=offset)
+        found = view.events(since=since, kind=kind, model=model, limit=limit + 1, offset=offset)
         following = offset + limit if len(found) > limit else None
         return stats_json(view.status().simulated, found[:limit], view.totals(), following)
 
     @router.get("/config", response_model=list[ConfigRowModel], summary="The configuration in force")
     def config() -> list[Json]:
         return config_json(view.config())
+
+
+def _add_figures(router: APIRouter, view: View) -> None:
+    @router.get("/requests", response_model=RequestsModel, summary="Where the seconds of requests went")
+    def requests(limit: int = Query(20, ge=1, le=MAX_LIMIT)) -> Json:
+        return requests_json(view.status().simulated, view.requests(limit), view.savings())
+
+    @router.get("/models", response_model=list[ModelModel], summary="The model in use and those kept")
+    def models() -> list[Json]:
+        return models_json(view.models())
+
+    @router.get("/machine", response_model=MachineModel, summary="What this machine can do, and its memory")
+    def machine() -> Json:
+        return machine_json(view.machine(), view.measuring(), view.memory())
+
+    @router.get("/metrics", response_class=PlainTextResponse, summary="The same for Prometheus")
+    def prometheus() -> PlainTextResponse:
+        newest = next(iter(view.requests(1)), None)
+        shown = metrics(view.status(), view.totals(), newest, view.savings(), view.memory())
+        return PlainTextResponse(shown, media_type=CONTENT_TYPE)

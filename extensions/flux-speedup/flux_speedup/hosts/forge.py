@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..weights.file_digests import FileDigests
     from ..weights.placement import Placement
     from .forge_checkpoints import Keeper
+    from .forge_inside import ForgeInside
     from .forge_readahead import Background
     from .forge_weights import Attachment
 
@@ -160,6 +161,11 @@ class Forge(WebUI):
 
     def _quiet(self) -> AbstractContextManager[None]:
         return self._background.paused() if self._background is not None else nullcontext()
+
+    def inside(self) -> ForgeInside:
+        from .forge_inside import ForgeInside
+
+        return ForgeInside(self._manager, lambda: self._keeper, lambda: self._direct)
 
     def timing_changes(self, record: Record) -> list[Change]:
         return timing.forge_changes(record, timing.Witness(self._arrival, self._departure))

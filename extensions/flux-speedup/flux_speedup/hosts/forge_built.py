@@ -48,6 +48,16 @@ class Built:
         live = self._attachment.placement.registry.live()
         self._mappings = [mapping for mapping in live if mapping.identity in identities]
 
+    @property
+    def modules(self) -> tuple[torch.nn.Module, ...]:
+        """What the host moves to the device, one by one."""
+        return tuple(self._modules)
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the weight files behind it."""
+        return sum(mapping.identity.size for mapping in self._mappings)
+
     def put_aside(self, manager: Any) -> None:
         """Take it off the device and give it the state it was built with.
 

@@ -50,6 +50,11 @@ class Keeper:
         # It imports the other one, and names from there.
         return [Call(self._begin, module=PROCESSING)]
 
+    @property
+    def current(self) -> Built | None:
+        """The model in use, if it can be kept."""
+        return self._current
+
     def _begin(self) -> Undo:
         _require()
         undos: list[Undo] = []

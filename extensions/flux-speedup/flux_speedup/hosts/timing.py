@@ -75,13 +75,13 @@ def _time_move(record: Record, witness: Witness, original: Callable[..., Any]) -
 
 def _time_unload(record: Record, witness: Witness, original: Callable[..., Any]) -> Callable[..., Any]:
     def model_unload(self: Any, *args: Any, **kwargs: Any) -> Any:
-        size, name, device = _on_device(self), component(self), str(self.device)
+        size, name, device = on_device(self), component(self), str(self.device)
         started = time.perf_counter()
         done = original(self, *args, **kwargs)
         seconds = time.perf_counter() - started
         # Where ours let go, nothing was copied: the weights are still in their files.
         ours = witness.departure(self.model.model)
-        left = max(ours, size - _on_device(self))
+        left = max(ours, size - on_device(self))
         _tell(record, Event("unload", name, left, seconds, device, "" if ours else "RAM"))
         return done
 
@@ -100,7 +100,8 @@ def component(loaded: Any) -> str:
     return COMPONENTS.get(name, name)
 
 
-def _on_device(loaded: Any) -> int:
+def on_device(loaded: Any) -> int:
+    """Bytes of the model in a `LoadedModel` that are on its device."""
     return sum(
         p.nelement() * p.element_size() for p in loaded.model.model.parameters() if p.device == loaded.device
     )

@@ -16,8 +16,11 @@ from . import callbacks, gradio_apps, local_weights, timing
 
 if TYPE_CHECKING:
     from ..local_models.redirect import LocalModels
+    from ..stats.tracking import Tracking
     from ..ui.settings import Option
+    from .inside import Inside
     from .pruning import Pruner
+    from .stages import Stages
 
 Record = Callable[[Event], None]
 NOT_AVAILABLE = "not available: this WebUI has no backend.memory_management"
@@ -47,6 +50,7 @@ class WebUI:
         # Options that the user changed while ours were in force: theirs until the next start.
         self._users_own: set[str] = set()
         self._pruner: Pruner | None = None
+        self._stages: Stages | None = None
 
     # Folders and flags: usable from preload on.
 
@@ -169,7 +173,27 @@ class WebUI:
         """Changes that report what this host tells of loading: here, every checkpoint as a whole."""
         return [Function("modules.sd_models", "load_model", partial(timing.time_checkpoint, record))]
 
+    def request_changes(self, tracking: Tracking, in_infotext: bool) -> list[Change]:
+        """Changes that tell `tracking` which stage of which request runs.
+
+        `in_infotext`: images name what loading took.
+        """
+        from .stages import Stages
+
+        self._stages = Stages(tracking, in_infotext)
+        return self._stages.changes()
+
+    def late_request_changes(self) -> list[Change]:
+        """Those for what is there only once the WebUI has started."""
+        return self._stages.late_changes() if self._stages is not None else []
+
     # The started WebUI.
+
+    def inside(self) -> Inside:
+        """What can be asked of it and done to it."""
+        from .inside import Inside
+
+        return Inside()
 
     def startup_stages(self) -> list[tuple[str, float]]:
         """(stage, seconds) of this start, as the WebUI timed it, and the total under the name `total`."""

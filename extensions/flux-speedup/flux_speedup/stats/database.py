@@ -7,19 +7,26 @@ import sqlite3
 import time
 from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 POLL_S = 0.02
 
-TABLE = """
+EVENTS = """
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY,
     at REAL, kind TEXT, what TEXT, bytes INTEGER, seconds REAL, source TEXT, target TEXT, detail TEXT
 )
 """
+# `body`: parts and passes as JSON. Version 1 had events alone.
+REQUESTS = """
+CREATE TABLE IF NOT EXISTS requests (
+    id INTEGER PRIMARY KEY, began REAL, number INTEGER, kind TEXT, via TEXT,
+    bytes INTEGER, images INTEGER, failed INTEGER, body TEXT
+)
+"""
 
 
 def open_database(path: Path, busy_s: float) -> sqlite3.Connection:
-    """A connection to `path`, folder and table made where missing; usable from any one thread at a time.
+    """A connection to `path`, folder and tables made where missing; usable from any one thread at a time.
 
     Waits at most about twice `busy_s` seconds for other processes. Raises sqlite3.Error or OSError.
     """
@@ -29,7 +36,7 @@ def open_database(path: Path, busy_s: float) -> sqlite3.Connection:
         connection.text_factory = _text
         _use_wal(connection, time.monotonic() + busy_s)
         connection.execute("PRAGMA synchronous = NORMAL")
-        _make_table(connection)
+        _make_tables(connection)
     except BaseException:
         connection.close()
         raise
@@ -55,15 +62,16 @@ def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
             return
 
 
-def _make_table(connection: sqlite3.Connection) -> None:
+def _make_tables(connection: sqlite3.Connection) -> None:
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found == VERSION:
         return
     if found > VERSION:
-        message = f"its table has version {found}, this extension knows {VERSION}"
+        message = f"it has version {found}, this extension knows {VERSION}"
         raise sqlite3.NotSupportedError(message)
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute(TABLE)
+    connection.execute(EVENTS)
+    connection.execute(REQUESTS)
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")
 

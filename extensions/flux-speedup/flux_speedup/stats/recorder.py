@@ -1,4 +1,4 @@
-"""Takes events from whoever loads something, at once, and logs and stores them from a background thread."""
+"""Takes events and requests, at once, and logs and stores them from a background thread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import time
 from collections import deque
 
 from .events import STARTUP, Event, KindTotal, Totals
-from .report import printable, sentence
+from .report import printable, request_sentence, sentence
+from .requests import Request
 from .store import Store
 
 BATCH_S = 0.25
@@ -20,7 +21,7 @@ LOG = logging.getLogger("flux_speedup")
 
 
 class Recorder:
-    """The events of this process, and their way into the store. Thread safe.
+    """The events and requests of this process, and their way into the store. Thread safe.
 
     `record` never raises and waits for no file and no console: the log line and the database are the business
     of one daemon thread, started by the first event. Events that cannot be stored stay here (the newest
@@ -32,25 +33,29 @@ class Recorder:
         self._log = log
         self._state = threading.Condition(threading.Lock())
         self._recent: deque[Event] = deque(maxlen=keep)
+        self._requests: deque[Request] = deque(maxlen=keep)
         self._totals: dict[str, KindTotal] = {}
-        self._fresh: deque[Event] = deque(maxlen=BACKLOG)
+        self._fresh: deque[Event | Request] = deque(maxlen=BACKLOG)
         self._flushes = 0
         self._served = 0
         self._closed = False
         self._thread: threading.Thread | None = None
         # These belong to the background thread.
-        self._backlog: deque[Event] = deque(maxlen=BACKLOG)
+        self._backlog: deque[Event | Request] = deque(maxlen=BACKLOG)
         self._failing = False
         self._complained = False
 
-    def record(self, event: Event) -> None:
-        """Keep `event`. After `close` it is kept in memory only."""
+    def record(self, what: Event | Request) -> None:
+        """Keep an event, or a request that has ended. After `close` it is kept in memory only."""
         try:
             with self._state:
-                self._totals[event.kind] = self._totals.get(event.kind, KindTotal()).plus(event)
-                self._recent.append(event)
+                if isinstance(what, Request):
+                    self._requests.append(what)
+                else:
+                    self._totals[what.kind] = self._totals.get(what.kind, KindTotal()).plus(what)
+                    self._recent.append(what)
                 if not self._closed:
-                    self._fresh.append(event)
+                    self._fresh.append(what)
                     self._start()
                     self._state.notify_all()
         except Exception:
@@ -68,22 +73,47 @@ class Recorder:
             return Totals(dict(self._totals))
 
     def events(
-        self, *, since: float | None = None, kind: str | None = None, limit: int = 100, offset: int = 0
+        self,
+        *,
+        since: float | None = None,
+        kind: str | None = None,
+        model: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
     ) -> list[Event]:
         """Newest first, earlier starts included; from memory where the store cannot be used. Never raises."""
-        if self._store is not None and not self._failing:
-            self.flush(READ_S)
-        if self._store is not None and not self._failing:
+        if (store := self._readable()) is not None:
             try:
-                return self._store.query(since=since, kind=kind, limit=limit, offset=offset)
+                return store.query(since=since, kind=kind, model=model, limit=limit, offset=offset)
             except Exception as error:
                 self._complain(error)
         kept = [
             event
             for event in self.recent(self._recent.maxlen or 0)
             if (since is None or event.at >= since) and (kind is None or event.kind == kind)
+            if model is None or model.lower() in event.what.lower()
         ]
         return kept[max(0, offset) :][: max(0, limit)]
+
+    def requests(self, limit: int = 20) -> list[Request]:
+        """Ended requests, as `events`."""
+        if (store := self._readable()) is not None:
+            try:
+                return store.requests(limit)
+            except Exception as error:
+                self._complain(error)
+        with self._state:
+            return list(self._requests)[::-1][: max(0, limit)]
+
+    def forget(self) -> None:
+        """Delete everything, in memory and in the store. Raises StoreError: then the store is as it was."""
+        self.flush()
+        if self._store is not None:
+            self._store.clear()
+        with self._state:
+            self._recent.clear()
+            self._requests.clear()
+            self._totals.clear()
 
     def flush(self, timeout: float = 2.0) -> None:
         """Wait until all events so far were logged and tried to be stored, at most `timeout` seconds."""
@@ -121,8 +151,8 @@ class Recorder:
                 self._fresh.clear()
                 ticket, closing = self._flushes, self._closed
                 now = closing or ticket > self._served
-            for event in fresh:
-                self._announce(event)
+            for each in fresh:
+                self._announce(each)
             self._backlog.extend(fresh)
             due = self._write_if_due(due, now)
             with self._state:
@@ -131,14 +161,23 @@ class Recorder:
             if closing:
                 return
 
+    def _readable(self) -> Store | None:
+        """The store, with everything so far in it, if it can be used."""
+        if self._store is not None and not self._failing:
+            self.flush(READ_S)
+        return self._store if not self._failing else None
+
     def _called(self) -> bool:
         return bool(self._fresh) or self._closed or self._flushes > self._served
 
-    def _announce(self, event: Event) -> None:
-        if event.kind == STARTUP or not self._log.isEnabledFor(logging.INFO):
+    def _announce(self, what: Event | Request) -> None:
+        if not self._log.isEnabledFor(logging.INFO):
             return
         try:
-            self._log.info("%s", sentence(event))
+            if isinstance(what, Request):
+                self._log.info("%s", request_sentence(what))
+            elif what.kind != STARTUP:
+                self._log.info("%s", sentence(what))
         except Exception:
             self._log.debug("an event could not be put into words", exc_info=True)
 

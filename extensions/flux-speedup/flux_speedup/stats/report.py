@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .events import GB, STARTUP, Event, KindTotal, rate_gb_s
+from .requests import Request
 
 MB = 1e6
 
@@ -44,6 +45,13 @@ def sentence(event: Event) -> str:
     """An event on one line, as "transformer: 23.8 GB in 0.51 s, 46.7 GB/s, page cache -> GPU"."""
     parts = [figures(event.bytes, event.seconds), way(event), printable(event.detail)]
     return f"{printable(event.what)}: {', '.join(part for part in parts if part)}"
+
+
+def request_sentence(request: Request) -> str:
+    """A request on one line, as "txt2img: 23.1 s (load 0.4 s, sampling 20.3 s, other 2.4 s)"."""
+    parts = [f"{part} {seconds:.1f} s" for part, seconds in request.parts.items() if seconds >= 0.05]
+    text = f"{printable(request.kind)}: {request.seconds:.1f} s"
+    return text + (f" ({', '.join(parts)})" if parts else "") + (", failed" if request.failed else "")
 
 
 def total_sentence(kind: str, total: KindTotal) -> str:

@@ -1,4 +1,4 @@
-"""Events kept across starts, in one SQLite file that several WebUI processes may share."""
+"""Events and requests kept across starts, in one SQLite file that several WebUI processes may share."""
 
 from __future__ import annotations
 
@@ -10,28 +10,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from . import rows
 from .database import damaged, identity, open_database, set_aside
 from .events import Event
+from .requests import Request
 
 BUSY_S = 0.8
 LOCK_S = 2 * BUSY_S
-INT64_MAX = 2**63 - 1
 FAILURES = (sqlite3.Error, OSError, ValueError, OverflowError, TypeError)
 
-# Text goes in as bytes: SQLite's own binding refuses lone surrogates, which file names can carry.
-INSERT = """
-INSERT INTO events (at, kind, what, bytes, seconds, source, target, detail) VALUES
-(?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT))
-"""
-TRIM = "DELETE FROM events WHERE id <= (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?)"
-SELECT = """
-SELECT at, kind, what, bytes, seconds, source, target, detail FROM events
-WHERE (:since IS NULL OR at >= :since) AND (:kind IS NULL OR kind = CAST(:kind AS TEXT))
-ORDER BY at DESC, id DESC LIMIT :limit OFFSET :offset
-"""
-
-Row = tuple[float, bytes, bytes, int, float, bytes, bytes, bytes]
-Stored = tuple["float | None", str, str, int, "float | None", str, str, str]
 T = TypeVar("T")
 
 
@@ -44,7 +31,7 @@ class StoreError(Exception):
 
 
 class Store:
-    """The newest `max_rows` events of all processes that use `path`.
+    """The newest `max_rows` events, and as many requests, of all processes that use `path`.
 
     Opens nothing before the first use. Any thread may call; calls wait for one another. A damaged file is
     renamed to *.corrupt and started anew, once in the life of a Store.
@@ -59,37 +46,73 @@ class Store:
         self._identity: tuple[int, int] | None = None
         self._started_anew = False
 
-    def add(self, events: Sequence[Event]) -> None:
-        """Store all of `events` or none, and forget the oldest beyond max_rows. Raises StoreError only."""
-        if not events:
+    def add(self, kept: Sequence[Event | Request]) -> None:
+        """Store all of `kept` or none, and forget the oldest beyond max_rows. Raises StoreError only."""
+        if not kept:
             return
 
         def insert(connection: sqlite3.Connection) -> None:
+            events = [rows.row_of(each) for each in kept if isinstance(each, Event)]
+            requests = [rows.request_row(each) for each in kept if isinstance(each, Request)]
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(INSERT, [_row(event) for event in events])
-            connection.execute(TRIM, (self._max_rows,))
+            connection.executemany(rows.INSERT, events)
+            connection.execute(rows.TRIM, (self._max_rows,))
+            connection.executemany(rows.INSERT_REQUEST, requests)
+            connection.execute(rows.TRIM_REQUESTS, (self._max_rows,))
             connection.execute("COMMIT")
 
         self._use(insert)
 
     def query(
-        self, *, since: float | None = None, kind: str | None = None, limit: int = 100, offset: int = 0
+        self,
+        *,
+        since: float | None = None,
+        kind: str | None = None,
+        model: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
     ) -> list[Event]:
-        """Stored events, newest first; since: seconds since the epoch, inclusive. Raises StoreError only."""
+        """Stored events, newest first; since: seconds since the epoch, inclusive. Raises StoreError only.
 
-        def select(connection: sqlite3.Connection) -> list[Stored]:
+        model: a part of `Event.what`, in whatever case.
+        """
+
+        def select(connection: sqlite3.Connection) -> list[rows.Stored]:
             wanted = {
                 "since": since,
-                "kind": None if kind is None else _raw(kind),
+                "kind": None if kind is None else rows.raw(kind),
+                "model": None if model is None else rows.raw(model),
                 "limit": max(0, limit),
                 "offset": max(0, offset),
             }
-            return connection.execute(SELECT, wanted).fetchall()
+            return connection.execute(rows.SELECT, wanted).fetchall()
 
         # Reading must not make the file: nothing was stored yet.
         if identity(self.path) is None:
             return []
-        return [_event(row) for row in self._use(select)]
+        return [rows.event_of(row) for row in self._use(select)]
+
+    def requests(self, limit: int) -> list[Request]:
+        """Stored requests, the one that began last first. Raises StoreError only."""
+
+        def select(connection: sqlite3.Connection) -> list[rows.StoredRequest]:
+            return connection.execute(rows.SELECT_REQUESTS, (max(0, limit),)).fetchall()
+
+        if identity(self.path) is None:
+            return []
+        return [rows.request_of(row) for row in self._use(select)]
+
+    def clear(self) -> None:
+        """Forget everything, and give its place in the file back to it. Raises StoreError only."""
+
+        def delete(connection: sqlite3.Connection) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("DELETE FROM events")
+            connection.execute("DELETE FROM requests")
+            connection.execute("COMMIT")
+
+        if identity(self.path) is not None:
+            self._use(delete)
 
     def close(self) -> None:
         """Close the file, waiting at most LOCK_S seconds for other threads. A later call opens it again."""
@@ -143,31 +166,3 @@ class Store:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
-
-
-def _raw(text: str) -> bytes:
-    return str(text).encode("utf-8", "surrogatepass")
-
-
-def _row(event: Event) -> Row:
-    # int() and float(): SQLite refuses the numbers of numpy.
-    return (
-        float(event.at),
-        _raw(event.kind),
-        _raw(event.what),
-        max(-INT64_MAX, min(int(event.bytes), INT64_MAX)),
-        float(event.seconds),
-        _raw(event.source),
-        _raw(event.target),
-        _raw(event.detail),
-    )
-
-
-def _event(row: Stored) -> Event:
-    at, kind, what, size, seconds, source, target, detail = row
-    return Event(kind, what, size, _number(seconds), source, target, _number(at), detail)
-
-
-def _number(value: float | None) -> float:
-    # SQLite keeps a NaN as NULL.
-    return float("nan") if value is None else value

@@ -97,4 +97,14 @@ OPTIONS: tuple[Option, ...] = (
         "Statistics",
         info="time every load, move and unload; off keeps no figures and writes no file",
     ),
+    Option(
+        "flux_speedup_requests",
+        "Times of requests",
+        info="tell apart where the seconds of every image request go; needs statistics",
+    ),
+    Option(
+        "flux_speedup_load_in_infotext",
+        "Loading time in image files",
+        info="on adds what loading took to the generation parameters that images carry",
+    ),
 )

@@ -1,0 +1,96 @@
+"""What the API's reads cost with a full database: milliseconds of a request, median and the slowest.
+
+10,000 events and 10,000 requests are stored, as `statistics_rows` allows; every answer goes through FastAPI with
+its response model. Exits 1 where the median of GET stats is above the bar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "extensions" / "flux-speedup"))
+
+import httpx
+from fastapi import FastAPI
+
+from flux_speedup import config
+from flux_speedup.api import Access, Writes, register
+from flux_speedup.hosts.webui import WebUI
+from flux_speedup.measuring.measured import Measured, Place
+from flux_speedup.memory import MemoryPlan, Tier
+from flux_speedup.patches import PatchTable
+from flux_speedup.seen import Decided, Seen
+from flux_speedup.stats.events import Event
+from flux_speedup.stats.requests import PARTS, Pass, Request
+from flux_speedup.stats.statistics import Statistics
+from flux_speedup.stats.store import Store
+
+BAR_MS = 50.0
+PATHS = ("stats", "stats?limit=1000", "stats?kind=unload&model=former", "requests", "machine", "metrics")
+
+
+def filled(path: Path, rows: int) -> None:
+    """Store `rows` events and as many requests."""
+    parts = dict.fromkeys(PARTS, 0.5)
+    passes = (Pass("txt2img", 4.0, parts), Pass("hires", 4.0, parts))
+    store = Store(path, max_rows=rows)
+    kinds = ("move", "unload", "checkpoint", "startup")
+    for first in range(0, rows, 1000):
+        numbers = range(first, min(first + 1000, rows))
+        store.add(
+            [Event(kinds[n % 4], "transformer", n, 0.5, "page cache", "GPU", at=float(n)) for n in numbers]
+        )
+        store.add([Request(n, "txt2img", "API", float(n), 4.0, parts, passes, n, 1) for n in numbers])
+    store.close()
+
+
+def app(path: Path, rows: int) -> FastAPI:
+    """The API over that database."""
+    decided = Decided(config.load([]), MemoryPlan(Tier.NONE, "no GPU"), "cpu")
+    nowhere = Place(lambda: None, lambda: None, lambda: None, lambda: "cpu", lambda: False)
+    statistics = Statistics(lambda: (path, rows))
+    seen = Seen(WebUI(), PatchTable(logging.Logger("x")), statistics, Measured(nowhere), lambda: decided)
+    made = FastAPI()
+    register(made, seen, Access(None, None), Writes(lambda: None, lambda values: None))
+    return made
+
+
+async def measure(made: FastAPI, path: str, times: int) -> list[float]:
+    """Milliseconds of each of `times` requests, sorted."""
+    took: list[float] = []
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=made), base_url="http://bench") as client:
+        for _ in range(times):
+            start = time.perf_counter()
+            answer = await client.get(f"/flux-speedup/v1/{path}")
+            took.append((time.perf_counter() - start) * 1e3)
+            answer.raise_for_status()
+    return sorted(took)
+
+
+def main() -> int:
+    """Measure and print; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--times", type=int, default=30)
+    given = parser.parse_args()
+    medians: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "statistics.sqlite3"
+        filled(path, given.rows)
+        made = app(path, given.rows)
+        for each in PATHS:
+            took = asyncio.run(measure(made, each, given.times))
+            medians[each] = took[len(took) // 2]
+            print(f"GET {each}: median {medians[each]:.1f} ms, slowest {took[-1]:.1f} ms")
+    print(f"{given.rows} events, bar {BAR_MS:.0f} ms for GET stats")
+    return 0 if medians["stats"] <= BAR_MS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

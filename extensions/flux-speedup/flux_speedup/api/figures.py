@@ -1,0 +1,187 @@
+"""The shapes of requests, memory, models and machine in the API's answers, and how they are filled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, Field
+
+from ..stats.machine import Machine, Measuring, Savings
+from ..stats.requests import Request
+from ..view import MemoryUse, Model
+from .models import Json, number, text
+
+
+class PassModel(BaseModel):
+    """One pass inside a request, without the passes inside it."""
+
+    name: str
+    seconds: float
+    parts: dict[str, float]
+
+
+class RequestModel(BaseModel):
+    """One request and where its seconds went."""
+
+    number: int = Field(description="counts up within a process")
+    kind: str = Field(description="txt2img, img2img or extras")
+    via: str = Field(description="page or API")
+    began: float | None = Field(description="seconds since the epoch")
+    seconds: float = Field(description="the whole; so far where it still runs")
+    parts: dict[str, float] = Field(description="seconds by part; together they are `seconds`")
+    passes: list[PassModel]
+    bytes: int = Field(description="moved to the device")
+    images: int
+    running: bool
+    failed: bool
+
+
+class SavingsModel(BaseModel):
+    """Seconds that the WebUI's own way would have taken longer."""
+
+    since_start: float
+    in_request: float | None
+    estimated: bool
+    how: str
+
+
+class RequestsModel(BaseModel):
+    """Requests, newest first, and what was saved."""
+
+    simulated: bool
+    requests: list[RequestModel]
+    savings: SavingsModel
+
+
+class ModelModel(BaseModel):
+    """A built checkpoint; sizes in bytes."""
+
+    key: str = Field(description="for POST drop")
+    name: str
+    where: str = Field(description="in use or kept")
+    file_bytes: int
+    device_bytes: int
+    ram_bytes: int
+
+
+class LimitsModel(BaseModel):
+    """What this machine can do, in GB/s; null where it was not measured."""
+
+    at: float
+    device: str
+    disk: float | None
+    page_cache: float | None
+    bus: float | None
+    host_load: float | None
+    host_unload: float | None
+
+
+class MeasuringModel(BaseModel):
+    """A measurement under way or ended."""
+
+    state: str = Field(description="idle, running, done, cancelled or failed")
+    share: float = Field(description="0 to 1")
+    doing: str
+    why: str
+
+
+class PartModel(BaseModel):
+    """A component on the device, and its bytes."""
+
+    component: str
+    bytes: int
+
+
+class MemoryModel(BaseModel):
+    """Where memory is right now, in bytes; null where it cannot be known."""
+
+    vram_by_model: list[PartModel]
+    vram_used: int | None
+    vram_total: int | None
+    page_cache: int | None
+    anonymous: int | None
+    pinned: int | None
+    ram_available: int | None
+    ram_total: int | None
+
+
+class MachineModel(BaseModel):
+    """The newest measurement of this machine, the one under way, and memory."""
+
+    measured: LimitsModel | None
+    measuring: MeasuringModel
+    memory: MemoryModel
+
+
+def requests_json(simulated: bool, requests: Sequence[Request], savings: Savings) -> Json:
+    """A `RequestsModel`."""
+    return {
+        "simulated": simulated,
+        "requests": [_request_json(each) for each in requests],
+        "savings": {
+            "since_start": savings.since_start,
+            "in_request": savings.in_request,
+            "estimated": savings.estimated,
+            "how": text(savings.how),
+        },
+    }
+
+
+def _request_json(request: Request) -> Json:
+    passes = [
+        {"name": text(each.name), "seconds": each.seconds, "parts": _parts(each.parts)}
+        for each in request.passes
+    ]
+    return {
+        "number": request.number,
+        "kind": text(request.kind),
+        "via": text(request.via),
+        "began": number(request.began),
+        "seconds": request.seconds,
+        "parts": _parts(request.parts),
+        "passes": passes,
+        "bytes": request.bytes,
+        "images": request.images,
+        "running": request.running,
+        "failed": request.failed,
+    }
+
+
+def _parts(parts: Mapping[str, float]) -> dict[str, float]:
+    return {text(part): seconds for part, seconds in parts.items()}
+
+
+def models_json(models: Sequence[Model]) -> list[Json]:
+    """A list of `ModelModel`."""
+    return [
+        {
+            "key": text(each.key),
+            "name": text(each.name),
+            "where": text(each.where),
+            "file_bytes": each.file_bytes,
+            "device_bytes": each.device_bytes,
+            "ram_bytes": each.ram_bytes,
+        }
+        for each in models
+    ]
+
+
+def machine_json(machine: Machine | None, measuring: Measuring, memory: MemoryUse) -> Json:
+    """A `MachineModel`."""
+    limits = None if machine is None else {**vars(machine), "device": text(machine.device)}
+    by_model = [{"component": text(name), "bytes": size} for name, size in memory.vram_by_model]
+    return {
+        "measured": limits,
+        "measuring": measuring_json(measuring),
+        "memory": {**vars(memory), "vram_by_model": by_model},
+    }
+
+
+def measuring_json(measuring: Measuring) -> Json:
+    """A `MeasuringModel`."""
+    return {
+        "state": text(measuring.state),
+        "share": measuring.share,
+        "doing": text(measuring.doing),
+        "why": text(measuring.why),
+    }

@@ -1,0 +1,78 @@
+"""The figures in Prometheus' text format (version 0.0.4). Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..patches import State
+from ..stats.events import Totals
+from ..stats.machine import Savings
+from ..stats.requests import Request
+from ..view import MemoryUse, Status
+from .models import text
+
+CONTENT_TYPE = "text/plain; version=0.0.4"
+Sample = tuple[Mapping[str, str], float | None]
+
+
+def metrics(
+    status: Status, totals: Totals, newest: Request | None, savings: Savings, memory: MemoryUse
+) -> str:
+    """Counters count from the start of the process."""
+    by_kind = totals.by_kind.items()
+    states = [outcome.state for outcome in status.outcomes]
+    info = {"version": status.version, "host": status.host, "tier": status.tier}
+    parts = newest.parts if newest is not None else {}
+    ram = {
+        "page_cache": memory.page_cache,
+        "anonymous": memory.anonymous,
+        "pinned": memory.pinned,
+        "available": memory.ram_available,
+        "total": memory.ram_total,
+    }
+    families: list[tuple[str, str, str, Sequence[Sample]]] = [
+        ("info", "gauge", "What runs here.", [(info, 1)]),
+        ("simulated", "gauge", "1 where the device is a stand-in.", [({}, float(status.simulated))]),
+        ("changes", "gauge", "Changes by state.", [({"state": s.value}, states.count(s)) for s in State]),
+        ("events_total", "counter", "Events by kind.", [({"kind": k}, t.count) for k, t in by_kind]),
+        ("bytes_total", "counter", "Bytes by kind of event.", [({"kind": k}, t.bytes) for k, t in by_kind]),
+        ("seconds_total", "counter", "Seconds by kind.", [({"kind": k}, t.seconds) for k, t in by_kind]),
+        ("saved_seconds_total", "counter", "Seconds saved since start.", [({}, savings.since_start)]),
+        ("saved_estimated", "gauge", "1 without a measured baseline.", [({}, float(savings.estimated))]),
+        (
+            "last_request_seconds",
+            "gauge",
+            "Seconds of the newest request by part.",
+            [({"part": part}, seconds) for part, seconds in parts.items()],
+        ),
+        ("vram_bytes", "gauge", "VRAM of the card.", _used_and_total(memory)),
+        (
+            "vram_model_bytes",
+            "gauge",
+            "VRAM by component.",
+            [({"component": name}, size) for name, size in memory.vram_by_model],
+        ),
+        ("ram_bytes", "gauge", "RAM by kind.", [({"kind": kind}, size) for kind, size in ram.items()]),
+    ]
+    return "".join(_family(*family) for family in families)
+
+
+def _used_and_total(memory: MemoryUse) -> list[Sample]:
+    return [({"kind": "used"}, memory.vram_used), ({"kind": "total"}, memory.vram_total)]
+
+
+def _family(name: str, kind: str, says: str, samples: Iterable[Sample]) -> str:
+    name = f"flux_speedup_{name}"
+    lines = [f"# HELP {name} {says}", f"# TYPE {name} {kind}"]
+    for labels, value in samples:
+        if value is None or not math.isfinite(value):
+            continue
+        inside = ",".join(f'{key}="{_escaped(of)}"' for key, of in labels.items())
+        shown = str(int(value)) if value % 1 == 0 else repr(float(value))
+        lines.append(f"{name}{{{inside}}} {shown}" if inside else f"{name} {shown}")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+
+
+def _escaped(label: str) -> str:
+    return text(label).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

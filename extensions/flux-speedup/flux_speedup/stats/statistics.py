@@ -1,0 +1,81 @@
+"""The figures of this process: events and requests, kept across starts, and what was saved."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .events import Event, Totals
+from .machine import Machine, Savings
+from .requests import Request
+from .savings import Tally, savings
+from .tracking import Tracking
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+
+class Statistics:
+    """Safe from any thread. `place`: the database's file (None: memory only) and how many rows it keeps."""
+
+    def __init__(self, place: Callable[[], tuple[Path | None, int]]) -> None:
+        self._place = place
+        self._lock = threading.Lock()
+        self._recorder: Recorder | None = None
+        self._since_start = Tally()
+        self._newest: Tally | None = None
+        self.tracking = Tracking(self._ended)
+
+    def record(self, event: Event) -> None:
+        """Something happened; where a request caused it, it counts there."""
+        self.tracking.charge(event)
+        with self._lock:
+            self._since_start = self._since_start.plus(event)
+        self._made().record(event)
+
+    def events(
+        self, since: float | None, kind: str | None, model: str | None, limit: int, offset: int
+    ) -> list[Event]:
+        """As `Recorder.events`."""
+        return self._made().events(since=since, kind=kind, model=model, limit=limit, offset=offset)
+
+    def totals(self) -> Totals:
+        """Sums of this process."""
+        return self._recorder.totals() if self._recorder is not None else Totals.of([])
+
+    def requests(self, limit: int) -> list[Request]:
+        """Those that run, then those that ended, the newest first."""
+        running = [request for request, _ in self.tracking.running()]
+        ended = self._made().requests(max(0, limit - len(running)))
+        return [*running, *ended][: max(0, limit)]
+
+    def savings(self, machine: Machine | None, nothing: str) -> Savings:
+        """Of this process and of its newest request; see `savings.savings`."""
+        running = self.tracking.running()
+        with self._lock:
+            newest = running[0][1] if running else self._newest
+            return savings(self._since_start, newest, machine, nothing)
+
+    def forget(self) -> None:
+        """Delete everything that was recorded. Raises StoreError."""
+        self._made().forget()
+        with self._lock:
+            self._since_start, self._newest = Tally(), None
+
+    def _ended(self, request: Request, tally: Tally) -> None:
+        with self._lock:
+            self._newest = tally
+        self._made().record(request)
+
+    def _made(self) -> Recorder:
+        # Made when it is first needed: preload must not pay for SQLite.
+        with self._lock:
+            if self._recorder is None:
+                from .recorder import Recorder
+                from .store import Store
+
+                file, rows = self._place()
+                self._recorder = Recorder(Store(file, max_rows=rows) if file is not None else None)
+            return self._recorder
