@@ -68,4 +68,10 @@ OPTIONS: tuple[Option, ...] = (
         "Statistics",
         info="time every load, move and unload; off keeps no figures and writes no file",
     ),
+    Option(
+        "flux_speedup_refresh_s",
+        "The tab refreshes itself",
+        (AS_CONFIGURED, "2 s", "5 s", "30 s", "off"),
+        info="how often the figures in the Flux Speedup tab follow, while somebody looks at them",
+    ),
 )

@@ -1,0 +1,83 @@
+"""The parts of the tab that follow the view, each from one reading of it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..stats.events import STARTUP, Event
+from ..view import View
+from . import cards, lists, loads, machine, memory, rates, requests, start
+from .words import safe
+
+STAGES = 500
+LOG_LINES = 20
+# All but the table are HTML.
+NAMES = (
+    "head",
+    "status",
+    "requests",
+    "rates",
+    "loads",
+    "machine",
+    "memory",
+    "models",
+    "start",
+    "local",
+    "log",
+)
+TABLE = "loads"
+log = logging.getLogger("flux_speedup")
+
+
+def values(view: View, chosen: int | None, names: Sequence[str] = NAMES) -> dict[str, Any]:
+    """New values by name; `chosen`: the number of the request to show, None for the newest."""
+    now = time.time()
+
+    @functools.cache
+    def stages() -> list[Event]:
+        return start.latest(view.events(kind=STARTUP, limit=STAGES))
+
+    @functools.cache
+    def events() -> list[Event]:
+        return loads.newest(view)
+
+    makers: dict[str, Callable[[], Any]] = {
+        "head": lambda: cards.head(view.status(), view.savings(), view.totals(), stages()),
+        "status": lambda: cards.status_card(view.status()),
+        "requests": lambda: requests.request_card(view.requests(), chosen, now),
+        "rates": lambda: rates.chart_card(events(), view.machine(), now),
+        "loads": lambda: loads.rows(events(), now),
+        "machine": lambda: machine.machine_card(view.machine(), view.totals(), now),
+        "memory": lambda: memory.memory_card(view.memory()),
+        "models": lambda: memory.models_card(view.models()),
+        "start": lambda: lists.start_card(view.starts(), stages(), now),
+        "local": lambda: lists.local_card(view.local_weights()),
+        "log": lambda: lists.log_card(view.log_lines(LOG_LINES)),
+    }
+    return {name: _made(name, makers[name], now) for name in names}
+
+
+def pulse(view: View) -> str:
+    """What live.js looks at: the rate, whether a measurement runs, and a mark that every answer changes."""
+    running = int(view.measuring().state == machine.RUNNING)
+    return (
+        f'<span data-fsu-refresh="{view.refresh_seconds():g}" data-fsu-measuring="{running}" '
+        f'data-fsu-tick="{time.monotonic_ns()}"></span>'
+    )
+
+
+def _made(name: str, make: Callable[[], Any], now: float) -> Any:
+    """The part's value; one that cannot be read says so in its place and takes no other part with it."""
+    try:
+        return make()
+    except Exception as error:
+        log.exception("the tab's part %s could not be read", name)
+        if name == TABLE:
+            return loads.rows([], now)
+        return cards.card(
+            name.capitalize(), cards.result(f"This could not be read: {safe(error)}", good=False)
+        )
