@@ -112,12 +112,10 @@ MEMORY = MemoryUse(
     216_000_000_000,
 )
 MACHINE = Machine(0.0, "NVIDIA H100 80GB HBM3", 3.1, 51.7, 55.2, 6.4, 4.1)
-LOG = tuple(
-    f"2026-03-04 05:06:{i:02d} INFO [flux-speedup] flux1-dev transformer: 23.8 GB in 0.5{i % 10} s, page cache"
-    for i in range(18)
-) + (
-    "2026-03-04 05:07:01 WARNING [flux-speedup] yolov8x-worldv2.pt: not on this machine",
-    "2026-03-04 05:07:02 ERROR [flux-speedup] allocator: CUDA was initialised before",
+LOG = (
+    *(f"05:06:{i:02d} INFO flux1-dev transformer: 23.8 GB in 0.5{i % 10} s, page cache" for i in range(18)),
+    "05:07:01 WARNING yolov8x-worldv2.pt: not on this machine",
+    "05:07:02 ERROR allocator: CUDA was initialised before",
 )
 REPORT = "flux-speedup 0.1.0, Forge\nlarge tier, 79.1 GiB\n4 applied, 1 skipped, 1 failed\n7 moves, 77.3 GB"
 

@@ -34,10 +34,10 @@ def saved(savings: Savings) -> str:
     figures = _saved(savings.since_start, "saved since the start", "")
     if savings.in_request is not None:
         figures += _saved(savings.in_request, "of it in the last request", " fsu-second")
-    estimate = f" {badge('estimate', 'pending')}" if savings.estimated else ""
+    estimate = f"{badge('estimate', 'pending')} " if savings.estimated else ""
     return (
-        f'<div class="fsu-saved">{figures}{estimate}</div>'
-        f'<div class="fsu-soft fsu-how">{safe(savings.how)}</div>'
+        f'<div class="fsu-saved">{figures}</div>'
+        f'<div class="fsu-soft fsu-how">{estimate}{safe(savings.how)}</div>'
     )
 
 

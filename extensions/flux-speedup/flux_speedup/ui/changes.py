@@ -74,7 +74,7 @@ def panel(view: View, *, elem_id: str, value: str = "", with_list: bool) -> Pane
             small: dict[str, Any] = {"size": "sm", "min_width": 110}
             apply_button = gr.Button("Apply", variant="primary", elem_id=f"{elem_id}_apply", **small)
             back = gr.Button("Put everything back", variant="stop", elem_id=f"{elem_id}_put_back", **small)
-        result = gr.HTML(value, elem_id=elem_id)
+        result = gr.HTML(value, elem_id=elem_id, elem_classes=["fsu-line"])
     for button in (apply_button, back):
         # The WebUI would write the visibility of every button it finds into the user's ui-config.json.
         button.do_not_save_to_config = True

@@ -84,11 +84,12 @@ def _weight(weight: LocalWeight) -> str:
     known = STATES.get(weight.state)
     state = badge(weight.state, known) if known else f'<span class="fsu-badge">{safe(weight.state)}</span>'
     of = f" &middot; {size(weight.size)}" if weight.size else ""
-    said = " &middot; ".join(safe(text) for text in (weight.why, weight.path) if text)
+    below = "".join(
+        f'<div class="fsu-soft fsu-small">{safe(text)}</div>' for text in (weight.why, weight.path) if text
+    )
     return (
-        f'<div class="fsu-row fsu-weight"><span>{state}</span><span><span class="fsu-item">{safe(weight.name)}</span>'
-        f'<br><span class="fsu-soft fsu-small">{safe(weight.kind)}{of}</span></span>'
-        f'<span class="fsu-why fsu-soft">{said}</span></div>'
+        f'<div class="fsu-row fsu-weight"><span>{state}</span><div><span class="fsu-item">{safe(weight.name)}</span> '
+        f'<span class="fsu-soft fsu-small">{safe(weight.kind)}{of}</span>{below}</div></div>'
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..stats.events import STARTUP, Event
 from ..view import View
 from . import cards, lists, loads, machine, memory, rates, requests, start
-from .words import safe
+from .words import safe, when
 
 STAGES = 500
 LOG_LINES = 20
@@ -62,11 +62,14 @@ def values(view: View, chosen: int | None, names: Sequence[str] = NAMES) -> dict
 
 
 def pulse(view: View) -> str:
-    """What live.js looks at: the rate, whether a measurement runs, and a mark that every answer changes."""
+    """How fresh the figures are, for people; and what live.js looks at: the rate, whether a measurement runs,
+    and a mark that every answer changes."""
     running = int(view.measuring().state == machine.RUNNING)
+    every = view.refresh_seconds()
+    rate = f"refreshed every {every:g} s while you look" if every > 0 else "refreshed when you ask"
     return (
-        f'<span data-fsu-refresh="{view.refresh_seconds():g}" data-fsu-measuring="{running}" '
-        f'data-fsu-tick="{time.monotonic_ns()}"></span>'
+        f'<div class="fsu fsu-soft fsu-small" data-fsu-refresh="{every:g}" data-fsu-measuring="{running}" '
+        f'data-fsu-tick="{time.monotonic_ns()}">As of {when(time.time(), time.time())}, {rate}.</div>'
     )
 
 

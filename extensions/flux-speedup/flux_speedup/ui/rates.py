@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from ..stats.events import GB, Event
+from ..stats.events import Event
 from ..stats.machine import Machine
 from ..stats.report import sentence, size
 from . import svg
@@ -64,7 +64,7 @@ def ticks(top: float) -> list[float]:
     if not 0 < top < math.inf:
         return [0.0]
     step = 10.0 ** math.floor(math.log10(top))
-    step = next(step * by for by in (0.2, 0.5, 1.0) if top / (step * by) < 6)
+    step = next(step * by for by in (0.2, 0.5, 1.0, 2.0) if top / (step * by) < 6)
     return [step * i for i in range(int(top / step) + 1)]
 
 
@@ -92,28 +92,24 @@ def speeds(shown: Sequence[Event], machine: Machine | None, now: float) -> str:
     label = f"Speed of {counted(len(shown), 'load')}, {gb_s(min(rates))} to {gb_s(max(rates))}; " + (
         ", ".join(f"{name} {gb_s(value)}" for name, value in lines) or "this machine was not measured"
     )
-    axis = "".join(svg.text(78, y(tick) + 4, f"{tick:g}", "fsu-axis", "end") for tick in ticks(top))
+    axis = "".join(svg.text(80, y(tick) + 4, f"{tick:g}", "fsu-axis", "end") for tick in ticks(top))
+    high = SPEED_PX + 8
     body = svg.picture(
-        label, SPEED_PX + 8, grid + "".join(_limits(lines, y)) + dots + "".join(_names(lines, y))
+        label, high, grid + "".join(svg.across(y(value), "fsu-limit") for _, value in lines) + dots
     )
     return (
         '<div class="fsu-soft fsu-small">GB/s</div>'
-        f'<div class="fsu-plot"><svg aria-hidden="true" height="{SPEED_PX + 8}">{axis}</svg>{body}</div>'
+        f'<div class="fsu-plot"><svg aria-hidden="true" height="{high}">{axis}</svg>{body}'
+        f'<svg aria-hidden="true" height="{high}">{"".join(_names(lines, y))}</svg></div>'
     )
 
 
-def _limits(lines: Sequence[tuple[str, float]], y: Callable[[float], float]) -> Iterator[str]:
-    for _, value in lines:
-        yield svg.across(y(value), "fsu-limit")
-
-
 def _names(lines: Sequence[tuple[str, float]], y: Callable[[float], float]) -> Iterator[str]:
-    above = -math.inf
+    lowest = -math.inf
     for name, value in lines:
-        # Two limits close together: the lower one's name goes under its line.
-        at = y(value) - 5 if y(value) - above > 20 else y(value) + 15
-        above = y(value)
-        yield svg.text(0.5, at, f"{name} {gb_s(value)}", "fsu-halo fsu-axis")
+        # Two limits close together: the lower one's name moves down.
+        lowest = max(y(value) + 4, lowest + 15)
+        yield svg.text(10, lowest, f"{name} {value:.3g}", "fsu-axis")
 
 
 def strip(what: str, shown: Sequence[Event], now: float, height: Callable[[Event], float], most: str) -> str:

@@ -41,7 +41,7 @@ class Page:
         """HTML that says what a button did."""
         import gradio as gr
 
-        self.texts[name] = gr.HTML("", elem_id=f"{ELEM_ID}_{name}")
+        self.texts[name] = gr.HTML("", elem_id=f"{ELEM_ID}_{name}", elem_classes=["fsu-line"])
 
     def hidden_text(self, name: str) -> None:
         """Text that goes to or from the page and is not shown."""
@@ -83,14 +83,13 @@ def build(view: View) -> gr.Blocks:
 def _top(page: Page) -> None:
     import gradio as gr
 
-    page.texts["pulse"] = gr.HTML(
-        parts.pulse(page.view), elem_id=f"{ELEM_ID}_pulse", elem_classes=["fsu-hidden"]
-    )
     for name in ("live", "progress", "pressed"):
         page.unseen(name)
     page.hidden_text("what")
     page.part("head")
-    page.button("refresh", "Refresh", elem_classes=["fsu-refresh"])
+    with gr.Row(elem_classes=["fsu-bar-row"]):
+        page.texts["pulse"] = gr.HTML(parts.pulse(page.view), elem_id=f"{ELEM_ID}_pulse")
+        page.button("refresh", "Refresh", elem_classes=["fsu-refresh"])
     with gr.Row(equal_height=False):
         with gr.Column(**WIDE):
             page.part("status")
@@ -119,6 +118,7 @@ def _figures(page: Page) -> None:
         datatype=list(loads.TYPES),
         col_count=(len(loads.HEADERS), "fixed"),
         interactive=False,
+        height=420,
         elem_id=f"{ELEM_ID}_loads",
         elem_classes=["fsu-loads"],
     )

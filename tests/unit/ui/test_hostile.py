@@ -1,0 +1,110 @@
+"""Whatever a name is made of, no part of the page has markup that is not ours."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flux_speedup.patches import Outcome, State
+from flux_speedup.stats.events import Event
+from flux_speedup.stats.machine import Machine, Measuring, Savings
+from flux_speedup.stats.requests import Pass, Request
+from flux_speedup.ui import machine, parts
+from flux_speedup.view import LocalWeight, MemoryUse, Model, Start
+from tests.fake_view import NASTY, FakeView
+from tests.page import Tags
+
+# All that our own HTML is made of.
+OURS = {
+    "div",
+    "span",
+    "b",
+    "bdi",
+    "br",
+    "button",
+    "details",
+    "summary",
+    "svg",
+    "rect",
+    "circle",
+    "line",
+    "text",
+    "title",
+}
+GB = 10**9
+names = st.one_of(st.sampled_from(NASTY), st.text(max_size=40), st.text("<>&\"'/ =onx!-]", max_size=20))
+
+
+def full_of(name: str) -> FakeView:
+    """A view in which every text that comes from elsewhere is `name`."""
+    view = FakeView()
+    spent = {"load": 1.0, name: 2.0}
+    view.outcomes = (Outcome(name, name, State.FAILED, name),)
+    view.kept = [
+        Event(kind, name, GB, 1.0, name, name, 1.0, name) for kind in ("move", "checkpoint", "startup")
+    ]
+    view.saved = Savings(1.0, 1.0, True, name)
+    view.made = [Request(i, name, name, 1.0, 3.0, spent, (Pass(name, 3.0, spent),)) for i in (2, 1)]
+    view.used = MemoryUse(((name, GB), (name, GB)), 3 * GB, 4 * GB)
+    view.built = [Model(name, name, where, 1, 1, 1) for where in ("in use", "kept", name)]
+    view.begun = [Start(1.0, 2.0, name), Start(1.0, 3.0, "")]
+    view.weights = [LocalWeight(name, name, state, name, 5, name) for state in ("found", name)]
+    view.lines = [name, f"WARNING {name}"]
+    view.measured = Machine(1.0, name, 1.0, 2.0, 3.0, 4.0, 5.0)
+    return view
+
+
+def check(page: str) -> Tags:
+    """Only our tags, no attribute that runs anything, everything closed, and nothing cut or unescaped."""
+    read = Tags(page)
+    assert read.seen <= OURS
+    assert read.open == []
+    for _, attributes in read.all:
+        assert not any(key.startswith("on") or key in ("href", "src") for key in attributes)
+    page.encode("utf-8")
+    assert "\u202e" not in page
+    return read
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(names)
+def test_no_part_takes_markup_from_a_name(name: str) -> None:
+    view = full_of(name)
+    made = parts.values(view, None)
+    pages = [page for part, page in made.items() if part != parts.TABLE]
+    harmless = parts.values(full_of("harmless"), None)
+    for part, page in made.items():
+        if part == parts.TABLE:
+            continue
+        read = check(page)
+        # As many elements as with a harmless name: nothing was added, nothing swallowed.
+        if name.strip() and part not in ("local", "requests", "head", "start"):
+            assert [tag for tag, _ in read.all] == [tag for tag, _ in Tags(harmless[part]).all]
+    assert len(pages) == len(parts.NAMES) - 1
+    check(machine.progress(Measuring("running", 0.5, name)))
+    check(machine.progress(Measuring("failed", 0.5, "", name)))
+
+
+@pytest.mark.parametrize("name", [name for name in NASTY if name.isprintable()])
+def test_a_name_is_shown_as_it_is(name: str) -> None:
+    made = parts.values(full_of(name), None)
+    for part in ("status", "requests", "memory", "models", "local", "log"):
+        assert name in Tags(made[part]).text, part
+    assert html.escape(name) in made["rates"]
+
+
+def test_a_part_that_cannot_be_read_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(FakeView):
+        def starts(self) -> list[Start]:
+            raise OSError("database <gone>")
+
+    view = Broken()
+    view.saved = replace(view.saved, since_start=412.3)
+    made = parts.values(view, None)
+    assert "could not be read: <bdi>database &lt;gone&gt;</bdi>" in made["start"]
+    assert "412 s" in made["head"]
+    assert "the tab's part start could not be read" in caplog.text
