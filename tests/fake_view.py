@@ -120,10 +120,14 @@ LOG = (
 REPORT = "flux-speedup 0.1.0, Forge\nlarge tier, 79.1 GiB\n4 applied, 1 skipped, 1 failed\n7 moves, 77.3 GB"
 
 
+GB = 10**9
+
+
 class FakeView:
     """Answers from lists that a test may change; `calls` holds what the buttons asked for.
 
-    `reads` counts how often the figures were asked for; `refused` is the reason of every refusal, "" for none.
+    `reads` counts how often the figures were asked for, `asked` how often the measurement was; `slow`: seconds
+    that the figures take; `refused` is the reason of every refusal, "" for none.
     """
 
     def __init__(self, *, simulated: bool = False) -> None:
@@ -151,6 +155,8 @@ class FakeView:
         self.measurement = Measuring("idle")
         self.refresh = 0.0
         self.reads = 0
+        self.asked = 0
+        self.slow = 0.0
         self.refused = ""
 
     def status(self) -> Status:
@@ -182,6 +188,7 @@ class FakeView:
         return self.made[:limit]
 
     def savings(self) -> Savings:
+        time.sleep(self.slow)
         self.reads += 1
         return self.saved
 
@@ -214,6 +221,7 @@ class FakeView:
         return self.measurement
 
     def measuring(self) -> Measuring:
+        self.asked += 1
         return self.measurement
 
     def cancel_measuring(self) -> Measuring:
@@ -257,3 +265,22 @@ class FakeView:
             raise self.error
         if self.refused:
             raise Refused(self.refused)
+
+
+def full_of(name: str) -> FakeView:
+    """A view in which every text that comes from elsewhere is `name`."""
+    view = FakeView()
+    spent = {"load": 1.0, name: 2.0}
+    view.outcomes = (Outcome(name, name, State.FAILED, name),)
+    view.kept = [
+        Event(kind, name, GB, 1.0, name, name, 1.0, name) for kind in ("move", "checkpoint", "startup")
+    ]
+    view.saved = Savings(1.0, 1.0, True, name)
+    view.made = [Request(i, name, name, 1.0, 3.0, spent, (Pass(name, 3.0, spent),)) for i in (2, 1)]
+    view.used = MemoryUse(((name, GB), (name, GB)), 3 * GB, 4 * GB)
+    view.built = [Model(name, name, where, 1, 1, 1) for where in ("in use", "kept", name)]
+    view.begun = [Start(1.0, 2.0, name), Start(1.0, 3.0, "")]
+    view.weights = [LocalWeight(name, name, state, name, 5, name) for state in ("found", name)]
+    view.lines = [name, f"WARNING {name}"]
+    view.measured = Machine(1.0, name, 1.0, 2.0, 3.0, 4.0, 5.0)
+    return view

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from flux_speedup.ui import actions, memory
+from flux_speedup.ui import actions, models
 from tests.fake_view import MODELS, FakeView
 
 
 def test_each_button_asks_the_view_once() -> None:
     view = FakeView()
     assert "33.8 GB of VRAM are free again" in actions.free_vram(FakeView())
-    assert "Forgot schnell" in actions.drop(view, memory.token(MODELS[1]))
+    assert "Forgot schnell" in actions.drop(view, models.token(MODELS[1]))
     assert actions.measure(view) == ""
     assert actions.cancel(view) == ""
     assert "are deleted" in actions.forget(view)

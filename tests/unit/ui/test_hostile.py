@@ -9,13 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flux_speedup.patches import Outcome, State
-from flux_speedup.stats.events import Event
-from flux_speedup.stats.machine import Machine, Measuring, Savings
-from flux_speedup.stats.requests import Pass, Request
+from flux_speedup.stats.machine import Measuring
 from flux_speedup.ui import machine, parts
-from flux_speedup.view import LocalWeight, MemoryUse, Model, Start
-from tests.fake_view import NASTY, FakeView
+from flux_speedup.view import Start
+from tests.fake_view import NASTY, FakeView, full_of
 from tests.page import Tags
 
 # All that our own HTML is made of.
@@ -37,25 +34,6 @@ OURS = {
 }
 GB = 10**9
 names = st.one_of(st.sampled_from(NASTY), st.text(max_size=40), st.text("<>&\"'/ =onx!-]", max_size=20))
-
-
-def full_of(name: str) -> FakeView:
-    """A view in which every text that comes from elsewhere is `name`."""
-    view = FakeView()
-    spent = {"load": 1.0, name: 2.0}
-    view.outcomes = (Outcome(name, name, State.FAILED, name),)
-    view.kept = [
-        Event(kind, name, GB, 1.0, name, name, 1.0, name) for kind in ("move", "checkpoint", "startup")
-    ]
-    view.saved = Savings(1.0, 1.0, True, name)
-    view.made = [Request(i, name, name, 1.0, 3.0, spent, (Pass(name, 3.0, spent),)) for i in (2, 1)]
-    view.used = MemoryUse(((name, GB), (name, GB)), 3 * GB, 4 * GB)
-    view.built = [Model(name, name, where, 1, 1, 1) for where in ("in use", "kept", name)]
-    view.begun = [Start(1.0, 2.0, name), Start(1.0, 3.0, "")]
-    view.weights = [LocalWeight(name, name, state, name, 5, name) for state in ("found", name)]
-    view.lines = [name, f"WARNING {name}"]
-    view.measured = Machine(1.0, name, 1.0, 2.0, 3.0, 4.0, 5.0)
-    return view
 
 
 def check(page: str) -> Tags:

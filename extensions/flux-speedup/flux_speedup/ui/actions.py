@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from ..view import Refused, View
-from . import cards, memory
+from . import cards, models
 from .words import safe
 
 log = logging.getLogger("flux_speedup")
@@ -33,7 +33,7 @@ def drop(view: View, token: str) -> str:
     """Forget the kept model that `token` stands for."""
 
     def act() -> str:
-        found = [model for model in view.models() if memory.token(model) == token]
+        found = [model for model in view.models() if models.token(model) == token]
         return view.drop(found[0].key) if found else "This model is no longer kept."
 
     return attempt(act)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..stats.events import Totals
 from ..stats.machine import Machine, Measuring
+from . import bars
 from .cards import result
 from .words import gb_s, safe, share, when
 
@@ -46,14 +47,10 @@ def speeds(machine: Machine | None, totals: Totals) -> list[tuple[str, float | N
 
 
 def _row(name: str, value: float | None, most: float, css: str) -> str:
-    width = 0.0 if value is None else 100 * share(value, most)
     figure = gb_s(value)
-    soft = " fsu-soft" if value is None else ""
-    return (
-        f'<div class="fsu-stage fsu-speed"><span>{name}</span><span class="fsu-track">'
-        f'<div class="fsu-fill {css}" style="width:{width:.1f}%"></div></span>'
-        f'<span class="fsu-number{soft}">{figure}</span></div>'
-    )
+    if value is None:
+        figure = f'<span class="fsu-soft">{figure}</span>'
+    return bars.row(name, share(value or 0.0, most), figure, css, "fsu-speed")
 
 
 def progress(measuring: Measuring) -> str:
@@ -63,8 +60,9 @@ def progress(measuring: Measuring) -> str:
         doing = safe(measuring.doing) if measuring.doing else "measuring"
         return (
             f'<div class="fsu"><div class="fsu-soft">{doing}, {percent} %</div>'
-            f'<div class="fsu-track" role="progressbar" aria-label="measuring" aria-valuemin="0" aria-valuemax="100" '
-            f'aria-valuenow="{percent}"><div class="fsu-fill" style="width:{percent}%"></div></div></div>'
+            f'<div class="fsu-track" role="progressbar" aria-label="measuring" aria-valuenow="{percent}" '
+            'aria-valuemin="0" aria-valuemax="100">'
+            f'<div class="fsu-fill" style="width:{percent}%"></div></div></div>'
         )
     if measuring.state == "done":
         return result("This machine is measured.")

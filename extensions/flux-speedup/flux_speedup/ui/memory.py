@@ -1,20 +1,17 @@
-"""Memory right now (VRAM by model, RAM by kind) and the models that are kept. Pure; names go through `safe`."""
+"""Memory right now: VRAM by model, RAM by kind. Pure; names go through `safe`."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from ..stats.report import size
-from ..view import MemoryUse, Model
-from . import svg
-from .cards import badge
+from ..view import MemoryUse
+from . import bars, svg
 from .words import safe, share
 
 # Colours of models, in turn.
 COLOURS = ("sampling", "text", "adetailer", "vae", "move", "load")
 BAR_PX = 26
-IN_USE = "in use"
 
 
 def memory_card(memory: MemoryUse) -> str:
@@ -75,52 +72,6 @@ def ram(memory: MemoryUse) -> str:
     if not known:
         return '<div class="fsu-soft fsu-gap">RAM: not known on this system.</div>'
     scale = memory.ram_total or max(count for _, count in known)
-    rows = "".join(
-        f'<div class="fsu-stage"><span>{name}</span><span class="fsu-track">'
-        f'<div class="fsu-fill" style="width:{100 * share(count, scale):.1f}%"></div></span>'
-        f'<span class="fsu-number">{size(count)}</span></div>'
-        for name, count in known
-    )
+    rows = "".join(bars.row(name, share(count, scale), size(count)) for name, count in known)
     of = f'<span class="fsu-soft">{size(memory.ram_total)} in all</span>' if memory.ram_total else ""
     return f'<div class="fsu-item fsu-gap">RAM {of}</div>{rows}'
-
-
-def models_card(models: Sequence[Model]) -> str:
-    """Built models with their sizes and places; each kept one has a button that drops it."""
-    title = '<div class="fsu-title">Models kept</div>'
-    if not models:
-        return f'<div class="fsu">{title}<div class="fsu-soft">No model is built.</div></div>'
-    return f'<div class="fsu">{title}<div class="fsu-rows">{"".join(map(_model, models))}</div></div>'
-
-
-def _model(model: Model) -> str:
-    where = (
-        badge(IN_USE, "applied")
-        if model.where == IN_USE
-        else f'<span class="fsu-badge">{safe(model.where)}</span>'
-    )
-    places = " &middot; ".join(
-        f"{size(count)} {place}"
-        for count, place in (
-            (model.device_bytes, "on the card"),
-            (model.file_bytes, "in files"),
-            (model.ram_bytes, "in RAM"),
-        )
-        if count
-    )
-    press = ""
-    if model.where != IN_USE:
-        do = f"drop:{token(model)}"
-        press = (
-            f'<button type="button" class="fsu-press" data-fsu-do="{do}" data-fsu-key="{do}">Drop'
-            f'<span class="fsu-unseen"> {safe(model.name)}</span></button>'
-        )
-    return (
-        f'<div class="fsu-row fsu-model"><div><span class="fsu-item">{safe(model.name)}</span> {where}'
-        f'<div class="fsu-soft fsu-small">{places or "no memory of its own"}</div></div>{press}</div>'
-    )
-
-
-def token(model: Model) -> str:
-    """A name for a model's key that can stand in any attribute, whatever the key is made of."""
-    return hashlib.sha256(model.key.encode("utf-8", "surrogatepass")).hexdigest()[:16]

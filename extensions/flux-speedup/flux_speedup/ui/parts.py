@@ -10,7 +10,7 @@ from typing import Any
 
 from ..stats.events import STARTUP, Event
 from ..view import View
-from . import cards, lists, loads, machine, memory, rates, requests, start
+from . import cards, loads, local, log_lines, machine, memory, models, rates, requests, start, starts
 from .words import safe, when
 
 STAGES = 500
@@ -53,10 +53,10 @@ def values(view: View, chosen: int | None, names: Sequence[str] = NAMES) -> dict
         "loads": lambda: loads.rows(events(), now),
         "machine": lambda: machine.machine_card(view.machine(), view.totals(), now),
         "memory": lambda: memory.memory_card(view.memory()),
-        "models": lambda: memory.models_card(view.models()),
-        "start": lambda: lists.start_card(view.starts(), stages(), now),
-        "local": lambda: lists.local_card(view.local_weights()),
-        "log": lambda: lists.log_card(view.log_lines(LOG_LINES)),
+        "models": lambda: models.models_card(view.models()),
+        "start": lambda: starts.start_card(view.starts(), stages(), now),
+        "local": lambda: local.local_card(view.local_weights()),
+        "log": lambda: log_lines.log_card(view.log_lines(LOG_LINES)),
     }
     return {name: _made(name, makers[name], now) for name in names}
 
