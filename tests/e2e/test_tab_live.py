@@ -70,6 +70,8 @@ def test_what_somebody_does_meanwhile_stays(served: Served, browser: Browser) ->
     page.locator(f"#{TAB}_changes_keep label", has_text="Copy streams").click()
     page.locator(f"#{TAB}_start summary").first.click()
     page.locator(f"#{TAB}_start details[open]").first.wait_for()
+    table = f"document.querySelector('#{TAB}_loads .fsu-scroll')"
+    page.evaluate(f"{table}.scrollTo(0, 60)")
     drop = f"drop:{models.token(MODELS[1])}"
     page.focus(f'#{TAB} [data-fsu-do="{drop}"]')
     page.mouse.wheel(0, 300)
@@ -78,6 +80,7 @@ def test_what_somebody_does_meanwhile_stays(served: Served, browser: Browser) ->
     # Everything is drawn anew.
     view.built = [*view.built, replace(MODELS[1], key="third", name="third.safetensors")]
     view.kept = [*view.kept, Event("startup", "load scripts/9.py", 0, 0.2, "", "", time.time())]
+    view.kept += [Event("move", f"part {i}", 10**9, 0.1, "RAM", "GPU", time.time()) for i in range(20)]
     view.made = [replace(one, images=one.images + 5) for one in view.made]
     says(page, f"{TAB}_models", "third.safetensors")
     says(page, f"{TAB}_requests", "9 images")
@@ -89,6 +92,7 @@ def test_what_somebody_does_meanwhile_stays(served: Served, browser: Browser) ->
         not page.locator(f"#{TAB}_changes_keep label", has_text="Copy streams").locator("input").is_checked()
     )
     assert page.evaluate("window.scrollY") == scrolled
+    assert page.evaluate(f"{table}.scrollTop") == 60
     assert page.complaints == []
     page.context.close()
 

@@ -15,6 +15,7 @@ from flux_speedup.stats.events import Event
 from flux_speedup.ui import changes, loads, tab
 from flux_speedup.ui import parts as parts_of_the_tab
 from tests.fake_view import NASTY, FakeView
+from tests.page import Tags
 
 
 def settings_page(view: FakeView) -> gr.Blocks:
@@ -53,15 +54,13 @@ def test_the_tab_is_built_without_a_figure_and_filled_when_the_page_is_loaded() 
     page = tab.build(view)
     assert view.reads == 0
     found = parts(page)
-    assert all(found[f"flux_speedup_tab_{name}"]["value"] == "" for name in ("head", "status", "start"))
-    assert list(found["flux_speedup_tab_loads"]["headers"]) == list(loads.HEADERS)
-    assert not found["flux_speedup_tab_loads"]["interactive"]
+    assert all(found[f"flux_speedup_tab_{name}"]["value"] == "" for name in parts_of_the_tab.NAMES)
     shown = values(handler(page, "loaded")())
     assert "77.3 GB" in shown["head"]
     assert "Memory tier" in shown["status"]
     assert "import torch" in shown["start"]
-    assert len(shown["loads"]) == 14
-    assert shown["loads"][0][1:5] == ["text encoders", 9.8, 0.22, 44.5]
+    assert shown["loads"].count("<tr>") == 15
+    assert Tags(shown["loads"]).text.index("vae0.1680.0116.8") > 0
     assert set(shown) == set(parts_of_the_tab.NAMES)
 
 
@@ -164,6 +163,6 @@ def test_ten_thousand_events_are_a_page_like_any_other() -> None:
     view = FakeView()
     view.kept = [Event("move", f"part {i % 7}", 10**9, 1.0, "RAM", "GPU", float(i)) for i in range(10_000)]
     shown = values(handler(tab.build(view), "loaded")())
-    assert len(shown["loads"]) == loads.NEWEST
+    assert shown["loads"].count("<tr>") == loads.NEWEST + 1
     assert shown["rates"].count("<circle") == loads.NEWEST
     assert "10000 moves" in shown["head"]

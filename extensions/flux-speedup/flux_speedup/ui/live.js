@@ -51,15 +51,21 @@
     }
   };
 
-  // New HTML takes the place of the old one: what had the focus has it again, what was unfolded stays so.
+  // New HTML takes the place of the old one: what had the focus has it again, what was
+  // unfolded or scrolled stays so.
   let kept = null;
   let focused = null;
   const unfolded = new Map();
+  const scrolled = new Map();
   const keyed = (node) => node?.closest?.(`#${ID} [data-fsu-key]`);
   const observer = new MutationObserver(() => {
     for (const fold of kept.querySelectorAll("details[data-fsu-key]")) {
       const open = unfolded.get(fold.dataset.fsuKey);
       if (open !== undefined && fold.open !== open) fold.open = open;
+    }
+    for (const box of kept.querySelectorAll(".fsu-scroll[data-fsu-key]")) {
+      const at = scrolled.get(box.dataset.fsuKey);
+      if (at && box.scrollTop === 0 && box.scrollLeft === 0) box.scrollTo(at.left, at.top);
     }
     if (focused && (document.activeElement ?? document.body) === document.body) {
       kept.querySelector(`[data-fsu-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
@@ -83,13 +89,17 @@
   const onToggle = (event) => {
     if (keyed(event.target) === event.target) unfolded.set(event.target.dataset.fsuKey, event.target.open);
   };
+  const onScroll = (event) => {
+    const box = event.target;
+    if (keyed(box) === box) scrolled.set(box.dataset.fsuKey, { left: box.scrollLeft, top: box.scrollTop });
+  };
   const onClick = (event) => {
     const pressed = event.target.closest?.(`#${ID} [data-fsu-do]`);
     if (!pressed) return;
     window.fluxSpeedup.pressed = pressed.dataset.fsuDo;
     find("_pressed")?.click();
   };
-  const listeners = [["focusin", onFocus], ["focusout", onBlur], ["toggle", onToggle], ["click", onClick]];
+  const listeners = [["focusin", onFocus], ["focusout", onBlur], ["toggle", onToggle], ["scroll", onScroll], ["click", onClick]];
   for (const [name, listener] of listeners) root.addEventListener(name, listener, true);
 
   const timer = setInterval(look, LOOK_MS);

@@ -6,7 +6,6 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ..stats.events import STARTUP, Event
 from ..view import View
@@ -15,7 +14,6 @@ from .words import safe, when
 
 STAGES = 500
 LOG_LINES = 20
-# All but the table are HTML.
 NAMES = (
     "head",
     "status",
@@ -29,12 +27,11 @@ NAMES = (
     "local",
     "log",
 )
-TABLE = "loads"
 log = logging.getLogger("flux_speedup")
 
 
-def values(view: View, chosen: int | None, names: Sequence[str] = NAMES) -> dict[str, Any]:
-    """New values by name; `chosen`: the number of the request to show, None for the newest."""
+def values(view: View, chosen: int | None, names: Sequence[str] = NAMES) -> dict[str, str]:
+    """HTML by name; `chosen`: the number of the request to show, None for the newest."""
     now = time.time()
 
     @functools.cache
@@ -45,12 +42,12 @@ def values(view: View, chosen: int | None, names: Sequence[str] = NAMES) -> dict
     def events() -> list[Event]:
         return loads.newest(view)
 
-    makers: dict[str, Callable[[], Any]] = {
+    makers: dict[str, Callable[[], str]] = {
         "head": lambda: cards.head(view.status(), view.savings(), view.totals(), stages()),
         "status": lambda: cards.status_card(view.status()),
         "requests": lambda: requests.request_card(view.requests(), chosen, now),
         "rates": lambda: rates.chart_card(events(), view.machine(), now),
-        "loads": lambda: loads.rows(events(), now),
+        "loads": lambda: loads.table_card(events(), now),
         "machine": lambda: machine.machine_card(view.machine(), view.totals(), now),
         "memory": lambda: memory.memory_card(view.memory()),
         "models": lambda: models.models_card(view.models()),
@@ -58,7 +55,7 @@ def values(view: View, chosen: int | None, names: Sequence[str] = NAMES) -> dict
         "local": lambda: local.local_card(view.local_weights()),
         "log": lambda: log_lines.log_card(view.log_lines(LOG_LINES)),
     }
-    return {name: _made(name, makers[name], now) for name in names}
+    return {name: _made(name, makers[name]) for name in names}
 
 
 def pulse(view: View) -> str:
@@ -73,14 +70,12 @@ def pulse(view: View) -> str:
     )
 
 
-def _made(name: str, make: Callable[[], Any], now: float) -> Any:
-    """The part's value; one that cannot be read says so in its place and takes no other part with it."""
+def _made(name: str, make: Callable[[], str]) -> str:
+    """The part's HTML; one that cannot be read says so in its place and takes no other part with it."""
     try:
         return make()
     except Exception as error:
         log.exception("the tab's part %s could not be read", name)
-        if name == TABLE:
-            return loads.rows([], now)
         return cards.card(
             name.capitalize(), cards.result(f"This could not be read: {safe(error)}", good=False)
         )

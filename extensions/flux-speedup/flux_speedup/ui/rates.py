@@ -137,11 +137,9 @@ def strip(what: str, shown: Sequence[Event], now: float, height: Callable[[Event
 
 def hours(shown: Sequence[Event], now: float) -> str:
     """The time of the oldest, the middle and the newest load, under the pictures."""
-    picked = [(shown[0], 0, "start"), (shown[len(shown) // 2], 50, "middle"), (shown[-1], 100, "end")]
-    if len(shown) < 3:
-        picked = picked[::2]
-    words = "".join(svg.text(x, 14, when(event.at, now), "fsu-axis", anchor) for event, x, anchor in picked)
-    return f'<div class="fsu-plot"><span></span><svg aria-hidden="true" height="20">{words}</svg></div>'
+    picked = [shown[0], shown[len(shown) // 2], shown[-1]] if len(shown) > 2 else [shown[0], shown[-1]]
+    words = "".join(f"<span>{when(event.at, now)}</span>" for event in picked)
+    return f'<div class="fsu-plot"><span></span><div class="fsu-hours fsu-soft fsu-small">{words}</div></div>'
 
 
 def legend(shown: Sequence[Event], machine: Machine | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..view import View
-from . import changes, loads, parts, wiring
+from . import changes, parts, wiring
 from .gradios import ours
 from .style import STYLE
 
@@ -111,17 +111,7 @@ def _figures(page: Page) -> None:
             with gr.Row():
                 page.button("measure", "Measure this machine")
                 page.button("cancel", "Cancel", variant="stop", visible=False)
-    gr.HTML('<div class="fsu fsu-title">Loads, the newest first</div>')
-    page.parts["loads"] = gr.Dataframe(
-        loads.rows([], 0.0),
-        headers=list(loads.HEADERS),
-        datatype=list(loads.TYPES),
-        col_count=(len(loads.HEADERS), "fixed"),
-        interactive=False,
-        height=420,
-        elem_id=f"{ELEM_ID}_loads",
-        elem_classes=["fsu-loads"],
-    )
+    page.part("loads")
 
 
 def _memory(page: Page) -> None:

@@ -163,14 +163,14 @@ def _all(page: Page, number: int | None, before: Mapping[str, int]) -> list[Any]
     return [*now, parts.pulse(page.view), marks]
 
 
-def _changed(values: Mapping[str, Any], before: Mapping[str, int]) -> tuple[list[Any], dict[str, int]]:
+def _changed(values: Mapping[str, str], before: Mapping[str, int]) -> tuple[list[Any], dict[str, int]]:
     """An update for every value, and the marks to compare the next ones with.
 
-    What is the same as before is not sent: a table keeps its order, and nothing is drawn again.
+    What is the same as before is not sent, and not drawn again.
     """
     import gradio as gr
 
-    marks = {name: hash(repr(value)) for name, value in values.items()}
+    marks = {name: hash(value) for name, value in values.items()}
     sent = [
         gr.update() if before.get(name) == marks[name] else gr.update(value=value)
         for name, value in values.items()

@@ -6,7 +6,7 @@ import html
 import math
 import time
 
-from ..stats.events import GB, Event, KindTotal, Totals
+from ..stats.events import KindTotal, Totals
 from ..stats.report import printable, size
 
 NOTHING = "nothing loaded yet"
@@ -56,13 +56,8 @@ def when(at: float, now: float) -> str:
     return time.strftime("%H:%M:%S" if abs(now - at) < 86_400 else "%Y-%m-%d %H:%M", moment)
 
 
-def gigabytes(event: Event) -> float | None:
-    """GB (10^9) for a number column; None where bytes do not apply."""
-    return three_figures(event.bytes / GB) if event.bytes else None
-
-
 def three_figures(value: float) -> float | None:
-    """A number with three significant digits; None for what is no number."""
+    """A number rounded to three significant digits; None for what is no number."""
     return float(f"{value:.3g}") if math.isfinite(value) else None
 
 
