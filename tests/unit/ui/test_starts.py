@@ -1,12 +1,12 @@
-"""Starts before and after, local weights, the log."""
+"""Starts before and after."""
 
 from __future__ import annotations
 
 import math
 
-from flux_speedup.ui import local, log_lines, starts
-from flux_speedup.view import LocalWeight, Start
-from tests.fake_view import LOG, WEIGHTS, FakeView
+from flux_speedup.ui import starts
+from flux_speedup.view import Start
+from tests.fake_view import FakeView
 from tests.page import Tags
 
 NOW = 1_000_000.0
@@ -42,27 +42,3 @@ def test_the_stages_of_the_newest_start_are_there() -> None:
     page = starts.start_card([], view.events(kind="startup", limit=5)[::-1], NOW)
     assert "import torch" in page
     assert "stages, 9.8 s" in page
-
-
-def test_every_weight_has_its_state_and_reason() -> None:
-    read = Tags(local.local_card(WEIGHTS))
-    assert "1 found, 1 redirected, 1 downloaded, 1 missing, 1 refused" in read.text
-    badges = [badge["class"] for badge in read.classed("fsu-badge")]
-    assert badges[0] == "fsu-badge fsu-applied"
-    assert badges[-1] == "fsu-badge fsu-failed"
-    for expected in ("face_yolov8n.pt", "6 MB", "models/ESRGAN/ESRGAN_4x.pth", "too small"):
-        assert expected in read.text
-    assert "No script asked" in local.local_card([])
-
-
-def test_a_state_we_do_not_know_is_shown_as_it_is() -> None:
-    odd = LocalWeight("a", "detector", "<odd>", "", 0, "")
-    assert "&lt;odd&gt;" in local.local_card([odd])
-
-
-def test_the_log_keeps_its_order_and_marks_what_went_wrong() -> None:
-    read = Tags(log_lines.log_card(LOG))
-    assert read.text.index("0.50 s") < read.text.index("WARNING") < read.text.index("ERROR")
-    assert len(read.classed("fsu-warning")) == 1
-    assert len(read.classed("fsu-error")) == 1
-    assert "empty" in log_lines.log_card([])
