@@ -87,7 +87,6 @@ def opened(
     page.goto(f"{url}?__theme={theme}")
     if wait:
         page.wait_for_selector("#flux_speedup_tab_changes_keep label")
-        page.locator("#flux_speedup_tab_loads").scroll_into_view_if_needed()
         page.wait_for_selector("#flux_speedup_tab_loads td:has-text('transformer')")
     return page
 
