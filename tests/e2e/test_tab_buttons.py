@@ -184,3 +184,13 @@ def test_a_bug_report_is_copied_and_can_be_read(
     assert box.input_value() == REPORT
     assert page.complaints == []
     page.context.close()
+
+
+def test_where_nothing_may_be_copied_the_report_is_there_to_be_selected(
+    served: Served, browser: Browser
+) -> None:
+    page = opened(browser, served.url, before=NO_CLIPBOARD + "document.execCommand = () => false;")
+    page.click(f"#{TAB}_copy")
+    says(page, f"{TAB}_statistics_said", "select the text below and copy it")
+    assert page.locator(f"#{TAB}_report textarea").input_value() == REPORT
+    page.context.close()

@@ -61,7 +61,9 @@ def test_the_headline_says_what_was_saved_and_whether_that_is_an_estimate() -> N
     text = Tags(cards.saved(Savings(412.3, 61.4, True, "against 6.4 GB/s"))).text
     assert text == "412 s saved since the start61.4 s of it in the last requestestimate against 6.4 GB/s"
     measured = Tags(cards.saved(Savings(0.0, None, False, "against 6.4 GB/s"))).text
-    assert measured == "0.00 s saved since the startagainst 6.4 GB/s"
+    assert measured == "0 s saved since the startagainst 6.4 GB/s"
+    assert "estimate" not in cards.saved(Savings(0.0, None, True, ""))
+    assert "estimate" in cards.saved(Savings(0.0, -2.0, True, ""))
 
 
 def test_seconds_lost_are_not_called_a_gain() -> None:

@@ -83,6 +83,12 @@ def test_unloads_and_what_has_no_speed_are_left_out() -> None:
     assert "Nothing was loaded" in rates.chart_card(events, None, NOW)
 
 
+def test_a_dots_area_is_its_bytes() -> None:
+    read = Tags(rates.chart_card([move(4 * 10**9, 1.0), move(10**9, 1.0)], None, NOW))
+    small, big = (float(dot["r"]) for dot in read.classed("fsu-dot"))
+    assert big == 2 * small
+
+
 def test_only_the_newest_are_drawn() -> None:
     events = [move(10**9 + i, 1.0) for i in range(200)]
     assert rates.loads(events) == events[: rates.NEWEST][::-1]

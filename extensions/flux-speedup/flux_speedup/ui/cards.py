@@ -34,7 +34,8 @@ def saved(savings: Savings) -> str:
     figures = _saved(savings.since_start, "saved since the start", "")
     if savings.in_request is not None:
         figures += _saved(savings.in_request, "of it in the last request", " fsu-second")
-    estimate = f"{badge('estimate', 'pending')} " if savings.estimated else ""
+    something = savings.since_start or savings.in_request
+    estimate = f"{badge('estimate', 'pending')} " if savings.estimated and something else ""
     return (
         f'<div class="fsu-saved">{figures}</div>'
         f'<div class="fsu-soft fsu-how">{estimate}{safe(savings.how)}</div>'

@@ -15,6 +15,8 @@ from .words import counted, gb_s, seconds, share, when
 NEWEST = 60
 KINDS = ("checkpoint", "move")
 SPEED_PX, STRIP_PX, TOP_PX = 200, 56, 14
+# The radius of the biggest load's dot, where there is room and where there are many.
+DOT_PX, CROWD, CROWDED_DOT_PX = 12, 24, 8
 # Sources by temperature; what came from elsewhere, or from nobody knows where, is neither.
 COLD, WARM = ("disk",), ("page cache", "RAM")
 
@@ -74,6 +76,7 @@ def speeds(shown: Sequence[Event], machine: Machine | None, now: float) -> str:
     rates = [event.rate or 0.0 for event in shown]
     top = top_of_scale(rates, lines)
     biggest = max(event.bytes for event in shown)
+    most = DOT_PX if len(shown) <= CROWD else CROWDED_DOT_PX
 
     def y(rate: float) -> float:
         return TOP_PX + (SPEED_PX - TOP_PX) * (1 - share(rate, top))
@@ -83,7 +86,7 @@ def speeds(shown: Sequence[Event], machine: Machine | None, now: float) -> str:
         svg.dot(
             place(i, shown),
             y(rate),
-            3 + 9 * math.sqrt(share(event.bytes, biggest)),
+            max(2.5, most * math.sqrt(share(event.bytes, biggest))),
             css(event),
             told(event, now),
         )

@@ -28,10 +28,12 @@ def start_card(starts: Sequence[Start], stages: Sequence[Event], now: float) -> 
         longest = max(one.seconds for one in shown)
         body = "".join(_start(one, longest, now) for one in shown)
         body += KEYS
-    took = f"the newest start's stages, {seconds(start.total(stages))}" if stages else "stages"
+    if stages:
+        took = f"the newest start's stages, {seconds(start.total(stages))}"
+        body += f'<div class="fsu-soft fsu-small fsu-gap">{took}</div>'
     return card(
         f"Start-up <span class='fsu-soft'>{before_and_after(starts)}</span>",
-        f'{body}<div class="fsu-soft fsu-small fsu-gap">{took}</div>{start.body(stages)}',
+        body + start.body(stages),
     )
 
 

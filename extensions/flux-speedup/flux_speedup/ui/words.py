@@ -72,6 +72,8 @@ def span(value: float) -> str:
         return "?"
     if value < 0:
         return f"−{span(-value)}"  # noqa: RUF001
+    if not value:
+        return "0 s"
     if value < 600:
         return seconds(value)
     minutes, rest = divmod(round(value), 60)
