@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from flux_speedup.patches import Outcome, State
 from flux_speedup.stats.events import Event, Totals
-from flux_speedup.view import ConfigRow, LeftOut, Status
+from flux_speedup.stats.machine import Machine, Measuring, Savings
+from flux_speedup.stats.requests import Pass, Request
+from flux_speedup.view import ConfigRow, LeftOut, LocalWeight, MemoryUse, Model, Refused, Start, Status
 
 OUTCOMES = (
     Outcome("tier.vram_state", "VRAM mode: high", State.APPLIED, "the whole model fits on this card"),
@@ -53,18 +55,112 @@ def flux_day(now: float) -> list[Event]:
     return found
 
 
+def flux_requests(now: float) -> list[Request]:
+    """Newest first: one that runs, a plain one, one with everything in it, one that failed, a cold one."""
+    base = {"text encoding": 0.4, "sampling": 9.6, "vae": 0.5}
+    everything = {
+        "load": 1.9,
+        "move": 1.42,
+        "unload": 0.02,
+        "text encoding": 0.8,
+        "sampling": 23.4,
+        "vae": 1.6,
+        "adetailer": 31.7,
+        "other": 1.16,
+    }
+    passes = (
+        Pass(
+            "txt2img", 12.9, {"load": 1.9, "move": 0.74, "text encoding": 0.4, "sampling": 9.1, "vae": 0.76}
+        ),
+        Pass(
+            "hires", 16.0, {"move": 0.26, "text encoding": 0.4, "sampling": 14.3, "vae": 0.84, "other": 0.2}
+        ),
+        Pass("ADetailer 1", 19.1, {"move": 0.22, "adetailer": 18.5, "other": 0.38}),
+        Pass("ADetailer 2", 14.0, {"move": 0.2, "unload": 0.02, "adetailer": 13.2, "other": 0.58}),
+    )
+    cold = {"load": 8.1, "move": 2.4, "text encoding": 0.6, "sampling": 9.7, "vae": 0.6, "other": 1.2}
+    failed = {"load": 0.3, "other": 0.1}
+    return [
+        Request(15, "txt2img", "page", now - 6, 5.9, {"move": 0.5, "text encoding": 0.4, "sampling": 5.0},
+                bytes=33_600_000_000, running=True),
+        Request(14, "txt2img", "API", now - 40, 10.7, {**base, "other": 0.2}, images=1),
+        Request(13, "txt2img", "page", now - 130, 62.0, everything, passes, 67_500_000_000, 4),
+        Request(12, "img2img", "API", now - 180, 0.4, failed, failed=True),
+        Request(11, "txt2img", "page", now - 260, 22.6, cold, (), 33_768_000_000, 1),
+    ]  # fmt: skip
+
+
+WEIGHTS = (
+    LocalWeight("face_yolov8n.pt", "detector", "found", "models/adetailer/face_yolov8n.pt", 6_230_000, ""),
+    LocalWeight("hand_yolov8n.pt", "detector", "redirected", "weights/hand_yolov8n.pt", 6_240_000, ""),
+    LocalWeight("person_yolov8s-seg.pt", "detector", "downloaded", "", 23_900_000, "was not on this machine"),
+    LocalWeight("yolov8x-worldv2.pt", "detector", "missing", "", 0, "the WebUI downloads it when it is used"),
+    LocalWeight("ESRGAN_4x.pth", "upscaler", "refused", "models/ESRGAN/ESRGAN_4x.pth", 1_200, "too small"),
+)
+MODELS = (
+    Model("dev", "flux1-dev.safetensors", "in use", 33_600_000_000, 33_768_000_000, 920_000_000),
+    Model("schnell", "flux1-schnell-fp8.safetensors", "kept", 17_200_000_000, 0, 880_000_000),
+)
+MEMORY = MemoryUse(
+    (("transformer", 23_800_000_000), ("text encoders", 9_800_000_000), ("vae", 168_000_000)),
+    36_900_000_000,
+    84_900_000_000,
+    50_800_000_000,
+    6_100_000_000,
+    268_000_000,
+    151_000_000_000,
+    216_000_000_000,
+)
+MACHINE = Machine(0.0, "NVIDIA H100 80GB HBM3", 3.1, 51.7, 55.2, 6.4, 4.1)
+LOG = (
+    *(f"05:06:{i:02d} INFO flux1-dev transformer: 23.8 GB in 0.5{i % 10} s, page cache" for i in range(18)),
+    "05:07:01 WARNING yolov8x-worldv2.pt: not on this machine",
+    "05:07:02 ERROR allocator: CUDA was initialised before",
+)
+REPORT = "flux-speedup 0.1.0, Forge\nlarge tier, 79.1 GiB\n4 applied, 1 skipped, 1 failed\n7 moves, 77.3 GB"
+
+
+GB = 10**9
+
+
 class FakeView:
-    """Answers from lists that a test may change; `calls` holds what the buttons asked for."""
+    """Answers from lists that a test may change; `calls` holds what the buttons asked for.
+
+    `reads` counts how often the figures were asked for, `asked` how often the measurement was; `slow`: seconds
+    that the figures take; `refused` is the reason of every refusal, "" for none.
+    """
 
     def __init__(self, *, simulated: bool = False) -> None:
+        now = time.time()
         self.outcomes = OUTCOMES
         self.pruned = LeftOut(
             "2 scripts are not loaded", "start 18.7 s -> 11.6 s", ("sd_forge_sag", "SwinIR")
         )
-        self.kept: list[Event] = flux_day(time.time())
+        self.kept: list[Event] = flux_day(now)
         self.simulated = simulated
         self.calls: list[tuple[str, tuple[str, ...]]] = []
         self.error: Exception | None = None
+        self.made = flux_requests(now)
+        self.saved = Savings(
+            412.3, 61.4, True, "against 6.4 GB/s in and 4.1 GB/s out, typical of such a card"
+        )
+        self.used = MEMORY
+        self.built: list[Model] = list(MODELS)
+        self.begun = [
+            Start(now - 600, 9.8, "pruning, local weights"),
+            Start(now - 9000, 14.4, "local weights"),
+            Start(now - 90_000, 24.6, ""),
+            Start(now - 95_000, 26.1, ""),
+        ]
+        self.weights: list[LocalWeight] = list(WEIGHTS)
+        self.lines: list[str] = list(LOG)
+        self.measured: Machine | None = replace(MACHINE, at=now - 4000)
+        self.measurement = Measuring("idle")
+        self.refresh = 0.0
+        self.reads = 0
+        self.asked = 0
+        self.slow = 0.0
+        self.refused = ""
 
     def status(self) -> Status:
         return Status(
@@ -90,6 +186,62 @@ class FakeView:
 
     def totals(self) -> Totals:
         return Totals.of(self.kept)
+
+    def requests(self, limit: int = 20) -> list[Request]:
+        return self.made[:limit]
+
+    def savings(self) -> Savings:
+        time.sleep(self.slow)
+        self.reads += 1
+        return self.saved
+
+    def memory(self) -> MemoryUse:
+        return self.used
+
+    def models(self) -> list[Model]:
+        return list(self.built)
+
+    def drop(self, key: str | None) -> str:
+        self._called("drop", () if key is None else (key,))
+        self.built = [model for model in self.built if key is not None and model.key != key]
+        return "33.8 GB of VRAM are free again." if key is None else f"Forgot {key}: 0.9 GB of RAM."
+
+    def starts(self) -> list[Start]:
+        return list(self.begun)
+
+    def local_weights(self) -> list[LocalWeight]:
+        return list(self.weights)
+
+    def log_lines(self, limit: int = 20) -> list[str]:
+        return self.lines[-limit:]
+
+    def machine(self) -> Machine | None:
+        return self.measured
+
+    def measure(self) -> Measuring:
+        self._called("measure")
+        self.measurement = Measuring("running", 0.25, "reading a weight file")
+        return self.measurement
+
+    def measuring(self) -> Measuring:
+        self.asked += 1
+        return self.measurement
+
+    def cancel_measuring(self) -> Measuring:
+        self._called("cancel_measuring")
+        self.measurement = Measuring("cancelled")
+        return self.measurement
+
+    def forget_statistics(self) -> None:
+        self._called("forget_statistics")
+        self.kept, self.made, self.begun = [], [], []
+
+    def refresh_seconds(self) -> float:
+        return self.refresh
+
+    def bug_report(self) -> str:
+        self._called("bug_report")
+        return REPORT
 
     def config(self) -> list[ConfigRow]:
         return [ConfigRow("tier", "auto", "config.json"), ConfigRow("streams", True, "settings")]
@@ -124,3 +276,29 @@ class FakeView:
             for o in self.outcomes
         )
         return self.status()
+
+    def _called(self, name: str, arguments: tuple[str, ...] = ()) -> None:
+        self.calls.append((name, arguments))
+        if self.error is not None:
+            raise self.error
+        if self.refused:
+            raise Refused(self.refused)
+
+
+def full_of(name: str) -> FakeView:
+    """A view in which every text that comes from elsewhere is `name`."""
+    view = FakeView()
+    spent = {"load": 1.0, name: 2.0}
+    view.outcomes = (Outcome(name, name, State.FAILED, name),)
+    view.kept = [
+        Event(kind, name, GB, 1.0, name, name, 1.0, name) for kind in ("move", "checkpoint", "startup")
+    ]
+    view.saved = Savings(1.0, 1.0, True, name)
+    view.made = [Request(i, name, name, 1.0, 3.0, spent, (Pass(name, 3.0, spent),)) for i in (2, 1)]
+    view.used = MemoryUse(((name, GB), (name, GB)), 3 * GB, 4 * GB)
+    view.built = [Model(name, name, where, 1, 1, 1) for where in ("in use", "kept", name)]
+    view.begun = [Start(1.0, 2.0, name), Start(1.0, 3.0, "")]
+    view.weights = [LocalWeight(name, name, state, name, 5, name) for state in ("found", name)]
+    view.lines = [name, f"WARNING {name}"]
+    view.measured = Machine(1.0, name, 1.0, 2.0, 3.0, 4.0, 5.0)
+    return view

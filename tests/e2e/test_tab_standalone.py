@@ -2,80 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import gradio as gr
 import pytest
 
 from flux_speedup.patches import Outcome, State
 from flux_speedup.stats.events import Event
-from flux_speedup.ui import changes, tab
-from tests.fake_view import NASTY, FakeView
+from tests.fake_view import NASTY, full_of
+from tests.served import MINOR, Served, opened, says
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.both_gradios, pytest.mark.browser]
-
-MINOR = ".".join(gr.__version__.split(".")[:2])
-WAIT_MS = 20_000
-
-
-class Served:
-    """The page as a WebUI builds it: each part Blocks of its own, rendered into one page with tabs."""
-
-    def __init__(self, view: FakeView, port: int) -> None:
-        self.view = view
-        page = tab.build(view)
-        with gr.Blocks(analytics_enabled=False) as settings:
-            changes.build(view, label="", value="", elem_id="setting_flux_speedup_changes")
-        with gr.Blocks(analytics_enabled=False) as self.demo, gr.Tabs():
-            with gr.TabItem("Flux Speedup"):
-                page.render()
-            with gr.TabItem("Settings"):
-                settings.render()
-        self.demo.queue()
-        self.demo.launch(
-            server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, show_api=False
-        )
-        self.url = f"http://127.0.0.1:{port}/"
-
-
-@pytest.fixture
-def served(free_port: int) -> Iterator[Served]:
-    running = Served(FakeView(), free_port)
-    yield running
-    running.demo.close(verbose=False)
-
-
-def only_here(route: Route) -> None:
-    """Let nothing out of this machine: gradio's own theme asks for fonts."""
-    if route.request.url.startswith(("http://127.0.0.1:", "data:")):
-        route.continue_()
-    else:
-        route.abort()
-
-
-def opened(browser: Browser, url: str, *, theme: str = "light", width: int = 1200) -> Page:
-    """The page, loaded and filled; errors in it fail the test that looks at `errors`."""
-    context = browser.new_context(viewport={"width": width, "height": 900})
-    context.route("**/*", only_here)
-    context.set_default_timeout(WAIT_MS)
-    page = context.new_page()
-    page.goto(f"{url}?__theme={theme}")
-    page.wait_for_selector("#flux_speedup_tab_changes_keep label")
-    page.locator("#flux_speedup_tab_loads").scroll_into_view_if_needed()
-    page.wait_for_selector("#flux_speedup_tab_loads td:has-text('transformer')")
-    return page
-
-
-def says(page: Page, elem_id: str, text: str) -> None:
-    from playwright.sync_api import expect
-
-    # gradio 3 gives an HTML component's id to its inner element too.
-    expect(page.locator(f"#{elem_id}").first).to_contain_text(text, timeout=WAIT_MS)
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -91,13 +31,14 @@ def test_it_is_legible(served: Served, browser: Browser, artifacts: Path, theme:
     page.screenshot(path=artifacts / f"tab-gradio-{MINOR}-{theme}-{width}.png", full_page=True)
     # The page itself never scrolls sideways, and no text is cut or smaller than one can read.
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    cut = page.locator(".fsu-card, .fsu-tile, .fsu-row, .fsu-panel button").evaluate_all(
-        "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth + 1).length"
-    )
+    cut = page.locator(
+        ".fsu-card, .fsu-tile, .fsu-row, .fsu-stage, .fsu-key, .fsu-panel button"
+    ).evaluate_all("boxes => boxes.filter(box => box.scrollWidth > box.clientWidth + 1).length")
     assert cut == 0
     size = "all => all.map(one => parseFloat(getComputedStyle(one).fontSize))"
     sizes = page.locator(".fsu *").evaluate_all(size)
     assert min(sizes) >= 12
+    assert page.complaints == []
     page.context.close()
 
 
@@ -164,16 +105,19 @@ def test_the_settings_panel_does_the_same(served: Served, browser: Browser, arti
 
 
 def test_hostile_names_are_shown_as_text(served: Served, browser: Browser, artifacts: Path) -> None:
+    served.view.__dict__.update(full_of(NASTY[0]).__dict__)
     view = served.view
     view.outcomes = tuple(Outcome(f"odd{i}", name, State.APPLIED, name) for i, name in enumerate(NASTY))
     odd = [Event(kind, name, 10**9, 1.0, name, name) for name in NASTY for kind in ("move", "startup")]
     view.kept = [*view.kept, *odd]
-    page = opened(browser, served.url)
-    says(page, "flux_speedup_tab_status", "<script>document.title='owned'</script>")
+    page = opened(browser, served.url, wait=False)
     says(page, "flux_speedup_tab_loads", "<script>document.title='owned'</script>")
     says(page, "flux_speedup_tab_changes_keep", "<img src=x onerror=")
     says(page, "flux_speedup_tab_start", "מודל-עברי.safetensors")
+    for part in ("head", "status", "requests", "machine", "memory", "models", "local", "log"):
+        says(page, f"flux_speedup_tab_{part}", "<script>document.title='owned'</script>")
     page.screenshot(path=artifacts / f"tab-gradio-{MINOR}-hostile.png", full_page=True)
     assert page.title() != "owned"
-    assert page.locator("#flux_speedup_tab_status img, #flux_speedup_tab_loads td img").count() == 0
+    assert page.locator("#flux_speedup_tab img, #flux_speedup_tab .fsu script").count() == 0
+    assert page.complaints == []
     page.context.close()

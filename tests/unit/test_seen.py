@@ -14,11 +14,13 @@ from flux_speedup import config
 from flux_speedup.config import Source
 from flux_speedup.hosts.inside import Inside
 from flux_speedup.hosts.webui import WebUI
+from flux_speedup.local_models.report import LocalWeight, WeightState
 from flux_speedup.measuring.measured import Measured, Place
 from flux_speedup.memory import MemoryPlan, Tier
 from flux_speedup.patches import PatchTable
 from flux_speedup.seen import Decided, Seen
 from flux_speedup.stats.events import Event
+from flux_speedup.stats.starts import InForce
 from flux_speedup.stats.statistics import Statistics
 from flux_speedup.view import Refused, View
 
@@ -48,6 +50,7 @@ class Host(WebUI):
         return Counting()
 
 
+WEIGHTS = (LocalWeight("face_yolov8n.pt", "adetailer", WeightState.FOUND, "/models/face_yolov8n.pt", 6),)
 Make = Callable[..., tuple[Seen, Statistics, Host]]
 
 
@@ -55,12 +58,16 @@ Make = Callable[..., tuple[Seen, Statistics, Host]]
 def make(tmp_path: Path) -> Make:
     def seen(source: str = "config.json", **values: Any) -> tuple[Seen, Statistics, Host]:
         loaded = config.load([Source(source, values)])
-        decided = Decided(loaded, MemoryPlan(Tier.NONE, "no GPU"), "cpu")
+        decided = Decided(loaded, MemoryPlan(Tier.NONE, "no GPU"), "cpu", page=True)
         statistics = Statistics(lambda: (tmp_path / "statistics.sqlite3", 1000))
         host = Host()
         nowhere = Place(lambda: None, lambda: None, lambda: None, lambda: "cpu", lambda: False)
         table = PatchTable(logging.getLogger("flux_speedup.test"))
-        return Seen(host, table, statistics, Measured(nowhere), lambda: decided), statistics, host
+        return (
+            Seen(host, table, statistics, Measured(nowhere), lambda: decided, lambda: WEIGHTS),
+            statistics,
+            host,
+        )
 
     return seen
 
@@ -72,7 +79,9 @@ def event(kind: str = "move", what: str = "transformer", at: float = 5.0, detail
 def test_it_is_what_the_contract_asks_for(make: Make) -> None:
     view: View = make()[0]
     assert view.status().tier == "none"
-    assert view.local_weights() == []
+    (weight,) = view.local_weights()
+    assert (weight.name, weight.state, weight.size) == ("face_yolov8n.pt", "found", 6)
+    assert view.left_out().summary == "All scripts are loaded."
     assert view.requests() == []
     assert view.machine() is None
     assert view.measuring().state == "idle"
@@ -117,10 +126,22 @@ def test_what_cannot_be_forgotten_now_is_refused(make: Make, tmp_path: Path) -> 
 
 def test_starts_are_the_totals_of_starts(make: Make) -> None:
     seen, statistics, _ = make()
-    for at, stage in ((1.0, "import torch"), (2.0, "total"), (3.0, "totally else"), (4.0, "total")):
-        statistics.record(Event("startup", stage, 0, at, "", "", at, "fast_callbacks" if at > 2 else ""))
+    nothing = InForce(0, fast_callbacks=False, lazy_apps=False, page=True)
+    all_of_it = InForce(36, fast_callbacks=True, lazy_apps=True, page=True)
+    headless = InForce(36, fast_callbacks=True, lazy_apps=True, page=False)
+    for at, (stage, was) in enumerate(
+        [
+            ("import torch", None),
+            ("total", nothing),
+            ("totally else", all_of_it),
+            ("total", all_of_it),
+            ("total", headless),
+            ("total", None),
+        ]
+    ):
+        statistics.record(Event("startup", stage, 0, at, "", "", at, was.text() if was else ""))
     found = [(each.at, each.seconds, each.what) for each in seen.starts()]
-    assert found == [(4.0, 4.0, "fast_callbacks"), (2.0, 2.0, "")]
+    assert found == [(3.0, 3.0, all_of_it.text()), (1.0, 1.0, "")]
 
 
 def test_without_statistics_nothing_is_kept_and_no_file_is_made(make: Make, tmp_path: Path) -> None:
@@ -156,9 +177,9 @@ def test_memory_is_asked_for_once_a_second_and_after_it_was_freed(make: Make) ->
 def test_the_rate_of_refreshing_is_the_one_chosen_now(
     make: Make, source: str, chosen: str | None, expected: float
 ) -> None:
-    seen, _, host = make(source, refresh_seconds=3)
+    seen, _, host = make(source, refresh_s=3)
     if chosen is not None:
-        host.chosen["flux_speedup_refresh_seconds"] = chosen
+        host.chosen["flux_speedup_refresh_s"] = chosen
     assert seen.refresh_seconds() == expected
 
 

@@ -116,7 +116,30 @@ class Names:
         return tuple(dict.fromkeys(name.strip() for name in value if name.strip()))
 
 
-Kind = Switch | Choice | Number | Names
+@dataclass(frozen=True)
+class Seconds:
+    """A time within bounds, with or without its unit ("5 s"); `off` is another name for 0."""
+
+    low: float
+    high: float
+
+    @property
+    def allowed(self) -> str:
+        return f"a number of seconds from {self.low:g} to {self.high:g}, or off"
+
+    def parse(self, value: object) -> float:
+        if value is False:
+            return 0.0
+        if isinstance(value, str):
+            text = value.strip().lower()
+            value = 0.0 if text == "off" else text.removesuffix("s").strip()
+        try:
+            return float(Number(self.low, self.high).parse(value) or 0.0)
+        except BadValue:
+            raise BadValue(self.allowed) from None
+
+
+Kind = Switch | Choice | Number | Names | Seconds
 GROUP_WORDS = ("auto", "keep", "leave out")
 
 
@@ -163,6 +186,7 @@ class Config:
     statistics_rows: int = 10_000
     requests: bool = True
     load_in_infotext: bool = False
+    refresh_s: float = 5.0
 
 
 KINDS: dict[str, Kind] = {
@@ -205,6 +229,7 @@ KINDS: dict[str, Kind] = {
     "statistics_rows": Number(100, 10_000, whole=True),
     "requests": Switch(),
     "load_in_infotext": Switch(),
+    "refresh_s": Seconds(0, 3600),
 }
 
 

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import html.parser
-
 import pytest
 
 from flux_speedup.patches import Outcome, State
 from flux_speedup.stats.events import Event, Totals
+from flux_speedup.stats.machine import Savings
 from flux_speedup.ui import cards
 from tests.fake_view import NASTY, FakeView
-
-
-class Tags(html.parser.HTMLParser):
-    """The tags of a page, its text, and whether every tag is closed in order."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.add(tag)
-        if tag != "br":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+from tests.page import Tags
 
 
 def test_every_state_has_its_badge() -> None:
@@ -50,7 +27,7 @@ def test_status_says_tier_card_and_why() -> None:
 @pytest.mark.parametrize("simulated", [True, False])
 def test_a_simulated_device_is_headed_so_and_a_real_one_is_not(simulated: bool) -> None:
     view = FakeView(simulated=simulated)
-    shown = cards.head(view.status(), view.totals(), [])
+    shown = cards.head(view.status(), view.savings(), view.totals(), [])
     assert ("simulated device, our stand-in" in shown) is simulated
 
 
@@ -61,9 +38,8 @@ def test_no_name_becomes_markup(name: str) -> None:
         name, name, True, name, name, name, False, (Outcome(name, name, State.FAILED, name),)
     )
     for page in (
-        cards.head(nasty, Totals(), [Event("startup", name, 0, 1.0, "", "")]),
+        cards.head(nasty, Savings(1.0, None, True, name), Totals(), [Event("startup", name, 0, 1.0, "", "")]),
         cards.status_card(nasty),
-        cards.start_card([Event("startup", name, 0, 1.0, "", "")]),
     ):
         read = Tags(page)
         assert not {"script", "img"} & read.seen
@@ -79,3 +55,18 @@ def test_tiles_show_the_sums() -> None:
 def test_counts_line_adds_up() -> None:
     assert cards.counts_line(FakeView().outcomes) == "1 pending, 4 applied, 1 skipped, 1 failed"
     assert cards.counts_line(()) == "nothing is changed"
+
+
+def test_the_headline_says_what_was_saved_and_whether_that_is_an_estimate() -> None:
+    text = Tags(cards.saved(Savings(412.3, 61.4, True, "against 6.4 GB/s"))).text
+    assert text == "412 s saved since the start61.4 s of it in the last requestestimate against 6.4 GB/s"
+    measured = Tags(cards.saved(Savings(0.0, None, False, "against 6.4 GB/s"))).text
+    assert measured == "0 s saved since the startagainst 6.4 GB/s"
+    assert "estimate" not in cards.saved(Savings(0.0, None, True, ""))
+    assert "estimate" in cards.saved(Savings(0.0, -2.0, True, ""))
+
+
+def test_seconds_lost_are_not_called_a_gain() -> None:
+    shown = cards.saved(Savings(-3.0, None, False, ""))
+    assert "fsu-plain" in shown
+    assert "−3.0 s" in shown  # noqa: RUF001

@@ -55,3 +55,34 @@ def test_safe_text_has_no_markup_no_line_break_and_no_direction_override(name: s
 
 def test_safe_text_keeps_letters_of_any_script_and_emoji() -> None:
     assert words.safe("מודל 🚀 模型") == "<bdi>מודל 🚀 模型</bdi>"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.514, "0.51 s"),
+        (412.3, "412 s"),
+        (1234.0, "20 min 34 s"),
+        (12_100.0, "3 h 21 min"),
+        (-3.0, "−3.0 s"),  # noqa: RUF001
+        (math.inf, "?"),
+    ],
+)
+def test_a_long_time_is_told_in_minutes_and_hours(value: float, shown: str) -> None:
+    assert words.span(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(46.71, "46.7 GB/s"), (0.416, "0.42 GB/s"), (None, "not measured"), (math.nan, "not measured")],
+)
+def test_a_speed_is_told_or_said_to_be_missing(value: float | None, shown: str) -> None:
+    assert words.gb_s(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "share"),
+    [(1, 4, 0.25), (9, 4, 1.0), (-1, 4, 0.0), (1, 0, 0.0), (math.nan, 4, 0.0), (1, math.inf, 0.0)],
+)
+def test_a_share_is_always_one(part: float, whole: float, share: float) -> None:
+    assert words.share(part, whole) == share

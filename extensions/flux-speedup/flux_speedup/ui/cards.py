@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from ..patches import Outcome, State
 from ..stats.events import Event, Totals
+from ..stats.machine import Savings
 from ..stats.report import size
 from ..view import Status
 from . import start
-from .words import counted, headline, rate, safe, seconds
+from .words import counted, headline, rate, safe, seconds, span
 
 
 def card(title: str, body: str) -> str:
@@ -17,15 +18,33 @@ def card(title: str, body: str) -> str:
     return f'<div class="fsu fsu-card"><div class="fsu-title">{title}</div>{body}</div>'
 
 
-def head(status: Status, totals: Totals, stages: Sequence[Event]) -> str:
-    """Name, host, switch, and the figures people look for first."""
+def head(status: Status, savings: Savings, totals: Totals, stages: Sequence[Event]) -> str:
+    """Name, host, switch, the seconds saved, and the figures people look for first."""
     switch = badge("on", "applied") if status.enabled else badge("off", "skipped")
     return (
         f'<div class="fsu">{simulated(status)}<div class="fsu-card"><div class="fsu-head">'
         f'<span class="fsu-name">Flux Speedup</span>{switch}'
         f'<span class="fsu-soft fsu-push">{safe(status.host)} &middot; version {safe(status.version)}</span>'
-        f'</div><div class="fsu-tiles">{tiles(totals, stages)}</div></div></div>'
+        f'</div>{saved(savings)}<div class="fsu-tiles">{tiles(totals, stages)}</div></div></div>'
     )
+
+
+def saved(savings: Savings) -> str:
+    """The headline: seconds saved since the start and in the last request, and how that is known."""
+    figures = _saved(savings.since_start, "saved since the start", "")
+    if savings.in_request is not None:
+        figures += _saved(savings.in_request, "of it in the last request", " fsu-second")
+    something = savings.since_start or savings.in_request
+    estimate = f"{badge('estimate', 'pending')} " if savings.estimated and something else ""
+    return (
+        f'<div class="fsu-saved">{figures}</div>'
+        f'<div class="fsu-soft fsu-how">{estimate}{safe(savings.how)}</div>'
+    )
+
+
+def _saved(value: float, words: str, css: str) -> str:
+    plain = "" if value > 0 else " fsu-plain"
+    return f'<span><span class="fsu-saved-figure{css}{plain}">{span(value)}</span> {words}</span>'
 
 
 def simulated(status: Status) -> str:
@@ -103,12 +122,6 @@ def counts_line(outcomes: Sequence[Outcome]) -> str:
     counts = {state: sum(o.state is state for o in outcomes) for state in State}
     words = (f"{count} {state.value}" for state, count in counts.items() if count)
     return ", ".join(words) or "nothing is changed"
-
-
-def start_card(events: Sequence[Event]) -> str:
-    """The stages of a start, as bars."""
-    took = f" &middot; {seconds(start.total(events))}" if events else ""
-    return card(f"Start-up stages{took}", start.body(events))
 
 
 def result(message: str, *, good: bool = True) -> str:

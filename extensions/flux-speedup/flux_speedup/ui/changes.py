@@ -27,9 +27,13 @@ _LIVE = (State.APPLIED, State.PENDING)
 
 @dataclass(frozen=True)
 class Panel:
-    """What a page needs: `outputs` take `refreshed`, and events of its own can follow `pressed`."""
+    """What a page needs: `outputs` take `refreshed`, and events of its own can follow `pressed`.
+
+    `ticked` are the inputs of `followed`: what is ticked, and what was offered.
+    """
 
     outputs: tuple[Any, ...]
+    ticked: tuple[Any, Any]
     result: gr.HTML
     pressed: tuple[Any, Any]
 
@@ -70,7 +74,7 @@ def panel(view: View, *, elem_id: str, value: str = "", with_list: bool) -> Pane
             small: dict[str, Any] = {"size": "sm", "min_width": 110}
             apply_button = gr.Button("Apply", variant="primary", elem_id=f"{elem_id}_apply", **small)
             back = gr.Button("Put everything back", variant="stop", elem_id=f"{elem_id}_put_back", **small)
-        result = gr.HTML(value, elem_id=elem_id)
+        result = gr.HTML(value, elem_id=elem_id, elem_classes=["fsu-line"])
     for button in (apply_button, back):
         # The WebUI would write the visibility of every button it finds into the user's ui-config.json.
         button.do_not_save_to_config = True
@@ -85,6 +89,7 @@ def panel(view: View, *, elem_id: str, value: str = "", with_list: bool) -> Pane
     after = [result, *outputs]
     return Panel(
         outputs,
+        (keep, shown),
         result,
         (
             apply_button.click(pressed_apply, [keep, shown], after, **EVENT),
@@ -100,6 +105,17 @@ def refreshed(view: View, with_list: bool = True) -> list[Any]:
     choices, items = ticks(view)
     update = gr.update(choices=choices, value=items, visible=bool(items))
     return [list_html(view, with_list), update, items]
+
+
+def followed(view: View, ticked: Sequence[str], offered: Sequence[str]) -> list[Any]:
+    """As `refreshed` without the list, but what the user unticked and did not apply yet stays unticked."""
+    import gradio as gr
+
+    choices, items = ticks(view)
+    if list(offered) == items:
+        return [list_html(view, False), gr.update(), items]
+    value = [item for item in items if item in ticked or item not in offered]
+    return [list_html(view, False), gr.update(choices=choices, value=value, visible=bool(items)), items]
 
 
 def list_html(view: View, with_list: bool) -> str:

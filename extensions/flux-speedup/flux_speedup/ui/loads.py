@@ -1,21 +1,28 @@
-"""The table of loads: the newest checkpoints, moves and unloads as rows. Pure."""
+"""The table of loads: the newest checkpoints, moves and unloads. Pure; names go through `safe`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from ..stats.events import Event
-from ..stats.report import printable, way
+from ..stats.events import GB, Event
+from ..stats.report import way
 from ..view import View
-from .words import NOTHING, gigabytes, three_figures, when
+from .cards import card
+from .words import NOTHING, safe, three_figures, when
 
 NEWEST = 50
 KINDS = ("checkpoint", "move", "unload")
-HEADERS = ("when", "what", "GB", "seconds", "GB/s", "from → to", "kind")
-TYPES = ("str", "str", "number", "number", "number", "str", "str")
-
-Cell = str | float | None
+# Name and class of every column.
+COLUMNS = (
+    ("when", ""),
+    ("what", "fsu-what"),
+    ("GB", "fsu-number"),
+    ("seconds", "fsu-number"),
+    ("GB/s", "fsu-number"),
+    ("from → to", ""),
+    ("kind", ""),
+)
 
 
 def newest(view: View) -> list[Event]:
@@ -24,27 +31,46 @@ def newest(view: View) -> list[Event]:
     return sorted(found, key=_ended, reverse=True)[:NEWEST]
 
 
-def rows(events: Sequence[Event], now: float) -> list[list[Cell]]:
-    """One row an event, in the order of HEADERS. An empty table has one row that says so."""
+def table_card(events: Sequence[Event], now: float) -> str:
+    """The table in a region of its own, which scrolls where the page must not."""
+    title = f"Loads <span class='fsu-soft'>the last {NEWEST} with unloads, the newest first</span>"
     if not events:
-        return [["", NOTHING, None, None, None, "", ""]]
+        return card("Loads", f'<div class="fsu-soft">{NOTHING}</div>')
+    return card(
+        title,
+        '<div class="fsu-scroll" tabindex="0" role="region" aria-label="Loads" data-fsu-key="loads">'
+        f'<table class="fsu-loads"><thead>{_row("th", [name for name, _ in COLUMNS])}</thead>'
+        f"<tbody>{''.join(_row('td', cells(event, now)) for event in events)}</tbody></table></div>",
+    )
+
+
+def cells(event: Event, now: float) -> list[str]:
+    """An event as HTML, in the order of COLUMNS."""
     return [
-        [
-            when(event.at, now),
-            printable(event.what),
-            gigabytes(event),
-            three_figures(event.seconds),
-            speed(event),
-            way(event).replace("->", "→"),
-            printable(event.kind),
-        ]
-        for event in events
+        when(event.at, now),
+        safe(event.what),
+        figure(event.bytes / GB) if event.bytes else "",
+        figure(event.seconds),
+        speed(event),
+        safe(way(event).replace("->", "→")) if way(event) else "",
+        safe(event.kind),
     ]
 
 
-def speed(event: Event) -> float | None:
-    """GB/s; None for an unload, which moves nothing: seconds and bytes make no speed there."""
-    return None if event.rate is None or event.kind == "unload" else three_figures(event.rate)
+def figure(value: float) -> str:
+    """A number with three significant digits; "?" for what is no number."""
+    rounded = three_figures(value)
+    return "?" if rounded is None else f"{rounded:g}"
+
+
+def speed(event: Event) -> str:
+    """GB/s; nothing for an unload, which moves nothing: seconds and bytes make no speed there."""
+    return "" if event.rate is None or event.kind == "unload" else figure(event.rate)
+
+
+def _row(tag: str, shown: Sequence[str]) -> str:
+    pairs = zip(shown, COLUMNS, strict=True)
+    return "<tr>" + "".join(f'<{tag} class="{css}">{text}</{tag}>' for text, (_, css) in pairs) + "</tr>"
 
 
 def _ended(event: Event) -> float:

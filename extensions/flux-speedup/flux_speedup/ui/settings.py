@@ -107,4 +107,10 @@ OPTIONS: tuple[Option, ...] = (
         "Loading time in image files",
         info="on adds what loading took to the generation parameters that images carry",
     ),
+    Option(
+        "flux_speedup_refresh_s",
+        "The tab refreshes itself",
+        (AS_CONFIGURED, "2 s", "5 s", "30 s", "off"),
+        info="how often the figures in the Flux Speedup tab follow, while somebody looks at them",
+    ),
 )

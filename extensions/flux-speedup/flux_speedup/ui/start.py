@@ -10,7 +10,8 @@ import math
 from collections.abc import Sequence
 
 from ..stats.events import Event
-from .words import safe, seconds
+from . import bars
+from .words import safe, seconds, share
 
 WHOLE = "total"
 SHORT_S = 0.05
@@ -50,14 +51,14 @@ def total(start: Sequence[Event]) -> float:
     return whole[-1] if whole else sum(event.seconds for event in stages(start))
 
 
-def bars(events: Sequence[Event], longest: float) -> str:
+def rows(events: Sequence[Event], longest: float) -> str:
     """One bar an event; the short ones are one line together."""
     short = [event for event in events if event.seconds < SHORT_S]
-    rows = "".join(_bar(event, longest) for event in events if not event.seconds < SHORT_S)
+    shown = "".join(_bar(event, longest) for event in events if not event.seconds < SHORT_S)
     if not short:
-        return rows
+        return shown
     together = seconds(sum(event.seconds for event in short))
-    return f'{rows}<div class="fsu-soft">and {len(short)} under {SHORT_S} s, {together} together</div>'
+    return f'{shown}<div class="fsu-soft">and {len(short)} under {SHORT_S} s, {together} together</div>'
 
 
 def body(start: Sequence[Event]) -> str:
@@ -66,23 +67,15 @@ def body(start: Sequence[Event]) -> str:
     if not named:
         return '<div class="fsu-soft">This WebUI reported no stages.</div>'
     longest = max((event.seconds for event in named if math.isfinite(event.seconds)), default=0.0)
-    page = bars(named, longest)
+    page = rows(named, longest)
     if inside:
         outer = dict.fromkeys(event.what.partition("/")[0] for event in inside)
         within = ", ".join(safe(name) for name in outer)
         summary = f"inside {within}: {len(inside)} parts"
-        page += f"<details><summary>{summary}</summary>{bars(inside, longest)}</details>"
+        page += f'<details data-fsu-key="start"><summary>{summary}</summary>{rows(inside, longest)}</details>'
     return page
 
 
 def _bar(event: Event, longest: float) -> str:
-    return (
-        f'<div class="fsu-stage"><span>{safe(event.what)}</span><span class="fsu-track">'
-        f'<div class="fsu-fill" style="width:{_percent(event.seconds, longest)}%"></div></span>'
-        f'<span class="fsu-number">{seconds(event.seconds)}</span></div>'
-    )
-
-
-def _percent(value: float, longest: float) -> str:
-    share = value / longest if longest > 0 else 0.0
-    return f"{max(1.0, min(100.0, 100.0 * share)):.1f}" if math.isfinite(share) else "1.0"
+    # Never nothing: a bar of no width looks like a stage that did not run.
+    return bars.row(safe(event.what), max(0.01, share(event.seconds, longest)), seconds(event.seconds))

@@ -1,83 +1,165 @@
-"""The tab "Flux Speedup": figures, status, what is changed, the table of loads, the start."""
+"""The tab "Flux Speedup": its layout. What its parts show is in parts.py, what its buttons do in actions.py."""
 
 from __future__ import annotations
 
-import functools
-import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..stats.events import STARTUP
 from ..view import View
-from . import cards, changes, loads, start
+from . import changes, parts, wiring
+from .gradios import ours
 from .style import STYLE
 
 if TYPE_CHECKING:
     import gradio as gr
 
 ELEM_ID = "flux_speedup_tab"
-STAGES = 500
+WIDE: dict[str, Any] = {"scale": 3, "min_width": 280}
+NARROW: dict[str, Any] = {"scale": 2, "min_width": 280}
+HALF: dict[str, Any] = {"scale": 1, "min_width": 280}
+PANEL: dict[str, Any] = {"variant": "panel", "elem_classes": ["fsu-panel"]}
+
+
+@dataclass
+class Page:
+    """The tab's components by name, as they are made."""
+
+    view: View
+    parts: dict[str, Any] = field(default_factory=dict)
+    buttons: dict[str, Any] = field(default_factory=dict)
+    texts: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, Any] = field(default_factory=dict)
+    changes: changes.Panel | None = None
+
+    def part(self, name: str) -> None:
+        """A part of parts.NAMES; its value comes when the page is loaded."""
+        import gradio as gr
+
+        self.parts[name] = gr.HTML("", elem_id=f"{ELEM_ID}_{name}")
+
+    def line(self, name: str) -> None:
+        """HTML that says what a button did."""
+        import gradio as gr
+
+        self.texts[name] = gr.HTML("", elem_id=f"{ELEM_ID}_{name}", elem_classes=["fsu-line"])
+
+    def hidden_text(self, name: str) -> None:
+        """Text that goes to or from the page and is not shown."""
+        import gradio as gr
+
+        self.texts[name] = ours(gr.Textbox("", visible=False, elem_id=f"{ELEM_ID}_{name}"))
+
+    def button(self, name: str, label: str, **more: Any) -> None:
+        import gradio as gr
+
+        more = {"size": "sm", "min_width": 110, **more}
+        self.buttons[name] = ours(gr.Button(label, elem_id=f"{ELEM_ID}_{name}", **more))
+
+    def unseen(self, name: str) -> None:
+        """A button that only live.js presses: in the page, but not to be seen or reached."""
+        self.button(name, name, elem_classes=["fsu-hidden"])
 
 
 def build(view: View) -> gr.Blocks:
     """The tab as Blocks of its own, which the WebUI renders into its page.
 
-    Values are functions: each page load shows what is true then. Everything is read through `view`.
+    It is built without a figure: building it must cost a start next to nothing. Every page load asks for what
+    is true then, and live.js asks again while somebody looks. Everything is read through `view`.
     """
     import gradio as gr
 
-    with gr.Blocks(analytics_enabled=False, title="Flux Speedup") as page:
-        top = gr.HTML(lambda: head_html(view), elem_id=f"{ELEM_ID}_head")
-        refresh = gr.Button("Refresh", size="sm", elem_id=f"{ELEM_ID}_refresh", elem_classes=["fsu-refresh"])
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=3, min_width=280):
-                status = gr.HTML(lambda: cards.status_card(view.status()), elem_id=f"{ELEM_ID}_status")
-            with gr.Column(scale=2, min_width=280):
-                panel = changes.panel(view, elem_id=f"{ELEM_ID}_changes", with_list=False)
-        gr.HTML('<div class="fsu fsu-title">Loads, the newest first</div>')
-        table = gr.Dataframe(
-            lambda: load_rows(view),
-            headers=list(loads.HEADERS),
-            datatype=list(loads.TYPES),
-            col_count=(len(loads.HEADERS), "fixed"),
-            interactive=False,
-            elem_id=f"{ELEM_ID}_loads",
-            elem_classes=["fsu-loads"],
+    page = Page(view)
+    with gr.Blocks(analytics_enabled=False, title="Flux Speedup") as blocks:
+        gr.HTML(STYLE, elem_classes=["fsu-hidden"])
+        with gr.Column(elem_id=ELEM_ID, elem_classes=["fsu-page"]):
+            _top(page)
+            _figures(page)
+            _memory(page)
+            _rest(page)
+        wiring.connect(page, blocks)
+    return blocks
+
+
+def _top(page: Page) -> None:
+    import gradio as gr
+
+    for name in ("live", "progress", "pressed"):
+        page.unseen(name)
+    page.hidden_text("what")
+    page.part("head")
+    with gr.Row(elem_classes=["fsu-bar-row"]):
+        page.texts["pulse"] = gr.HTML(parts.pulse(page.view), elem_id=f"{ELEM_ID}_pulse")
+        page.button("refresh", "Refresh", elem_classes=["fsu-refresh"])
+    with gr.Row(equal_height=False):
+        with gr.Column(**WIDE):
+            page.part("status")
+        with gr.Column(**NARROW):
+            page.changes = changes.panel(page.view, elem_id=f"{ELEM_ID}_changes", with_list=False)
+
+
+def _figures(page: Page) -> None:
+    import gradio as gr
+
+    page.part("requests")
+    with gr.Row(equal_height=False):
+        with gr.Column(**WIDE):
+            page.part("rates")
+        with gr.Column(**NARROW), gr.Column(**PANEL):
+            page.part("machine")
+            page.line("measuring")
+            page.line("measure_said")
+            with gr.Row():
+                page.button("measure", "Measure this machine")
+                page.button("cancel", "Cancel", variant="stop", visible=False)
+    page.part("loads")
+
+
+def _memory(page: Page) -> None:
+    import gradio as gr
+
+    with gr.Row(equal_height=False):
+        with gr.Column(**HALF), gr.Column(**PANEL):
+            page.part("memory")
+        with gr.Column(**HALF), gr.Column(**PANEL):
+            page.part("models")
+            page.line("models_said")
+            with gr.Row():
+                page.button("free", "Free VRAM")
+
+
+def _rest(page: Page) -> None:
+    import gradio as gr
+
+    with gr.Row(equal_height=False):
+        with gr.Column(**HALF):
+            page.part("start")
+        with gr.Column(**HALF):
+            page.part("local")
+    page.part("log")
+    with gr.Column(**PANEL):
+        gr.HTML('<div class="fsu fsu-title">Statistics</div>')
+        with gr.Row():
+            page.button("json", "Export JSON")
+            page.button("csv", "Export CSV")
+            page.button("copy", "Copy a bug report")
+            page.button("forget", "Forget statistics")
+        with gr.Column(visible=False) as page.groups["sure"]:
+            gr.HTML('<div class="fsu">Every stored load, request and start is deleted. Are you sure?</div>')
+            with gr.Row():
+                page.button("forget_yes", "Yes, forget them", variant="stop")
+                page.button("forget_no", "No")
+        page.line("statistics_said")
+        page.texts["report"] = ours(
+            gr.Textbox(
+                "",
+                label="Bug report",
+                lines=8,
+                max_lines=20,
+                interactive=True,
+                visible=False,
+                elem_id=f"{ELEM_ID}_report",
+                elem_classes=["fsu-report"],
+            )
         )
-        stages = gr.HTML(lambda: start_html(view), elem_id=f"{ELEM_ID}_start")
-        refresh.do_not_save_to_config = True
-
-        cards_outputs = [top, status, table, stages]
-
-        def again() -> list[Any]:
-            return values(view)
-
-        def everything() -> list[Any]:
-            return [*values(view), *changes.refreshed(view, with_list=False)]
-
-        refresh.click(everything, None, [*cards_outputs, *panel.outputs], **changes.EVENT)
-        for pressed in panel.pressed:
-            pressed.then(again, None, cards_outputs, **changes.EVENT)
-        panel_now = functools.partial(changes.refreshed, view, with_list=False)
-        page.load(panel_now, None, list(panel.outputs), **changes.EVENT)
-    return page
-
-
-def values(view: View) -> list[Any]:
-    """New values for figures, status, loads and start, in this order."""
-    return [head_html(view), cards.status_card(view.status()), load_rows(view), start_html(view)]
-
-
-def head_html(view: View) -> str:
-    """Style and figures."""
-    stages = start.latest(view.events(kind=STARTUP, limit=STAGES))
-    return STYLE + cards.head(view.status(), view.totals(), stages)
-
-
-def load_rows(view: View) -> list[list[loads.Cell]]:
-    """The rows of the table of loads."""
-    return loads.rows(loads.newest(view), time.time())
-
-
-def start_html(view: View) -> str:
-    """The stages of the newest start."""
-    return cards.start_card(start.latest(view.events(kind=STARTUP, limit=STAGES)))
+        for name in ("json_text", "csv_text"):
+            page.hidden_text(name)

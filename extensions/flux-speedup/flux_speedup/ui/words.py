@@ -6,7 +6,7 @@ import html
 import math
 import time
 
-from ..stats.events import GB, Event, KindTotal, Totals
+from ..stats.events import KindTotal, Totals
 from ..stats.report import printable, size
 
 NOTHING = "nothing loaded yet"
@@ -56,11 +56,41 @@ def when(at: float, now: float) -> str:
     return time.strftime("%H:%M:%S" if abs(now - at) < 86_400 else "%Y-%m-%d %H:%M", moment)
 
 
-def gigabytes(event: Event) -> float | None:
-    """GB (10^9) for a number column; None where bytes do not apply."""
-    return three_figures(event.bytes / GB) if event.bytes else None
-
-
 def three_figures(value: float) -> float | None:
-    """A number with three significant digits; None for what is no number."""
+    """A number rounded to three significant digits; None for what is no number."""
     return float(f"{value:.3g}") if math.isfinite(value) else None
+
+
+def plain(text: object) -> str:
+    """Any text as one line for an attribute or inside SVG, where `safe`'s own element has no place."""
+    return html.escape(printable(str(text)))
+
+
+def span(value: float) -> str:
+    """A time that may be long: "0.51 s", "148 s", "12 min 4 s", "3 h 20 min"; what was lost has a minus."""
+    if not math.isfinite(value):
+        return "?"
+    if value < 0:
+        return f"−{span(-value)}"  # noqa: RUF001
+    if not value:
+        return "0 s"
+    if value < 600:
+        return seconds(value)
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def gb_s(value: float | None) -> str:
+    """A speed: "46.7 GB/s", "3.1 GB/s", "0.42 GB/s"; "not measured" where there is none."""
+    if value is None or not math.isfinite(value):
+        return "not measured"
+    return f"{value:.{2 if value < 1 else 1}f} GB/s"
+
+
+def share(part: float, whole: float) -> float:
+    """`part` of `whole`, from 0 to 1; 0 where that makes no sense."""
+    if not (math.isfinite(part) and math.isfinite(whole)) or whole <= 0:
+        return 0.0
+    return min(1.0, max(0.0, part / whole))

@@ -1,0 +1,69 @@
+"""What the tab's buttons do to a view, each answering with the HTML of its result."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ..view import Refused, View
+from . import cards, models
+from .words import safe
+
+log = logging.getLogger("flux_speedup")
+
+
+def attempt(act: Callable[[], str]) -> str:
+    """Do it and say what came of it, or nothing where it answers ""; a refusal is an answer like any other."""
+    try:
+        said = act()
+    except Refused as why:
+        return cards.result(f"Not now: {safe(why)}", good=False)
+    except Exception as error:
+        log.exception("a button of the tab failed")
+        return cards.result(f"Failed: {safe(error)}. The log has the details.", good=False)
+    return cards.result(safe(said)) if said else ""
+
+
+def free_vram(view: View) -> str:
+    """Free all device memory of models."""
+    return attempt(lambda: view.drop(None))
+
+
+def drop(view: View, token: str) -> str:
+    """Forget the kept model that `token` stands for."""
+
+    def act() -> str:
+        found = [model for model in view.models() if models.token(model) == token]
+        return view.drop(found[0].key) if found else "This model is no longer kept."
+
+    return attempt(act)
+
+
+def measure(view: View) -> str:
+    """Begin to measure; "" where that worked: the progress says the rest."""
+
+    def act() -> str:
+        view.measure()
+        return ""
+
+    return attempt(act)
+
+
+def cancel(view: View) -> str:
+    """Cancel the measurement; "" where that worked."""
+
+    def act() -> str:
+        view.cancel_measuring()
+        return ""
+
+    return attempt(act)
+
+
+def forget(view: View) -> str:
+    """Delete the statistics."""
+
+    def act() -> str:
+        view.forget_statistics()
+        return "The statistics are deleted; measurements of this machine stay."
+
+    return attempt(act)

@@ -1,0 +1,22 @@
+"""The log's newest lines. Pure; they go through `safe`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .cards import card
+from .words import safe
+
+LEVELS = {"WARNING": "fsu-warning", "ERROR": "fsu-error", "CRITICAL": "fsu-error"}
+
+
+def log_card(lines: Sequence[str]) -> str:
+    """The log's newest lines, the newest last."""
+    if not lines:
+        return card("Log", '<div class="fsu-soft">The log is empty.</div>')
+    shown = "".join(f'<div class="{_level(line)}">{safe(line)}</div>' for line in lines)
+    return card("Log", f'<div class="fsu-log" role="log" aria-live="off">{shown}</div>')
+
+
+def _level(line: str) -> str:
+    return next((css for word, css in LEVELS.items() if word in line), "")

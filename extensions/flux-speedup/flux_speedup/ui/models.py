@@ -1,0 +1,54 @@
+"""The built models that are kept, each with a button that drops it. Pure; names go through `safe`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from ..stats.report import size
+from ..view import Model
+from .cards import badge
+from .words import safe
+
+IN_USE = "in use"
+
+
+def models_card(models: Sequence[Model]) -> str:
+    """Built models with their sizes and places; each kept one has a button that drops it."""
+    title = '<div class="fsu-title">Models kept</div>'
+    if not models:
+        return f'<div class="fsu">{title}<div class="fsu-soft">No model is built.</div></div>'
+    return f'<div class="fsu">{title}<div class="fsu-rows">{"".join(map(_model, models))}</div></div>'
+
+
+def _model(model: Model) -> str:
+    where = (
+        badge(IN_USE, "applied")
+        if model.where == IN_USE
+        else f'<span class="fsu-badge">{safe(model.where)}</span>'
+    )
+    places = " &middot; ".join(
+        f"{size(count)} {place}"
+        for count, place in (
+            (model.device_bytes, "on the card"),
+            (model.file_bytes, "in files"),
+            (model.ram_bytes, "in RAM"),
+        )
+        if count
+    )
+    press = ""
+    if model.where != IN_USE:
+        do = f"drop:{token(model)}"
+        press = (
+            f'<button type="button" class="fsu-press" data-fsu-do="{do}" data-fsu-key="{do}">Drop'
+            f'<span class="fsu-unseen"> {safe(model.name)}</span></button>'
+        )
+    return (
+        f'<div class="fsu-row fsu-model"><div><span class="fsu-item">{safe(model.name)}</span> {where}'
+        f'<div class="fsu-soft fsu-small">{places or "no memory of its own"}</div></div>{press}</div>'
+    )
+
+
+def token(model: Model) -> str:
+    """A name for a model's key that can stand in any attribute, whatever the key is made of."""
+    return hashlib.sha256(model.key.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,160 @@
+"""Where the time of a request went: a stacked bar with its legend, its passes, and the last requests to choose
+from. Pure; foreign text goes through `safe`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from ..stats.report import size
+from ..stats.requests import PARTS, Request
+from . import svg
+from .cards import badge, card
+from .words import counted, safe, seconds, share, span, when
+
+SHOWN = 8
+# The class of a part's colour, and its name for people.
+CSS = {
+    "load": "load",
+    "move": "move",
+    "unload": "unload",
+    "text encoding": "text",
+    "sampling": "sampling",
+    "vae": "vae",
+    "adetailer": "adetailer",
+}
+NAMES = {
+    "load": "load from files",
+    "move": "move to the device",
+    "vae": "VAE",
+    "adetailer": "ADetailer",
+}
+# A segment narrower than this share of the bar has no room for its figure on a small screen.
+ROOM = 0.13
+
+
+def request_card(requests: Sequence[Request], chosen: int | None, now: float) -> str:
+    """The chosen request, or the newest, and the last ones to choose from."""
+    if not requests:
+        empty = '<div class="fsu-soft">No image was made since the start.</div>'
+        return card("Where the time of a request went", empty)
+    request = find(requests, chosen)
+    newest = "the last request" if request is requests[0] else f"request {request.number}"
+    title = (
+        f"Where the time of {newest} went {state(request)}<span class='fsu-soft'>{about(request, now)}</span>"
+    )
+    listed = recent(requests[:SHOWN], request, now) if len(requests) > 1 else ""
+    return card(title, detail(request) + listed)
+
+
+def find(requests: Sequence[Request], chosen: int | None) -> Request:
+    """The chosen one, or the newest where it is gone or nothing was chosen."""
+    return next((request for request in requests if request.number == chosen), requests[0])
+
+
+def state(request: Request) -> str:
+    """A badge where the request did not simply end."""
+    if request.running:
+        return badge("running", "pending")
+    return badge("failed", "failed") if request.failed else ""
+
+
+def about(request: Request, now: float) -> str:
+    """Kind, origin, time, images and bytes on one line, as HTML."""
+    said = [safe(request.kind), f"from the {safe(request.via)}", when(request.began, now)]
+    if request.images:
+        said.append(counted(request.images, "image"))
+    if request.bytes:
+        said.append(f"{size(request.bytes)} moved to the device")
+    return " &middot; ".join(said)
+
+
+def detail(request: Request) -> str:
+    """The whole in figures, the bar, its legend, its passes."""
+    spent = ordered(request.parts)
+    whole = sum(value for _, value in spent)
+    moving = sum(value for part, value in spent if part in ("load", "move", "unload"))
+    so_far = " so far" if request.running else ""
+    line = (
+        f'<div class="fsu-saved"><span class="fsu-figure">{span(request.seconds)}{so_far}</span>'
+        f'<span class="fsu-soft">{seconds(moving)} of it ({share(moving, whole):.0%}) for models that load, '
+        "move or unload</span></div>"
+    )
+    return line + bar(request.parts, 34, figures=True) + legend(spent, whole) + passes(request)
+
+
+def ordered(parts: Mapping[str, float]) -> list[tuple[str, float]]:
+    """(part, seconds) of what took time, in the order of the bar; parts we do not know come last."""
+    known = [part for part in PARTS if part in parts]
+    more = [part for part in parts if part not in PARTS]
+    return [(part, parts[part]) for part in (*known, *more) if math.isfinite(parts[part]) and parts[part] > 0]
+
+
+def bar(
+    parts: Mapping[str, float], height: int, *, longest: float | None = None, figures: bool = False
+) -> str:
+    """A stacked bar; `longest`: the seconds that its full width stands for."""
+    spent = ordered(parts)
+    scale = longest or sum(value for _, value in spent)
+    label = ", ".join(f"{name(part)} {seconds(value)}" for part, value in spent) or "nothing yet"
+    return svg.picture(label, height, "".join(_segments(spent, scale, height, figures)))
+
+
+def _segments(spent: Sequence[tuple[str, float]], scale: float, height: int, figures: bool) -> Iterator[str]:
+    x = 0.0
+    for part, value in spent:
+        width = min(100.0 - x, 100.0 * share(value, scale))
+        told = f"{name(part)}: {seconds(value)} ({share(value, scale):.0%})"
+        yield svg.rect(x, 0, width, height, f"fsu-part {css(part)}", told)
+        if figures and width >= 100 * ROOM:
+            yield svg.text(x + width / 2, height / 2 + 4.5, seconds(value), f"fsu-on {css(part)}", "middle")
+        x += width
+
+
+def legend(spent: Sequence[tuple[str, float]], whole: float) -> str:
+    """Each part with its colour, seconds and share."""
+    keys = "".join(
+        f'<div class="fsu-key"><span class="fsu-swatch {css(part)}"></span><span>{safe(name(part))}</span>'
+        f'<span class="fsu-number">{seconds(value)}</span>'
+        f'<span class="fsu-number fsu-soft">{share(value, whole):.0%}</span></div>'
+        for part, value in spent
+    )
+    return f'<div class="fsu-legend">{keys}</div>'
+
+
+def passes(request: Request) -> str:
+    """A bar for every pass, all on the scale of the longest."""
+    if not request.passes:
+        return ""
+    longest = max((one.seconds for one in request.passes if math.isfinite(one.seconds)), default=0.0)
+    rows = "".join(
+        f'<div class="fsu-pass"><span>{safe(one.name)}</span>{bar(one.parts, 14, longest=longest)}'
+        f'<span class="fsu-number">{seconds(one.seconds)}</span></div>'
+        for one in request.passes
+    )
+    return f'<div class="fsu-passes"><div class="fsu-soft fsu-small">pass by pass</div>{rows}</div>'
+
+
+def recent(requests: Sequence[Request], chosen: Request, now: float) -> str:
+    """The last requests as bars on one scale; each is a button that shows it above."""
+    longest = max((one.seconds for one in requests if math.isfinite(one.seconds)), default=0.0)
+    rows = "".join(
+        f'<button type="button" class="fsu-request" data-fsu-do="request:{one.number}" '
+        f'data-fsu-key="request:{one.number}" aria-pressed="{str(one is chosen).lower()}">'
+        f'<span><span class="fsu-item">{one.number}</span> {safe(one.kind)} '
+        f'<span class="fsu-soft">{when(one.began, now)}</span> {state(one)}</span>'
+        f'{bar(one.parts, 12, longest=longest)}<span class="fsu-number">{seconds(one.seconds)}</span></button>'
+        for one in requests
+    )
+    title = '<div class="fsu-soft fsu-small">the last requests: choose one</div>'
+    return f'<div class="fsu-passes">{title}{rows}</div>'
+
+
+def name(part: str) -> str:
+    """A part's name for people."""
+    return NAMES.get(part, part)
+
+
+def css(part: str) -> str:
+    """The class that carries a part's colour."""
+    return f"fsu-p-{CSS.get(part, 'other')}"

@@ -1,0 +1,3 @@
+"""What the browser tests share."""
+
+from tests.served import served  # noqa: F401

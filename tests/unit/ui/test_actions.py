@@ -1,0 +1,42 @@
+"""What the buttons do."""
+
+from __future__ import annotations
+
+import pytest
+
+from flux_speedup.ui import actions, models
+from tests.fake_view import MODELS, FakeView
+
+
+def test_each_button_asks_the_view_once() -> None:
+    view = FakeView()
+    assert "33.8 GB of VRAM are free again" in actions.free_vram(FakeView())
+    assert "Forgot schnell" in actions.drop(view, models.token(MODELS[1]))
+    assert actions.measure(view) == ""
+    assert actions.cancel(view) == ""
+    assert "are deleted" in actions.forget(view)
+    names = [name for name, _ in view.calls]
+    assert names == ["drop", "measure", "cancel_measuring", "forget_statistics"]
+
+
+@pytest.mark.parametrize("act", [actions.free_vram, actions.measure, actions.cancel, actions.forget])
+def test_a_refusal_is_said_with_its_reason(act: object) -> None:
+    view = FakeView()
+    view.refused = "an image <is> being made"
+    shown = act(view)  # type: ignore[operator]
+    assert "Not now: <bdi>an image &lt;is&gt; being made</bdi>" in shown
+    assert "fsu-wrong" in shown
+
+
+def test_a_failure_is_said_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    view = FakeView()
+    view.error = OSError("disk full")
+    assert "Failed: <bdi>disk full</bdi>" in actions.forget(view)
+    assert "a button of the tab failed" in caplog.text
+
+
+@pytest.mark.parametrize("token", ["", "unknown", "<script>"])
+def test_a_model_that_is_gone_is_not_dropped(token: str) -> None:
+    view = FakeView()
+    assert "no longer kept" in actions.drop(view, token)
+    assert view.calls == []

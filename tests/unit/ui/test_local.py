@@ -1,0 +1,24 @@
+"""Local weights."""
+
+from __future__ import annotations
+
+from flux_speedup.ui import local
+from flux_speedup.view import LocalWeight
+from tests.fake_view import WEIGHTS
+from tests.page import Tags
+
+
+def test_every_weight_has_its_state_and_reason() -> None:
+    read = Tags(local.local_card(WEIGHTS))
+    assert "1 found, 1 redirected, 1 downloaded, 1 missing, 1 refused" in read.text
+    badges = [badge["class"] for badge in read.classed("fsu-badge")]
+    assert badges[0] == "fsu-badge fsu-applied"
+    assert badges[-1] == "fsu-badge fsu-failed"
+    for expected in ("face_yolov8n.pt", "6 MB", "models/ESRGAN/ESRGAN_4x.pth", "too small"):
+        assert expected in read.text
+    assert "No script asked" in local.local_card([])
+
+
+def test_a_state_we_do_not_know_is_shown_as_it_is() -> None:
+    odd = LocalWeight("a", "detector", "<odd>", "", 0, "")
+    assert "&lt;odd&gt;" in local.local_card([odd])

@@ -1,0 +1,42 @@
+"""Memory, as pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flux_speedup.ui import memory
+from flux_speedup.view import MemoryUse
+from tests.fake_view import MEMORY
+from tests.page import Tags
+
+
+def test_vram_is_one_bar_with_everything_in_it() -> None:
+    read = Tags(memory.vram(MEMORY))
+    parts = read.classed("fsu-part")
+    shares = [round(float(part["width"].rstrip("%"))) for part in parts]
+    assert shares == [28, 12, 0, 4]
+    assert "36.9 GB of 84.9 GB in use" in read.text
+    for expected in ("transformer23.8 GB28%", "everything else on the card3.1 GB4%", "free48.0 GB57%"):
+        assert expected in read.text
+
+
+def test_models_that_claim_more_than_is_used_stay_within_the_bar() -> None:
+    over = replace(MEMORY, vram_used=10**9, vram_by_model=(("a", 60 * 10**9), ("b", 60 * 10**9)))
+    parts = Tags(memory.vram(over)).classed("fsu-part")
+    assert sum(float(part["width"].rstrip("%")) for part in parts) <= 100.01
+    assert "everything else" not in memory.vram(over)
+
+
+def test_ram_kinds_share_one_scale() -> None:
+    text = Tags(memory.ram(MEMORY)).text
+    for expected in ("216.0 GB in all", "weight files in the page cache50.8 GB", "pinned by us268 MB"):
+        assert expected in text
+    page = memory.ram(MemoryUse(page_cache=50, ram_total=200))
+    assert "width:25.0%" in page
+    assert "pinned" not in page
+
+
+def test_what_is_not_known_is_said() -> None:
+    text = Tags(memory.memory_card(MemoryUse())).text
+    assert "no card here" in text
+    assert "RAM: not known" in text

@@ -1,0 +1,93 @@
+"""Where a request's time went, as a picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from flux_speedup.stats.requests import PARTS, Request
+from flux_speedup.ui import requests
+from tests.fake_view import FakeView
+from tests.page import Tags
+
+NOW = 1_000_000.0
+
+
+def request(**given: object) -> Request:
+    plain = Request(7, "txt2img", "page", NOW - 60, 10.0, {"load": 2.5, "sampling": 7.5})
+    return replace(plain, **given)  # type: ignore[arg-type]
+
+
+def widths(page: str) -> list[float]:
+    return [float(part["width"].rstrip("%")) for part in Tags(page).classed("fsu-part")]
+
+
+def test_the_bar_is_in_the_order_of_parts_and_as_wide_as_its_seconds() -> None:
+    page = requests.bar({"sampling": 7.5, "load": 2.5, "vae": 0.0}, 34)
+    assert widths(page) == [25.0, 75.0]
+    assert 'aria-label="load from files 2.5 s, sampling 7.5 s"' in page
+    assert [part["class"] for part in Tags(page).classed("fsu-part")] == [
+        "fsu-part fsu-p-load",
+        "fsu-part fsu-p-sampling",
+    ]
+
+
+def test_every_part_has_a_colour_and_one_we_do_not_know_counts_as_other() -> None:
+    assert len({requests.css(part) for part in PARTS}) == len(PARTS)
+    assert requests.css("<b>") == "fsu-p-other"
+    assert requests.ordered({"<b>": 1.0, "other": 2.0}) == [("other", 2.0), ("<b>", 1.0)]
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -1.0, 0.0])
+def test_what_is_no_time_is_not_drawn(odd: float) -> None:
+    page = requests.bar({"load": odd, "sampling": 4.0}, 34)
+    assert widths(page) == [100.0]
+
+
+def test_a_bar_never_leaves_its_place() -> None:
+    page = requests.bar({"load": 9.0, "sampling": 9.0}, 14, longest=10.0)
+    assert widths(page) == [90.0, 10.0]
+
+
+def test_the_legend_gives_seconds_and_shares() -> None:
+    text = Tags(requests.request_card([request()], None, NOW)).text
+    for expected in ("10.0 s", "2.5 s of it (25%)", "load from files2.5 s25%", "sampling7.5 s75%"):
+        assert expected in text
+
+
+def test_the_newest_is_shown_until_another_one_is_chosen() -> None:
+    made = FakeView().made
+    newest = Tags(requests.request_card(made, None, NOW))
+    assert "the last request went" in newest.text
+    assert "5.9 s so far" in newest.text
+    chosen = Tags(requests.request_card(made, 13, NOW))
+    assert "request 13 went" in chosen.text
+    assert "4 images" in chosen.text
+    for expected in ("hires16.0 s", "ADetailer 119.1 s", "67.5 GB moved to the device"):
+        assert expected in chosen.text
+    pressed = [b["data-fsu-do"] for b in chosen.classed("fsu-request") if b["aria-pressed"] == "true"]
+    assert pressed == ["request:13"]
+
+
+def test_a_chosen_one_that_is_gone_gives_way_to_the_newest() -> None:
+    made = FakeView().made
+    assert requests.find(made, 999) is made[0]
+    assert requests.find(made, 11) is made[-1]
+
+
+def test_running_and_failed_are_said() -> None:
+    assert "running" in requests.state(request(running=True))
+    assert "failed" in requests.state(request(failed=True))
+    assert requests.state(request()) == ""
+
+
+def test_no_request_is_said() -> None:
+    assert "No image was made" in requests.request_card([], None, NOW)
+
+
+def test_a_request_without_any_part_is_shown_as_its_seconds() -> None:
+    read = Tags(requests.request_card([request(parts={}, seconds=0.2)], None, NOW))
+    assert "0.20 s" in read.text
+    assert read.open == []
