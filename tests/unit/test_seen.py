@@ -189,5 +189,5 @@ def test_the_bug_report_is_put_together(make: Make) -> None:
     statistics.record(event("checkpoint", "my own.safetensors"))
     text = seen.bug_report()
     assert "move transformer" in text
-    assert "refresh_seconds" in text
+    assert "refresh_s" in text
     assert "my own" not in text

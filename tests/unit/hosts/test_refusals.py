@@ -108,7 +108,7 @@ def table() -> Iterator[PatchTable]:
 
 @pytest.fixture
 def client(module: ModuleType, table: PatchTable) -> Client:
-    table.add("requests", "", "", refusals.changes(lambda: ALL))
+    table.add("refusals", "", "", refusals.changes(lambda: ALL))
     app = FastAPI()
     module.Api(app)
     return Client(app)
@@ -144,7 +144,7 @@ def test_served_with_idle_units_taken_out(client: Client) -> None:
 def test_put_back_and_with_nothing_left_out_the_webui_answers(module: ModuleType, table: PatchTable) -> None:
     before = dict(vars(module.Api))
     decided: list[Decision | None] = [None]
-    table.add("requests", "", "", refusals.changes(lambda: decided[0]))
+    table.add("refusals", "", "", refusals.changes(lambda: decided[0]))
     app = FastAPI()
     module.Api(app)
     client = Client(app)
@@ -159,7 +159,7 @@ def test_put_back_and_with_nothing_left_out_the_webui_answers(module: ModuleType
 
 def test_an_api_without_these_methods_is_skipped_and_named(module: ModuleType, table: PatchTable) -> None:
     module.Api = object  # type: ignore[attr-defined]
-    table.add("requests", "", "", refusals.changes(lambda: ALL))
+    table.add("refusals", "", "", refusals.changes(lambda: ALL))
     (outcome,) = table.outcomes()
     assert outcome.state is State.SKIPPED
     assert "text2imgapi" in outcome.why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,13 @@ def undo(folder: Path | None) -> list[str]:
 
 def why_not() -> str:
     """Why the list may not be changed here, or ""."""
-    from modules import shared
-
-    arguments = shared.cmd_opts
+    shared = sys.modules.get("modules.shared")
+    opts, arguments = getattr(shared, "opts", None), getattr(shared, "cmd_opts", None)
     if getattr(arguments, "freeze_settings", False):
         return "the settings are frozen (--freeze-settings)"
     if getattr(arguments, "disable_extension_access", False):
         return "access to extensions is disabled, as the WebUI does when it is reachable from elsewhere"
-    if not hasattr(shared.opts, "data_labels") or OPTION not in shared.opts.data_labels:
+    if OPTION not in getattr(opts, "data_labels", ()):
         return "this WebUI has no list of disabled extensions"
     return ""
 
