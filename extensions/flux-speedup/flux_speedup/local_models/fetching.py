@@ -19,7 +19,6 @@ from .plausible import HEAD_BYTES, why_no_weights
 from .progress import Bar
 from .transfer import Patience, TransferFailed, drop, transfer
 
-
 Way = tuple[str, Callable[[], None]]
 """(address, how to fetch from it)."""
 
