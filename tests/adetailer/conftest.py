@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 
 # Before ultralytics is imported: no settings in the user's folder, no look for updates.
 os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="flux-speedup-yolo-")
+atexit.register(shutil.rmtree, os.environ["YOLO_CONFIG_DIR"], ignore_errors=True)
 os.environ["YOLO_OFFLINE"] = "true"
 os.environ["YOLO_AUTOINSTALL"] = "false"
 # Asked for the network: that nobody uses it is what is to be shown.

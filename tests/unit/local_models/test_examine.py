@@ -155,6 +155,22 @@ def test_a_fifo_a_device_and_a_folder_are_refused_without_waiting(tmp_path: Path
 
 
 @posix
+def test_a_file_that_becomes_a_fifo_meanwhile_is_refused_without_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flux_speedup.local_models import examine as module
+
+    monkeypatch.setattr(module, "_why_not_there", lambda *_: None)
+    os.mkfifo(tmp_path / "face.pt")
+    found: list[Verdict] = []
+    thread = threading.Thread(target=lambda: found.append(look(tmp_path)), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert found, "opening a FIFO waits for whoever writes into it"
+    assert "regular file" in refused(found[0])
+
+
+@posix
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     put(tmp_path).chmod(0)

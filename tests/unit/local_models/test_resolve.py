@@ -37,10 +37,10 @@ def used(found: Found) -> Path:
     return found.usable.path
 
 
-def test_the_order_is_cache_given_folder_own_folder_webuis(places: Places, tmp_path: Path) -> None:
+def test_the_order_is_the_callers_folder_cache_own_folder_webuis(places: Places, tmp_path: Path) -> None:
     expected = [
-        put(places.hub),
         put(tmp_path / "given"),
+        put(places.hub),
         put(places.own / "adetailer"),
         put(places.own),
         put(places.webui),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from . import hub
@@ -16,6 +18,9 @@ from .file_lock import locked
 from .plausible import HEAD_BYTES, why_no_weights
 from .progress import Bar
 from .transfer import Patience, TransferFailed, drop, transfer
+
+Way = tuple[str, Callable[[], None]]
+"""(address, how to fetch from it)."""
 
 
 class Result(str, Enum):
@@ -95,6 +100,7 @@ def _worthless(path: Path, entry: Entry) -> bool:
 
 def _bring(entry: Entry, how: How, folder: Path, bar: Bar) -> Row:
     part = folder / f".{entry.file}.part"
+    hub.adopt(part)
     resumed = part.exists()
     _transfer(entry, how, part, bar)
     why = _why_wrong(part, entry, how)
@@ -110,23 +116,36 @@ def _bring(entry: Entry, how: How, folder: Path, bar: Bar) -> Row:
 
 
 def _transfer(entry: Entry, how: How, part: Path, bar: Bar) -> None:
-    addresses = hub.addresses(entry, how.mirror)
-    if not addresses:
+    ways = _ways(entry, how, part, bar)
+    if not ways:
         raise TransferFailed("the catalog has no source for it")
-    library = how.use_library and entry.repo is not None and hub.has_library()
-    endpoints = hub.endpoints(how.mirror) if library else []
     failures: list[str] = []
-    for number, address in enumerate(addresses):
+    for address, way in ways:
         try:
-            if number < len(endpoints):
-                hub.bring(entry, part, endpoints[number], how.patience.timeout)
-            else:
-                transfer(address, part, entry.bytes if entry.confirmed else None, how.patience, bar.at)
+            way()
         except TransferFailed as failed:
             failures.append(f"{address}: {failed}")
         else:
             return
     raise TransferFailed("; ".join(failures))
+
+
+def _ways(entry: Entry, how: How, part: Path, bar: Bar) -> list[Way]:
+    """How the weight may be fetched, the best way first."""
+    expected = entry.bytes if entry.confirmed else None
+    plain: list[Way] = [
+        (address, partial(transfer, address, part, expected, how.patience, bar.at))
+        for address in hub.addresses(entry, how.mirror)
+    ]
+    if entry.repo is None or not how.use_library or not hub.has_library():
+        return plain
+    endpoints = hub.endpoints(how.mirror)
+    timeout = how.patience.timeout
+    library: list[Way] = [
+        (endpoint, partial(hub.bring, entry, part, endpoint, timeout)) for endpoint in endpoints
+    ]
+    # Half a file is gone on with by its plain address; what needs a token only the library can fetch.
+    return [*plain, *library] if part.exists() else [*library, *plain[len(endpoints) :]]
 
 
 def _why_wrong(part: Path, entry: Entry, how: How) -> str | None:

@@ -37,16 +37,29 @@ def has_library() -> bool:
     return True
 
 
+def adopt(part: Path) -> None:
+    """Take over what a killed run of the library left, as its newer releases begin anew each time."""
+    folder = _folder(part)
+    left = sorted(folder.rglob("*.incomplete"), key=lambda path: path.stat().st_size)
+    if left and not part.exists():
+        os.replace(left[-1], part)  # noqa: PTH105 - the one call that is atomic everywhere
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder(part: Path) -> Path:
+    return part.with_name(part.name + ".hub")
+
+
 def bring(entry: Entry, part: Path, endpoint: str, timeout: float) -> None:
-    """Fetch the entry with the library, which resumes by itself, and put it at `part`.
+    """Fetch the entry with the library and put it at `part`.
 
     Raises:
-        TransferFailed: it did not come; what came so far stays in a folder beside `part`.
+        TransferFailed: it did not come; what came so far stays in a folder beside `part`, see `adopt`.
     """
     from huggingface_hub import hf_hub_download
 
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", str(max(1, int(timeout))))
-    folder = part.with_name(part.name + ".hub")
+    folder = _folder(part)
     try:
         found = hf_hub_download(
             entry.repo,

@@ -38,7 +38,8 @@ class Resolver:
     def find(self, entry: Entry, extra: Sequence[Path] = (), *, hashing: bool = True) -> Found:
         """The first file that is surely right, else the first that may be used.
 
-        In this order: the Hugging Face cache, `extra`, the catalog's folder, the WebUI's folders.
+        In this order: `extra`, which are the folders that the caller itself would look into, the Hugging Face
+        cache, the catalog's folder, the WebUI's folders.
         """
         refused: list[Refused] = []
         maybe: Usable | None = None
@@ -53,11 +54,11 @@ class Resolver:
         return Found(maybe, tuple(refused))
 
     def _candidates(self, entry: Entry, extra: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+        for folder in extra:
+            yield folder, entry.file
         cached = self._hub(entry.repo, entry.repo_file or entry.file) if entry.repo else None
         if cached is not None:
             yield cached
-        for folder in extra:
-            yield folder, entry.file
         own = self._catalog.folder
         if own is not None:
             yield own / entry.folder, entry.file
