@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flux_speedup.pruning.catalog import LEFT_OUT
 from tests.integration.forge import EXTENSION, REPOSITORY, Forge
 
 GIB = 1 << 30
@@ -106,6 +107,20 @@ def test_the_log_says_in_one_line_what_is_in_force(large: Forge) -> None:
     lines = large.our_lines()
     assert sum("large tier" in line for line in lines) == 1, lines
     assert not any("failed" in line for line in lines), lines
+
+
+def test_headless_too_nothing_of_the_list_is_loaded_and_the_start_says_so(large: Forge) -> None:
+    listing = large.get("/probe/listing")
+    assert not set(LEFT_OUT) & {Path(file).stem for file in listing["loaded"] if "/scripts/" in file}
+    assert "ControlNet" not in listing["titles"]
+    assert "Never OOM Integrated" not in listing["titles"], "a large card needs no rescue"
+    assert sum("36 scripts are not loaded" in line for line in large.our_lines()) == 1
+    (total,) = [e for e in large.get("/flux-speedup/v1/stats?kind=startup")["events"] if e["what"] == "total"]
+    assert total["detail"].endswith("; headless")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        large.post("/sdapi/v1/txt2img", {"script_name": "X/Y/Z plot"})
+    with refused.value:
+        assert refused.value.code == 422
 
 
 def test_nothing_else_was_written_into_the_checkout(large: Forge, forge_dir: Path) -> None:

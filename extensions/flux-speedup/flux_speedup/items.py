@@ -69,7 +69,11 @@ def at_listing(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Conf
         )
         _switch(table, config.lazy_apps, item, host.page_changes_at_build())
     if "pruning" not in there:
-        item = ("pruning", PRUNING, "they are on the list, and nothing here uses them")
+        item = (
+            "pruning",
+            PRUNING,
+            'nothing here uses them; put back, they are loaded at the next "Reload UI"',
+        )
         small = decided.tier is not Tier.LARGE and not (host.has_memory_manager and not host.card().is_gpu)
         _switch(
             table,
@@ -193,7 +197,7 @@ def _refusals(table: PatchTable, host: WebUI, config: Config) -> None:
 
         pruner = host.pruner()
         why = "a request that names one gets 422 instead of a different image"
-        table.add("refusals", REFUSALS, why, refusals.changes(lambda: pruner.decision))
+        table.add("refusals", REFUSALS, why, refusals.changes(lambda: pruner.missing))
 
 
 def _torch(

@@ -40,7 +40,7 @@ def in_force(host: WebUI, applied: frozenset[str], *, page: bool) -> InForce:
 
 def shown(host: WebUI, starts: list[Event], *, page: bool) -> LeftOut:
     """What Settings and the tab say of it."""
-    decision = host.pruner().decision
+    decision = host.pruner().missing
     return LeftOut(
         words.summary(decision) if decision is not None else "All scripts are loaded.",
         compare(starts, page=page).sentence(),
@@ -53,7 +53,7 @@ def shown(host: WebUI, starts: list[Event], *, page: bool) -> LeftOut:
 def disable(host: WebUI) -> str:
     """Add what is left out to the WebUI's own list."""
     try:
-        names = disabling.disable(host.pruner().decision, host.cache_folder())
+        names = disabling.disable(host.pruner().missing, host.cache_folder())
     except disabling.Refused as why:
         return f"Nothing was changed: {why}."
     if not names:

@@ -160,6 +160,7 @@ class Running:
         """ "Reload UI": leave nothing behind; the scripts door prepares everything anew if it is still there."""
         self._table.put_back()
         self._in_force = False
+        self._host.pruner().forget()
         # Scripts are listed before our door is there again; where it is gone, the listing puts this back.
         settings = self._load_configuration().config
         if settings.enabled:

@@ -213,7 +213,7 @@ def test_where_our_own_script_is_gone_everything_is_put_back(host: Host, table: 
     assert "xyz_grid.py" in host.names("scripts", ".py")
     assert table.applied() == frozenset()
     assert host.scripts.list_scripts == host.list_scripts
-    assert pruner.decision is None
+    assert (pruner.decision, pruner.missing) == (None, None)
 
 
 def test_files_of_the_webui_decide(host: Host, table: PatchTable) -> None:

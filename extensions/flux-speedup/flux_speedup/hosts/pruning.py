@@ -28,9 +28,11 @@ log = logging.getLogger("flux_speedup")
 
 
 class Pruner:
-    """One for the life of the process; `decision` is the newest listing's. Called on the thread that lists.
+    """One for the life of the process. Called on the thread that lists.
 
-    disabled_by_us: names that our button added to the WebUI's list; gone: our script is no longer listed.
+    decision: what listings leave out, None where they are the WebUI's own. missing: what the scripts were last
+    loaded without; it stays true when the listing is put back, until they are loaded again.
+    disabled_by_us: names that our button added to the WebUI's list.
     """
 
     def __init__(self, disabled_by_us: Callable[[], tuple[str, ...]]) -> None:
@@ -39,6 +41,7 @@ class Pruner:
         self._small_card = False
         self._gone: Callable[[], None] = self._forget
         self.decision: Decision | None = None
+        self.missing: Decision | None = None
 
     def changes(
         self, wishes: Callable[[], Wishes], small_card: bool, gone: Callable[[], None]
@@ -52,16 +55,23 @@ class Pruner:
             Call(lambda: self._forget),
         ]
 
+    def forget(self) -> None:
+        """Scripts are about to be loaded anew."""
+        self._forget()
+        self.missing = None
+
     def _wrap_list_scripts(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def list_scripts(scriptdirname: str, extension: str, *args: Any, **kwargs: Any) -> Any:
             found = original(scriptdirname, extension, *args, **kwargs)
             if extension not in LISTED.get(scriptdirname, ()):
                 return found
+            if extension == ".py":
+                self.missing = None
             try:
                 return self._leave_out(found, extension)
             except Exception:
                 log.exception("scripts could not be left out; the WebUI loads all of them")
-                self.decision = None
+                self.decision = self.missing = None
                 return found
 
         return list_scripts
@@ -73,7 +83,7 @@ class Pruner:
                 self.decision = None
                 self._gone()
                 return found
-            self.decision = self._decide()
+            self.decision = self.missing = self._decide()
             self._show_status()
         if self.decision is None:
             return found

@@ -8,7 +8,7 @@ from .catalog import GROUPS
 from .decision import Decision
 from .requests import SETTINGS
 
-MOST = 12
+MOST = 40
 
 
 def summary(decision: Decision) -> str:
