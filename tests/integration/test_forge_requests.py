@@ -163,8 +163,8 @@ def test_drop_and_settings(forge: Forge, images: list[str]) -> None:
         409,
         "there is no such model; it may be gone already",
     )
-    assert "refresh_seconds = 15" in forge.post(f"{V1}/settings", {"refresh_seconds": "15"})["done"]
-    assert json.loads((forge.data / "config.json").read_text())["flux_speedup_refresh_seconds"] == "15"
+    assert "refresh_s = 30 s" in forge.post(f"{V1}/settings", {"refresh_s": "30 s"})["done"]
+    assert json.loads((forge.data / "config.json").read_text())["flux_speedup_refresh_s"] == "30 s"
     assert refused(forge, f"{V1}/settings", {"samples_filename_pattern": "x"})[0] == 400
 
 

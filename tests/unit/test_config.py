@@ -64,6 +64,10 @@ def test_as_configured_leaves_the_decision_to_the_files(tmp_path: Path) -> None:
         ("statistics_rows", 200.5, "a whole number"),
         ("statistics_rows", None, "a whole number"),
         ("standard_tier_inference_share", [], "or null"),
+        ("refresh_s", "5 m", "a number of seconds from 0 to 3600, or off"),
+        ("refresh_s", -1, "a number of seconds"),
+        ("refresh_s", True, "a number of seconds"),
+        ("refresh_s", "nan", "a number of seconds"),
     ],
 )
 def test_a_bad_value_is_one_sentence_and_the_default_stays(key: str, value: object, allowed: str) -> None:
@@ -74,6 +78,15 @@ def test_a_bad_value_is_one_sentence_and_the_default_stays(key: str, value: obje
     assert key in problem
     assert repr(value) in problem
     assert allowed in problem
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("off", 0), (False, 0), (0, 0), ("5 s", 5), ("2.5s", 2.5), ("30", 30), (7, 7)]
+)
+def test_seconds_are_taken_with_their_unit_or_without(value: object, seconds: float) -> None:
+    loaded = load([Source("some file", {"refresh_s": value})])
+    assert loaded.problems == ()
+    assert loaded.config.refresh_s == seconds
 
 
 def test_an_unknown_key_is_named_and_ignored() -> None:

@@ -94,7 +94,30 @@ class Number:
         return int(value) if self.whole else float(value)
 
 
-Kind = Switch | Choice | Number
+@dataclass(frozen=True)
+class Seconds:
+    """A time within bounds, with or without its unit ("5 s"); `off` is another name for 0."""
+
+    low: float
+    high: float
+
+    @property
+    def allowed(self) -> str:
+        return f"a number of seconds from {self.low:g} to {self.high:g}, or off"
+
+    def parse(self, value: object) -> float:
+        if value is False:
+            return 0.0
+        if isinstance(value, str):
+            text = value.strip().lower()
+            value = 0.0 if text == "off" else text.removesuffix("s").strip()
+        try:
+            return float(Number(self.low, self.high).parse(value) or 0.0)
+        except BadValue:
+            raise BadValue(self.allowed) from None
+
+
+Kind = Switch | Choice | Number | Seconds
 
 
 @dataclass(frozen=True)
@@ -124,11 +147,11 @@ class Config:
     read_ahead: bool = True
     digest: bool = True
     fast_callbacks: bool = True
-    statistics: bool = True
-    statistics_rows: int = 10_000
     requests: bool = True
     load_in_infotext: bool = False
-    refresh_seconds: float = 5.0
+    statistics: bool = True
+    statistics_rows: int = 10_000
+    refresh_s: float = 5.0
 
 
 KINDS: dict[str, Kind] = {
@@ -155,11 +178,11 @@ KINDS: dict[str, Kind] = {
     "read_ahead": Switch(),
     "digest": Switch(),
     "fast_callbacks": Switch(),
-    "statistics": Switch(),
-    "statistics_rows": Number(100, 10_000, whole=True),
     "requests": Switch(),
     "load_in_infotext": Switch(),
-    "refresh_seconds": Number(0, 3600),
+    "statistics": Switch(),
+    "statistics_rows": Number(100, 10_000, whole=True),
+    "refresh_s": Seconds(0, 3600),
 }
 
 

@@ -173,13 +173,13 @@ class Seen:
 
     def refresh_seconds(self) -> float:
         loaded = self._decided().loaded
-        chosen = (self._host.settings() or {}).get(OPTION_PREFIX + "refresh_seconds", AS_CONFIGURED)
-        if loaded.origin["refresh_seconds"] not in NOBODY_ELSE_DECIDED and chosen != AS_CONFIGURED:
+        chosen = (self._host.settings() or {}).get(OPTION_PREFIX + "refresh_s", AS_CONFIGURED)
+        if loaded.origin["refresh_s"] not in NOBODY_ELSE_DECIDED and chosen != AS_CONFIGURED:
             try:
-                return float(str(config.KINDS["refresh_seconds"].parse(chosen)))
+                return float(str(config.KINDS["refresh_s"].parse(chosen)))
             except config.BadValue:
-                log.debug("refresh_seconds = %r does not fit", chosen)
-        return loaded.config.refresh_seconds
+                log.debug("refresh_s = %r does not fit", chosen)
+        return loaded.config.refresh_s
 
     def bug_report(self) -> str:
         return bug_report.text(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ..config import AS_CONFIGURED
 
 SWITCH = (AS_CONFIGURED, "on", "off")
-REFRESHES = ("0", "2", "5", "15", "60")
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,6 @@ OPTIONS: tuple[Option, ...] = (
         info="allow PyTorch's flash, memory-efficient and math kernels",
     ),
     Option(
-        "flux_speedup_statistics",
-        "Statistics",
-        info="time every load, move and unload; off keeps no figures and writes no file",
-    ),
-    Option(
         "flux_speedup_requests",
         "Times of requests",
         info="tell apart where the seconds of every image request go; needs statistics",
@@ -80,9 +74,14 @@ OPTIONS: tuple[Option, ...] = (
         info="on adds what loading took to the generation parameters that images carry",
     ),
     Option(
-        "flux_speedup_refresh_seconds",
-        "Seconds between refreshes of the tab",
-        (AS_CONFIGURED, *REFRESHES),
-        info="only while the tab is looked at; 0 for never",
+        "flux_speedup_statistics",
+        "Statistics",
+        info="time every load, move and unload; off keeps no figures and writes no file",
+    ),
+    Option(
+        "flux_speedup_refresh_s",
+        "The tab refreshes itself",
+        (AS_CONFIGURED, "2 s", "5 s", "30 s", "off"),
+        info="how often the figures in the Flux Speedup tab follow, while somebody looks at them",
     ),
 )
