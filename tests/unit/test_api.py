@@ -444,6 +444,8 @@ def test_docs_have_the_routes_also_when_they_were_read_before() -> None:
         "limit",
         "offset",
     }
+    answers = described["paths"][WRITES[1]]["post"]["responses"]
+    assert {"200", "403", "409", "422"} == set(answers)
     assert described["components"]["securitySchemes"] == {"HTTPBasic": {"type": "http", "scheme": "basic"}}
     assert get(app, "/docs").status_code == 200
 

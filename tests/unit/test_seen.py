@@ -167,11 +167,11 @@ def test_memory_is_asked_for_once_a_second_and_after_it_was_freed(make: Make) ->
     [
         ("config.json", None, 3.0),
         ("config.json", "as configured", 3.0),
-        ("config.json", "0", 0.0),
-        ("settings", "15", 15.0),
+        ("config.json", "off", 0.0),
+        ("settings", "30 s", 30.0),
         ("config.json", "soon", 3.0),
-        ("command line", "15", 3.0),
-        ("environment", "15", 3.0),
+        ("command line", "30 s", 3.0),
+        ("environment", "30 s", 3.0),
     ],
 )
 def test_the_rate_of_refreshing_is_the_one_chosen_now(

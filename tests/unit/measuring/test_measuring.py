@@ -86,6 +86,10 @@ class NoSynchronising:
         def synchronize(device: object) -> None:
             assert device == "cpu"
 
+        @staticmethod
+        def is_available() -> bool:
+            return False
+
     def __getattr__(self, name: str) -> Any:
         if name == "empty":
             return lambda size, dtype, **_: torch.empty(size, dtype=dtype)
@@ -226,7 +230,22 @@ def test_what_fails_says_why() -> None:
     made = Measurement(lambda _: None, lambda: False)
     made.begin(KNOWN, [("one", fail)])
     assert made.wait(10)
-    assert (made.now().state, made.now().why) == ("failed", "RuntimeError: out of memory")
+    assert (made.now().state, made.now().why) == ("failed", "one: RuntimeError: out of memory")
+
+
+def test_one_step_that_fails_leaves_the_others() -> None:
+    def fail(known: Machine, check: Any) -> Machine:
+        raise RuntimeError("out of memory")
+
+    def disk(known: Machine, check: Any) -> Machine:
+        return replace(known, disk=2.0)
+
+    ended: list[Machine] = []
+    made = Measurement(ended.append, lambda: False)
+    made.begin(KNOWN, [("copying", fail), ("reading", disk)])
+    assert made.wait(10)
+    assert (made.now().state, made.now().why) == ("done", "copying: RuntimeError: out of memory")
+    assert ended == [replace(KNOWN, disk=2.0)]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
@@ -42,6 +43,25 @@ class DoneModel(BaseModel):
     done: str
 
 
+class ProblemModel(BaseModel):
+    """Why it was not done."""
+
+    detail: str
+
+
+FORBIDDEN: dict[int | str, dict[str, Any]] = {
+    403: {"model": ProblemModel, "description": "the WebUI lets nobody change it from outside"}
+}
+NOT_NOW: dict[int | str, dict[str, Any]] = {
+    **FORBIDDEN,
+    409: {"model": ProblemModel, "description": "it cannot be done now"},
+}
+NO_SUCH_OPTION: dict[int | str, dict[str, Any]] = {
+    **FORBIDDEN,
+    400: {"model": ProblemModel, "description": "no such option, or not one of its values"},
+}
+
+
 def add_routes(router: APIRouter, view: View, writes: Writes) -> None:
     """POST measure, drop and settings. Every body is JSON: a form of another site cannot send it."""
 
@@ -50,7 +70,12 @@ def add_routes(router: APIRouter, view: View, writes: Writes) -> None:
         if why is not None:
             raise HTTPException(status_code=403, detail=text(why))
 
-    @router.post("/measure", response_model=MeasuringModel, summary="Measure this machine, in the background")
+    @router.post(
+        "/measure",
+        response_model=MeasuringModel,
+        responses=NOT_NOW,
+        summary="Measure this machine, in the background",
+    )
     def measure(body: MeasureBody) -> Json:
         allowed()
         try:
@@ -58,7 +83,9 @@ def add_routes(router: APIRouter, view: View, writes: Writes) -> None:
         except Refused as why:
             raise HTTPException(status_code=409, detail=text(why)) from why
 
-    @router.post("/drop", response_model=DoneModel, summary="Forget a kept model, or free VRAM")
+    @router.post(
+        "/drop", response_model=DoneModel, responses=NOT_NOW, summary="Forget a kept model, or free VRAM"
+    )
     def drop(body: DropBody) -> Json:
         allowed()
         try:
@@ -66,7 +93,12 @@ def add_routes(router: APIRouter, view: View, writes: Writes) -> None:
         except Refused as why:
             raise HTTPException(status_code=409, detail=text(why)) from why
 
-    @router.post("/settings", response_model=DoneModel, summary="Set options of the section Flux Speedup")
+    @router.post(
+        "/settings",
+        response_model=DoneModel,
+        responses=NO_SUCH_OPTION,
+        summary="Set options of the section Flux Speedup",
+    )
     def settings(body: dict[str, str]) -> Json:
         allowed()
         chosen = {PREFIX + key.removeprefix(PREFIX): value for key, value in body.items()}

@@ -6,8 +6,6 @@ its time counts as whatever is around it.
 
 from __future__ import annotations
 
-import functools
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,8 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..changes import Call, Change, ChangeError, Function, Undo, apply
+from ..changes import Call, Change, Function, Undo, apply
 from ..stats.tracking import Open, Tracking
+from . import detectors
+from .optional import whatever_is_there
 
 PROCESSING = "modules.processing"
 INFOTEXT = "Load"
@@ -71,8 +71,8 @@ class Stages:
             Function("modules.postprocessing", "run_extras", partial(self._wrap_extras, "API")),
             Function("modules.postprocessing", "run_postprocessing", partial(self._wrap_extras, "page")),
         ]
-        detectors = [Call(partial(self._watch_detector, each)) for each in _detectors()]
-        return [Call(partial(_whatever_is_there, optional)), *detectors]
+        wrap = partial(self._wrap_part, "adetailer")
+        return [Call(partial(whatever_is_there, optional)), *detectors.changes(wrap)]
 
     def _begin(self) -> Undo:
         needed = apply(Function(PROCESSING, "process_images", self._wrap_process))
@@ -86,7 +86,7 @@ class Stages:
             Function(PROCESSING, "decode_latent_batch", self._wrap_decode),
         ]
         try:
-            rest = _whatever_is_there(optional)
+            rest = whatever_is_there(optional)
         except BaseException:
             needed()
             raise
@@ -200,48 +200,6 @@ class Stages:
         told = getattr(found.owner if found is not None else None, "extra_generation_params", None)
         if isinstance(told, dict):
             told[INFOTEXT] = f"{self._tracking.loading_seconds():.1f} s"
-
-    def _watch_detector(self, detector: type) -> Undo:
-        original: Any = vars(detector)["postprocess_image"]
-        wrapped = functools.wraps(original)(self._wrap_part("adetailer", original))
-        detector.postprocess_image = wrapped  # type: ignore[attr-defined]
-
-        def undo() -> None:
-            if vars(detector).get("postprocess_image") is wrapped:
-                detector.postprocess_image = original  # type: ignore[attr-defined]
-
-        return undo
-
-
-def _whatever_is_there(optional: list[Change]) -> Undo:
-    """Make those changes whose function exists in this host."""
-    undos: list[Undo] = []
-    for change in optional:
-        if change.module not in sys.modules:
-            continue
-        try:
-            undos.append(apply(change))
-        except ChangeError:
-            continue
-
-    def undo() -> None:
-        for each in reversed(undos):
-            each()
-
-    return undo
-
-
-def _detectors() -> list[type]:
-    """The classes of ADetailer's script, wherever it is installed."""
-    listed = getattr(sys.modules.get("modules.scripts"), "scripts_data", None) or []
-    classes = {getattr(each, "script_class", None) for each in listed}
-    return [
-        each
-        for each in classes
-        if isinstance(each, type)
-        and each.__name__ == "AfterDetailerScript"
-        and "postprocess_image" in vars(each)
-    ]
 
 
 def _sort(p: Any) -> tuple[str, str]:

@@ -18,6 +18,10 @@ class Cancelled(Exception):
     """Somebody cancelled; the message says why."""
 
 
+class Failed(Exception):
+    """Nothing could be measured; the message says why."""
+
+
 class Step(Protocol):
     """One thing to measure: gets what is known so far and a check, and answers what is known then."""
 
@@ -68,14 +72,24 @@ class Measurement:
 
     def _work(self, known: Machine, steps: list[tuple[str, Step]]) -> None:
         with self._ending():
+            failed: list[str] = []
             for number, (name, step) in enumerate(steps):
                 self._check(name, number, len(steps), 0.0)
 
                 def check(share: float, name: str = name, number: int = number) -> None:
                     self._check(name, number, len(steps), share)
 
-                known = step(known, check)
+                try:
+                    known = step(known, check)
+                except Cancelled:
+                    raise
+                except Exception as error:  # one figure less; the others count
+                    failed.append(f"{name}: {type(error).__name__}: {error}")
+                    log.warning("measuring this machine: %s", failed[-1])
+            if len(failed) == len(steps):
+                raise Failed("; ".join(failed))
             self._done(known)
+            self._now = replace(self._now, why="; ".join(failed))
 
     def _check(self, name: str, number: int, count: int, share: float) -> None:
         if self._cancel is not None:
@@ -91,10 +105,12 @@ class Measurement:
         except Cancelled as why:
             end = replace(self._now, state="cancelled", doing="", why=str(why))
             log.info("measuring this machine: cancelled (%s)", why)
+        except Failed as why:
+            end = replace(self._now, state="failed", doing="", why=str(why))
         except Exception as error:
             end = replace(self._now, state="failed", doing="", why=f"{type(error).__name__}: {error}")
-            log.warning("measuring this machine: failed (%s: %s)", type(error).__name__, error)
+            log.warning("measuring this machine: failed (%s)", end.why)
         else:
-            end = Measuring("done", 1.0)
+            end = Measuring("done", 1.0, "", self._now.why)
         with self._lock:
             self._now = end

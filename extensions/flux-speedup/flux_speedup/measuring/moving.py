@@ -22,16 +22,20 @@ Open = Callable[[Path], AbstractContextManager[Any]]
 
 def bus(torch: Any, device: Any, check: Check) -> float:
     """Bytes a second from pinned memory to the device: the best of some copies. Raises RuntimeError."""
-    source = torch.empty(PINNED, dtype=torch.uint8, pin_memory=True)
-    target = torch.empty(PINNED, dtype=torch.uint8, device=device)
     best = 0.0
-    for number in range(ROUNDS):
-        torch.cuda.synchronize(device)
-        began = time.perf_counter()
-        target.copy_(source, non_blocking=True)
-        torch.cuda.synchronize(device)
-        best = max(best, PINNED / (time.perf_counter() - began))
-        check((number + 1) / ROUNDS)
+    try:
+        source = torch.empty(PINNED, dtype=torch.uint8, pin_memory=True)
+        target = torch.empty(PINNED, dtype=torch.uint8, device=device)
+        for number in range(ROUNDS):
+            torch.cuda.synchronize(device)
+            began = time.perf_counter()
+            target.copy_(source, non_blocking=True)
+            torch.cuda.synchronize(device)
+            best = max(best, PINNED / (time.perf_counter() - began))
+            check((number + 1) / ROUNDS)
+    finally:
+        source = target = None
+        give_back(torch)
     return best
 
 
@@ -65,6 +69,14 @@ def host_moves(
             del moved, tensor
             check(0.5 + (number + 1) / len(names) / 2)
     return (size / there if there else None), (size / back if back else None)
+
+
+def give_back(torch: Any) -> None:
+    """PyTorch keeps freed memory for itself, the pinned as well; newer ones can be asked for that too."""
+    empty_pinned = getattr(torch._C, "_host_emptyCache", None)
+    if empty_pinned is not None and torch.cuda.is_available():
+        empty_pinned()
+        torch.cuda.empty_cache()
 
 
 def _worth(file: Any, limit: int) -> list[str]:

@@ -42,7 +42,10 @@ def _bus(torch: Any, device: Any, known: Machine, check: Check) -> Machine:
 
 
 def _host_moves(torch: Any, device: Any, path: Path, opened: Open, known: Machine, check: Check) -> Machine:
-    there, back = moving.host_moves(torch, device, path, opened, check)
+    try:
+        there, back = moving.host_moves(torch, device, path, opened, check)
+    finally:
+        moving.give_back(torch)
     return replace(known, host_load=_gb(there), host_unload=_gb(back))
 
 
