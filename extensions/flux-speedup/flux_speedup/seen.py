@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__, bug_report, config, left_out, ram
 from .config import AS_CONFIGURED, Loaded
+from .config_kinds import BadValue
 from .config_sources import OPTION_PREFIX
 from .hosts.webui import WebUI
 from .log import RING
@@ -204,7 +205,7 @@ class Seen:
         if loaded.origin["refresh_s"] not in NOBODY_ELSE_DECIDED and chosen != AS_CONFIGURED:
             try:
                 return float(str(config.KINDS["refresh_s"].parse(chosen)))
-            except config.BadValue:
+            except BadValue:
                 log.debug("refresh_s = %r does not fit", chosen)
         return loaded.config.refresh_s
 
