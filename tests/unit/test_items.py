@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from flux_speedup import items
+from flux_speedup import items_memory, items_scripts
 from flux_speedup.changes import Call, Change
 from flux_speedup.config import Config, Source, load
 from flux_speedup.hosts.webui import WebUI
@@ -32,7 +32,7 @@ class Host(WebUI):
 
 def armed(host: Host, tier: Tier, config: Config | None = None) -> dict[str, State]:
     table = PatchTable(logging.getLogger("flux_speedup.test"))
-    items.at_listing(table, host, MemoryPlan(tier, ""), config or Config())
+    items_scripts.at_listing(table, host, MemoryPlan(tier, ""), config or Config())
     states = {outcome.item: outcome.state for outcome in table.outcomes()}
     table.put_back()
     return states
@@ -64,7 +64,7 @@ def test_each_has_its_own_switch() -> None:
 
 
 def test_the_configuration_says_what_is_left_out() -> None:
-    wishes = items.wishes(replace(Config(), keep=("loopback",), group_batch="leave out"))
+    wishes = items_scripts.wishes(replace(Config(), keep=("loopback",), group_batch="leave out"))
     assert len(wishes.left_out) == 36
     assert wishes.keep == ("loopback",)
     assert wishes.groups["group_batch"] == "leave out"
@@ -88,7 +88,7 @@ def test_how_much_ram_registered_files_may_take(
 ) -> None:
     loaded = load([Source("a file", {"direct": asked, "pinning": pinning})])
     assert loaded.problems == ()
-    assert items.direct_share(MemoryPlan(tier, ""), loaded.config) == share
+    assert items_memory.direct_share(MemoryPlan(tier, ""), loaded.config) == share
 
 
 def test_by_default_it_is_decided_by_the_card() -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import MutableMapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import config, config_sources, hosts, items
+from . import config, config_sources, hosts, items, items_scripts
 from .config import Loaded
+from .local_models.lazy import LazyLocalModels
 from .memory import MemoryPlan, Tier
 from .patches import PatchTable, State
 from .stats.events import STARTUP, Event
 
 if TYPE_CHECKING:
-    from .local_models.redirect import LocalModels
     from .local_models.report import LocalWeight
     from .seen import Decided, Seen
     from .stats.statistics import Statistics
@@ -38,9 +37,9 @@ class Running:
         self._plan = MemoryPlan(Tier.NONE, "not decided yet")
         self._card = ""
         self._said: set[str] = set()
-        self._sources: tuple[config.Source, ...] = ()
-        self._making = threading.Lock()
-        self._local_models: LocalModels | None = None
+        self._local_models = LazyLocalModels(
+            self._host.weight_folders, lambda: self._cache_file("local-models.json"), self._say
+        )
         self._in_force = False
         self._stages_recorded = False
         self._page = False
@@ -87,7 +86,7 @@ class Running:
         self._plan = items.apply(
             self._table, self._host, card, settings, argv=self._argv, environ=self._environ
         )
-        items.apply_local_models(self._table, self._host, self._made_local_models, settings)
+        items_scripts.apply_local_models(self._table, self._host, self._local_models, settings)
 
     def register(self) -> None:
         """Register the callbacks: scripts are being loaded, and options are there from now on."""
@@ -123,7 +122,7 @@ class Running:
 
     def _complete_local_models(self) -> None:
         if self._require_loaded().config.local_models:
-            items.complete_local_models(self._table, self._host, self._made_local_models())
+            items_scripts.complete_local_models(self._table, self._host, self._local_models())
 
     def _app_started(self, demo: Any, app: Any) -> None:
         items.apply_when_started(self._table, self._host)
@@ -164,7 +163,7 @@ class Running:
         # Scripts are listed before our door is there again; where it is gone, the listing puts this back.
         settings = self._load_configuration().config
         if settings.enabled:
-            items.at_listing(self._table, self._host, self._plan, settings)
+            items_scripts.at_listing(self._table, self._host, self._plan, settings)
 
     def _master_switch_changed(self) -> None:
         settings = self._host.settings() or {}
@@ -188,20 +187,7 @@ class Running:
     def _local_weights(self) -> tuple[LocalWeight, ...]:
         """Looks at folders, computes no digest. Empty where it is turned off."""
         settings = self._require_loaded().config
-        return self._made_local_models().report() if settings.enabled and settings.local_models else ()
-
-    def _made_local_models(self) -> LocalModels:
-        # ADetailer asks from several threads at once.
-        with self._making:
-            if self._local_models is None:
-                from .local_models.redirect import made
-
-                folder = self._host.cache_folder()
-                kept = folder / "local-models.json" if folder else None
-                self._local_models = made(self._sources, self._host.weight_folders, kept)
-                for problem in self._local_models.catalog.problems:
-                    self._say(problem)
-            return self._local_models
+        return self._local_models().report() if settings.enabled and settings.local_models else ()
 
     def _record_startup(self) -> None:
         if self._stages_recorded or not self._require_loaded().config.statistics:
@@ -226,7 +212,7 @@ class Running:
             settings=self._host.settings(),
         )
         loaded = config.load(gathered.sources)
-        self._sources, self._local_models = gathered.sources, None
+        self._local_models.configure(gathered.sources)
         for problem in (*gathered.problems, *loaded.problems):
             self._say(problem)
         return loaded

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flux_speedup import hosts, items
+from flux_speedup.arming import SWITCHED_OFF
 from flux_speedup.config import Config
 from flux_speedup.hosts.webui import NOT_AVAILABLE, WebUI
 from flux_speedup.patches import PatchTable, State
@@ -124,7 +125,7 @@ def test_credentials_and_api_switch_come_from_the_flags(shared: ModuleType) -> N
     ("settings", "why"),
     [
         (Config(statistics=False), "it needs statistics"),
-        (Config(requests=False), items.SWITCHED_OFF),
+        (Config(requests=False), SWITCHED_OFF),
     ],
 )
 def test_requests_are_not_told_apart_where_nobody_wants_it(settings: Config, why: str) -> None:
