@@ -37,35 +37,10 @@ from tests.unit.weights.files import (
     raw_bytes,
     write_weights,
 )
+from tests.unit.weights.registering import PIECE, Machine
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are registered on Linux only")
-PIECE = 4096
 PLENTY = 1 << 40
-
-
-class Machine:
-    """Registers like CUDA: remembers what is registered, and fails at the n-th piece if told to."""
-
-    def __init__(self, fail_at: int = -1, piece: int = PIECE) -> None:
-        self.registered: dict[int, int] = {}
-        self.calls = 0
-        self._fail_at = fail_at
-        self.registrar = Registrar(self._register, self._unregister, piece)
-
-    def _register(self, address: int, length: int) -> int:
-        self.calls += 1
-        if self.calls - 1 == self._fail_at:
-            return 801
-        assert address not in self.registered
-        self.registered[address] = length
-        return 0
-
-    def _unregister(self, address: int) -> None:
-        del self.registered[address]
-
-    @property
-    def bytes(self) -> int:
-        return sum(self.registered.values())
 
 
 def direct_of(registry: Registry, machine: Machine, **more: Any) -> Direct:

@@ -9,42 +9,14 @@ import pytest
 import torch
 
 from flux_speedup.weights.pinned import PinnedHomes
-from flux_speedup.weights.registration import PIECE, Registrar
 from tests.unit.weights.files import random_tensor, raw_bytes
+from tests.unit.weights.registering import ERROR, Machine
 
 PLENTY = 1 << 40
 
 
-class Driver:
-    """Registers like CUDA: remembers what is registered, and fails at the n-th call if told to."""
-
-    def __init__(self, *, fail_at: int = -1, piece: int = PIECE) -> None:
-        self.registered: dict[int, int] = {}
-        self.calls = 0
-        self._fail_at = fail_at
-        self.registrar = Registrar(self._register, self._unregister, piece)
-
-    def _register(self, address: int, length: int) -> int:
-        self.calls += 1
-        if self.calls - 1 == self._fail_at:
-            return 712
-        self.registered[address] = length
-        return 0
-
-    def _unregister(self, address: int) -> None:
-        del self.registered[address]
-
-    def has(self, tensor: torch.Tensor) -> bool:
-        start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
-        covered = sorted(self.registered.items())
-        for address, length in covered:
-            if address <= start < address + length:
-                start = min(end, address + length)
-        return start == end
-
-
-def homes(driver: Driver, available: int = PLENTY, limit: int | None = None, **more: Any) -> PinnedHomes:
-    return PinnedHomes(registrar=driver.registrar, available=lambda: available, limit=lambda: limit, **more)
+def homes(machine: Machine, available: int = PLENTY, limit: int | None = None, **more: Any) -> PinnedHomes:
+    return PinnedHomes(registrar=machine.registrar, available=lambda: available, limit=lambda: limit, **more)
 
 
 def weights(count: int = 4, rows: int = 100) -> list[torch.nn.Parameter]:
@@ -55,24 +27,24 @@ def weights(count: int = 4, rows: int = 100) -> list[torch.nn.Parameter]:
 
 @pytest.mark.parametrize("inference", [False, True])
 def test_they_keep_object_and_bytes_in_one_registered_block(inference: bool) -> None:
-    driver = Driver(piece=1 << 12)
-    pinned = homes(driver)
+    machine = Machine(piece=1 << 12)
+    pinned = homes(machine)
     with torch.inference_mode(inference):
         parameters = weights()
     before = [(id(p), p.is_inference(), raw_bytes(p)) for p in parameters]
     assert pinned.pin(parameters)
     assert [(id(p), p.is_inference(), raw_bytes(p)) for p in parameters] == before
-    assert all(driver.has(p) for p in parameters)
+    assert all(machine.has(p) for p in parameters)
     assert len({p.data_ptr() for p in parameters}) == len(parameters)
     # Each weight starts where every element type may; no block is rounded up to a power of two.
     assert all(p.data_ptr() % 64 == 0 for p in parameters)
     assert sum(p.nbytes for p in parameters) <= pinned.bytes < sum(p.nbytes + 64 for p in parameters)
-    assert list(driver.registered.values()) == [pinned.bytes]  # no copy may cross into another registration
+    assert list(machine.registered.values()) == [pinned.bytes]  # no copy may cross into another registration
 
 
 def test_what_is_pinned_is_not_pinned_again() -> None:
-    driver = Driver()
-    pinned = homes(driver)
+    machine = Machine()
+    pinned = homes(machine)
     parameters = weights()
     assert pinned.pin(parameters)
     addresses = [p.data_ptr() for p in parameters]
@@ -80,12 +52,12 @@ def test_what_is_pinned_is_not_pinned_again() -> None:
     again = [torch.nn.Parameter(p.data, requires_grad=False) for p in parameters]
     assert pinned.pin(again)
     assert [p.data_ptr() for p in again] == addresses
-    assert driver.calls == 1
+    assert machine.calls == 1
 
 
 def test_a_weight_with_two_names_takes_room_once() -> None:
-    driver = Driver()
-    pinned = homes(driver)
+    machine = Machine()
+    pinned = homes(machine)
     (one,) = weights(1)
     other = torch.nn.Parameter(one.data, requires_grad=False)
     assert pinned.pin([one, other])
@@ -94,53 +66,53 @@ def test_a_weight_with_two_names_takes_room_once() -> None:
 
 
 def test_half_of_the_ram_at_most() -> None:
-    driver = Driver()
+    machine = Machine()
     parameters = weights(4)
     room = sum(-(-p.nbytes // 64) * 64 for p in parameters[:2])
-    pinned = homes(driver, available=2 * room)
+    pinned = homes(machine, available=2 * room)
     assert not pinned.pin(parameters)
-    assert [driver.has(p) for p in parameters] == [True, True, False, False]
+    assert [machine.has(p) for p in parameters] == [True, True, False, False]
     assert pinned.bytes == room
 
 
 def test_half_of_the_process_limit_at_most() -> None:
-    driver = Driver()
-    assert not homes(driver, limit=100).pin(weights())
-    assert driver.calls == 0
+    machine = Machine()
+    assert not homes(machine, limit=100).pin(weights())
+    assert machine.calls == 0
 
 
 def test_where_it_cannot_be_registered_nothing_changes(caplog: pytest.LogCaptureFixture) -> None:
-    driver = Driver(fail_at=0)
-    pinned = homes(driver)
+    machine = Machine(fail_at=0)
+    pinned = homes(machine)
     parameters = weights(rows=2000)
     before = [(p.data_ptr(), raw_bytes(p)) for p in parameters]
     assert not pinned.pin(parameters)
     assert [(p.data_ptr(), raw_bytes(p)) for p in parameters] == before
-    assert driver.registered == {}
+    assert machine.registered == {}
     assert pinned.bytes == 0
-    assert "error 712" in caplog.text
+    assert f"error {ERROR}" in caplog.text
 
 
 def test_a_block_is_let_go_with_its_last_weight() -> None:
-    driver = Driver()
-    pinned = homes(driver)
+    machine = Machine()
+    pinned = homes(machine)
     parameters = weights()
     pinned.pin(parameters)
     last = parameters.pop()
     parameters.clear()
     gc.collect()
-    assert driver.registered
+    assert machine.registered
     del last
     gc.collect()
-    assert (driver.registered, pinned.bytes) == ({}, 0)
+    assert (machine.registered, pinned.bytes) == ({}, 0)
 
 
 def test_what_is_not_plain_memory_is_left_to_the_host() -> None:
-    driver = Driver()
+    machine = Machine()
     (plain,) = weights(1)
     turned = torch.nn.Parameter(torch.randn(4, 6).t(), requires_grad=False)
     strides = turned.stride()
-    assert not homes(driver).pin([plain, turned])
-    assert driver.has(plain)
+    assert not homes(machine).pin([plain, turned])
+    assert machine.has(plain)
     assert turned.stride() == strides
-    assert homes(driver).pin([torch.empty(0)])
+    assert homes(machine).pin([torch.empty(0)])
