@@ -107,7 +107,7 @@ def test_a_failure_undoes_what_was_done_and_is_told_once(
     assert machine.calls == fail_at + 1
     assert (machine.bytes, direct.bytes) == (0, 0)
     (line,) = caplog.messages
-    assert "error 801" in line
+    assert f"error {ERROR}" in line
     assert "a.safetensors" in line
     assert direct.hold_soon([mapping.identity], CARD) is None
 
