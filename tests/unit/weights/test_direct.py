@@ -37,7 +37,7 @@ from tests.unit.weights.files import (
     raw_bytes,
     write_weights,
 )
-from tests.unit.weights.registering import PIECE, Machine
+from tests.unit.weights.registering import ERROR, PIECE, Machine
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are registered on Linux only")
 PLENTY = 1 << 40
