@@ -38,9 +38,9 @@ def test_cold_and_warm_differ_and_are_explained() -> None:
     read = Tags(rates.chart_card(events, None, NOW))
     found = [dot["class"].split()[-1] for dot in read.classed("fsu-dot")]
     assert found == ["fsu-p-other", "fsu-p-warm", "fsu-p-cold"]
-    for expected in ("cold: read from the disk", "warm: page cache or RAM", "source not known"):
+    for expected in ("cold: read from the disk", "warm: page cache or RAM", "disk or page cache: not told apart"):
         assert expected in read.text
-    assert "source not known" not in rates.chart_card(events[:2], None, NOW)
+    assert "disk or page cache: not told apart" not in rates.chart_card(events[:2], None, NOW)
 
 
 def test_faster_is_higher_and_limits_are_lines_at_their_speed() -> None:

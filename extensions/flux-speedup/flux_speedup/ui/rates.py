@@ -151,7 +151,7 @@ def legend(shown: Sequence[Event], machine: Machine | None) -> str:
     keys = [
         ("cold", '<span class="fsu-swatch fsu-ring fsu-p-cold"></span>cold: read from the disk'),
         ("warm", '<span class="fsu-swatch fsu-p-warm"></span>warm: page cache or RAM'),
-        ("other", '<span class="fsu-swatch fsu-p-other"></span>source not known'),
+        ("other", '<span class="fsu-swatch fsu-p-other"></span>disk or page cache: not told apart'),
     ]
     named = [text for kind, text in keys if kind in seen]
     named.append("a dot's area is its bytes")
