@@ -38,7 +38,11 @@ def test_cold_and_warm_differ_and_are_explained() -> None:
     read = Tags(rates.chart_card(events, None, NOW))
     found = [dot["class"].split()[-1] for dot in read.classed("fsu-dot")]
     assert found == ["fsu-p-other", "fsu-p-warm", "fsu-p-cold"]
-    for expected in ("cold: read from the disk", "warm: page cache or RAM", "disk or page cache: not told apart"):
+    for expected in (
+        "cold: read from the disk",
+        "warm: page cache or RAM",
+        "disk or page cache: not told apart",
+    ):
         assert expected in read.text
     assert "disk or page cache: not told apart" not in rates.chart_card(events[:2], None, NOW)
 
