@@ -71,6 +71,8 @@ def test_a_freak_speed_does_not_press_the_others_flat() -> None:
     top = rates.top_of_scale([9000.0, 40.0], [("bus", 50.0)])
     assert top == pytest.approx(81.0)
     assert rates.top_of_scale([9.0, 4.0], [("bus", 50.0)]) == pytest.approx(54.0)
+    assert rates.top_of_scale([9.0, 4.0], [("disk", 0.5)]) == pytest.approx(9.72)
+    assert rates.top_of_scale([9.0], []) == pytest.approx(9.72)
 
 
 @given(st.floats(min_value=1e-6, max_value=1e6))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .events import GB, STARTUP, Event, KindTotal, rate_gb_s
+from .events import GB, STARTUP, UNLOAD, Event, KindTotal, rate_gb_s
 from .requests import Request
 
 MB = 1e6
@@ -37,7 +37,8 @@ def speed(rate: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds, as "0.51 s" or, where that would say nothing, "3 ms"."""
-    return f"{1000 * seconds:.1g} ms" if 0 < seconds < 0.01 else f"{seconds:.2f} s"
+    # From 9.5 ms on, two digits after the point say more.
+    return f"{1000 * seconds:.1g} ms" if 0 < seconds < 0.0095 else f"{seconds:.2f} s"
 
 
 def figures(count: int, seconds: float) -> str:
@@ -50,14 +51,25 @@ def figures(count: int, seconds: float) -> str:
 
 
 def way(event: Event) -> str:
-    """From where to where, as "page cache -> GPU"; "" where neither end is known."""
-    return " -> ".join(printable(end) for end in (event.source, event.target) if end)
+    """From where to where, as "page cache -> GPU", "from GPU" or "to GPU"; "" where neither end is known."""
+    source, target = printable(event.source), printable(event.target)
+    if source and target:
+        return f"{source} -> {target}"
+    return f"from {source}" if source else f"to {target}" if target else ""
+
+
+def spent(event: Event) -> str:
+    """`figures` of an event. An unload has no speed: where nothing is copied, bytes and seconds make none."""
+    if event.kind == UNLOAD and event.bytes:
+        return f"{size(event.bytes)} in {duration(event.seconds)}"
+    return figures(event.bytes, event.seconds)
 
 
 def sentence(event: Event) -> str:
     """An event on one line, as "transformer: 23.8 GB in 0.51 s, 46.7 GB/s, page cache -> GPU"."""
-    parts = [figures(event.bytes, event.seconds), way(event), printable(event.detail)]
-    return f"{printable(event.what)}: {', '.join(part for part in parts if part)}"
+    parts = [spent(event), way(event), printable(event.detail)]
+    head = f"{printable(event.what)}{' unloaded' if event.kind == UNLOAD else ''}"
+    return f"{head}: {', '.join(part for part in parts if part)}"
 
 
 def request_sentence(request: Request) -> str:

@@ -52,7 +52,7 @@ def cells(event: Event, now: float) -> list[str]:
         figure(event.bytes / GB) if event.bytes else "",
         figure(event.seconds),
         speed(event),
-        safe(way(event).replace("->", "→")) if way(event) else "",
+        safe(way(event).replace("->", "→")),
         safe(event.kind),
     ]
 

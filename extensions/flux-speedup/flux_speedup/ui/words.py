@@ -21,7 +21,7 @@ def seconds(value: float) -> str:
     """Seconds with the digits that matter: "4 ms", "0.51 s", "12.3 s", "148 s"; "?" for what is no number."""
     if not math.isfinite(value):
         return "?"
-    if 0 < value < 0.01:
+    if 0 < value < 0.0095:
         return duration(value)
     digits = 2 if value < 1 else 1 if value < 100 else 0
     return f"{value:.{digits}f} s"
