@@ -1,4 +1,4 @@
-"""Requests of a real Forge: where their seconds went, over the API, and what may be done to it."""
+"""Requests of a real Forge: where their seconds went, over the API and in the tab, and what may be done to it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import tab_at_work
 from tests.integration import tiny_flux
 from tests.integration.forge import EXTENSION, Forge
+from tests.served import says
+from tests.tab_at_work import TAB
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 V1 = "/flux-speedup/v1"
 COMMON = {
@@ -50,9 +56,13 @@ def forge(forge_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
         "forge_preset": "flux",
     }
-    flags = ("--api", "--unet-in-bf16", "--enable-insecure-extension-access")
+    # Without the last, this checkout's own style sheets and scripts are forbidden: the data folder is elsewhere.
+    flags = (
+        *("--api", "--unet-in-bf16", "--enable-insecure-extension-access"),
+        *("--gradio-allowed-path", str(forge_dir)),
+    )
     extensions = {"flux-speedup": EXTENSION}
-    environ = {"PROBE_TINY": "1"}
+    environ = {"PROBE_TINY": "1", "PROBE_DEVICE": "1", "PROBE_CARD_GIB": "80"}
     with Forge(
         forge_dir, data, flags=flags, extensions=extensions, options=options, environ=environ
     ) as started:
@@ -201,3 +211,58 @@ def test_a_request_of_the_page_is_told_apart(forge: Forge, images: list[str]) ->
     assert (newest["via"], newest["kind"], newest["number"]) == ("page", "txt2img", before + 1), said[-2000:]
     assert newest["parts"]["sampling"] > 0
     assert sum(newest["parts"].values()) == pytest.approx(newest["seconds"], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def page(forge: Forge, images: list[str], browser: Browser) -> Iterator[Page]:
+    """The tab in front, asking for news every two seconds; two models are built, one of them kept."""
+    forge.post(f"{V1}/settings", {"refresh_s": "2 s"})
+    forge.post("/sdapi/v1/options", {"sd_model_checkpoint": "tiny-two.safetensors"})
+    image(forge, {})
+    opened = tab_at_work.opened_tab(browser, forge.url)
+    yield opened
+    opened.context.close()
+
+
+@pytest.mark.browser
+def test_the_tab_follows_an_image_that_is_made_on_the_page(forge: Forge, page: Page) -> None:
+    tab_at_work.agrees(page, forge.get)
+    before = forge.get(f"{V1}/requests?limit=1")["requests"][0]["number"]
+    page.locator("button", has_text="Txt2img").first.click()
+    page.fill("#txt2img_prompt textarea", "a lighthouse")
+    for name, value in (("steps", "2"), ("width", "64"), ("height", "64")):
+        page.fill(f"#txt2img_{name} input[type=number]", value)
+    page.click("#txt2img_generate")
+    page.wait_for_selector("#txt2img_gallery img")
+    page.locator("button", has_text="Flux Speedup").first.click()
+    says(page, f"{TAB}_requests", "from the page")
+    says(page, f"{TAB}_requests", f"{before + 1} txt2img")
+    tab_at_work.agrees(page, forge.get)
+    assert page.complaints == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.browser
+def test_the_tab_is_legible_with_real_figures(page: Page, artifacts: Path) -> None:
+    tab_at_work.pictures(page, artifacts, "forge-tab")
+
+
+@pytest.mark.browser
+def test_every_button_of_the_tab(forge: Forge, page: Page, artifacts: Path) -> None:
+    earlier = page.locator(f'#{TAB} [data-fsu-do^="request:"]').last
+    number = str(earlier.get_attribute("data-fsu-do")).removeprefix("request:")
+    earlier.click()
+    says(page, f"{TAB}_requests", f"Where the time of request {number} went")
+    tab_at_work.measured(page, forge.get)
+    page.locator(f'#{TAB} [data-fsu-do^="drop:"]').first.click()
+    says(page, f"{TAB}_models_said", "tiny-one.safetensors is forgotten")
+    page.click(f"#{TAB}_free")
+    says(page, f"{TAB}_models_said", "left the device: ")
+    assert [model["device_bytes"] for model in forge.get(f"{V1}/models")] == [0]
+    tab_at_work.exported(page, forge.get)
+    tab_at_work.reported(page, ("tiny-", "lighthouse", "a cat", str(forge.data)))
+    tab_at_work.pictures(page, artifacts, "forge-tab-measured")
+    tab_at_work.forgotten(page, forge.get)
+    tab_at_work.put_back(page, forge.get, "Load times")
+    assert [file for file in forge.state()["functions"].values() if "flux_speedup" in file] == []
+    page.screenshot(path=artifacts / "forge-tab-put-back.png", full_page=True)
+    assert page.complaints == []  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from .patches import Outcome, State
 from .stats.events import Event
 from .stats.machine import Machine, Savings
-from .stats.report import figures, printable, size, way
+from .stats.report import printable, size, spent, way
 from .stats.requests import Request
 from .view import ConfigRow, MemoryUse, Status
 
@@ -83,7 +83,7 @@ def _source(source: str) -> str:
 
 def _event(event: Event) -> str:
     what = event.what if event.what in NAMED else "a model"
-    return f"  {event.kind} {what}: {figures(event.bytes, event.seconds)} {way(event)}".rstrip()
+    return f"  {event.kind} {what}: {spent(event)} {way(event)}".rstrip()
 
 
 def _request(request: Request) -> str:

@@ -123,7 +123,7 @@ class Seen:
 
     def starts(self) -> list[Start]:
         return [
-            Start(each.at, each.seconds, each.detail if was.changed else "")
+            Start(each.at, each.seconds, was.told())
             for each in self._wholes()
             if (was := InForce.parse(each.detail)) is not None and was.page is self._decided().page
         ]

@@ -15,9 +15,15 @@ from flux_speedup.stats.events import Event, KindTotal
             Event("move", "transformer", 23_800_000_000, 0.51, "page cache", "GPU"),
             "transformer: 23.8 GB in 0.51 s, 46.7 GB/s, page cache -> GPU",
         ),
-        (Event("unload", "vae", 0, 0.02, "GPU", ""), "vae: 0.02 s, GPU"),
+        (Event("unload", "vae", 0, 0.02, "GPU", ""), "vae unloaded: 0.02 s, from GPU"),
+        (
+            Event("unload", "vae", 335_000_000, 0.0096, "GPU", "RAM"),
+            "vae unloaded: 335 MB in 0.01 s, GPU -> RAM",
+        ),
         (Event("move", "vae", 335_000_000, 0.0, "", ""), "vae: 335 MB in 0.00 s"),
-        (Event("move", "x", 900, 1.0, "", "", detail="cold"), "x: 900 bytes in 1.00 s, 0.0 GB/s, cold"),
+        (Event("move", "vae", 487_180, 0.0002, "", ""), "vae: 487 kB in 0.2 ms, 2.4 GB/s"),
+        (Event("move", "vae", 550_000_000, 1.0, "", ""), "vae: 550 MB in 1.00 s, 0.55 GB/s"),
+        (Event("move", "x", 900, 1.0, "", "", detail="cold"), "x: 900 bytes in 1.00 s, 0.0009 MB/s, cold"),
         (Event("move", "a\nb\ud83d\x1b[2J é", 0, 1.0, "", ""), "a\\nb\\ud83d\\x1b[2J é: 1.00 s"),
     ],
 )

@@ -62,6 +62,8 @@ def test_the_headline_says_what_was_saved_and_whether_that_is_an_estimate() -> N
     assert text == "412 s saved since the start61.4 s of it in the last requestestimate against 6.4 GB/s"
     measured = Tags(cards.saved(Savings(0.0, None, False, "against 6.4 GB/s"))).text
     assert measured == "0 s saved since the startagainst 6.4 GB/s"
+    nothing = Tags(cards.saved(Savings(0.0, 0.0, True, "there is no GPU here"))).text
+    assert nothing == "0 s saved since the startthere is no GPU here"
     assert "estimate" not in cards.saved(Savings(0.0, None, True, ""))
     assert "estimate" in cards.saved(Savings(0.0, -2.0, True, ""))
 

@@ -17,6 +17,10 @@ def test_every_weight_has_its_state_and_reason() -> None:
     for expected in ("face_yolov8n.pt", "6 MB", "models/ESRGAN/ESRGAN_4x.pth", "too small"):
         assert expected in read.text
     assert "No script asked" in local.local_card([])
+    missing = [weight for weight in WEIGHTS if weight.state == "missing"]
+    others = [weight for weight in WEIGHTS if weight.state != "missing"]
+    assert "fetch.py" in local.local_card(missing)
+    assert "fetch.py" not in local.local_card(others)
 
 
 def test_a_state_we_do_not_know_is_shown_as_it_is() -> None:

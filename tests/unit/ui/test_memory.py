@@ -40,3 +40,10 @@ def test_what_is_not_known_is_said() -> None:
     text = Tags(memory.memory_card(MemoryUse())).text
     assert "no card here" in text
     assert "RAM: not known" in text
+
+
+def test_a_device_whose_whole_cannot_be_read_still_shows_its_models() -> None:
+    read = Tags(memory.memory_card(MemoryUse((("transformer", 24_000_000_000), ("vae", 0)))))
+    assert "24.0 GB of models; the whole of this device cannot be read" in read.text
+    assert "transformer24.0 GB" in read.text
+    assert "no card here" not in read.text

@@ -38,9 +38,13 @@ def test_cold_and_warm_differ_and_are_explained() -> None:
     read = Tags(rates.chart_card(events, None, NOW))
     found = [dot["class"].split()[-1] for dot in read.classed("fsu-dot")]
     assert found == ["fsu-p-other", "fsu-p-warm", "fsu-p-cold"]
-    for expected in ("cold: read from the disk", "warm: page cache or RAM", "source not known"):
+    for expected in (
+        "cold: read from the disk",
+        "warm: page cache or RAM",
+        "disk or page cache: not told apart",
+    ):
         assert expected in read.text
-    assert "source not known" not in rates.chart_card(events[:2], None, NOW)
+    assert "disk or page cache: not told apart" not in rates.chart_card(events[:2], None, NOW)
 
 
 def test_faster_is_higher_and_limits_are_lines_at_their_speed() -> None:
@@ -67,6 +71,8 @@ def test_a_freak_speed_does_not_press_the_others_flat() -> None:
     top = rates.top_of_scale([9000.0, 40.0], [("bus", 50.0)])
     assert top == pytest.approx(81.0)
     assert rates.top_of_scale([9.0, 4.0], [("bus", 50.0)]) == pytest.approx(54.0)
+    assert rates.top_of_scale([9.0, 4.0], [("disk", 0.5)]) == pytest.approx(9.72)
+    assert rates.top_of_scale([9.0], []) == pytest.approx(9.72)
 
 
 @given(st.floats(min_value=1e-6, max_value=1e6))

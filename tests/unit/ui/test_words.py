@@ -14,7 +14,15 @@ from tests.fake_view import NASTY
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0, "0.00 s"), (0.514, "0.51 s"), (1.41, "1.4 s"), (25.04, "25.0 s"), (378, "378 s"), (math.nan, "?")],
+    [
+        (0, "0.00 s"),
+        (0.0034, "3 ms"),
+        (0.514, "0.51 s"),
+        (1.41, "1.4 s"),
+        (25.04, "25.0 s"),
+        (378, "378 s"),
+        (math.nan, "?"),
+    ],
 )
 def test_seconds_show_the_digits_that_matter(value: float, shown: str) -> None:
     assert words.seconds(value) == shown

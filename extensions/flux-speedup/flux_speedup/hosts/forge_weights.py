@@ -21,6 +21,7 @@ from ..weights.pinned import PinnedHomes
 from ..weights.placement import Placement
 from . import forge_lora
 from .forge_sources import Sources
+from .timing import COMPONENTS
 
 MANAGER = "backend.memory_management"
 PATCHER = "backend.patcher.base"
@@ -212,8 +213,8 @@ class Attachment:
         if report.copied_back:
             # The host itself makes CLIP's embeddings fp32 at their first use.
             log.info(
-                "%s: %d weights were changed on the device and are kept in RAM from now on",
-                type(model).__name__,
+                "%s: weights were changed on the device and are kept in RAM from now on: %d",
+                COMPONENTS.get(type(model).__name__, type(model).__name__),
                 len(report.copied_back),
             )
         return bool(report.bytes)

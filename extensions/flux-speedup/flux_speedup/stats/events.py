@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 GB = 1e9
 STARTUP = "startup"
+UNLOAD = "unload"
 
 
 def rate_gb_s(size: int, seconds: float) -> float | None:

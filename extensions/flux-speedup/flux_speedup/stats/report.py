@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .events import GB, STARTUP, Event, KindTotal, rate_gb_s
+from .events import GB, STARTUP, UNLOAD, Event, KindTotal, rate_gb_s
 from .requests import Request
 
 MB = 1e6
+KB = 1e3
 
 
 def printable(text: str) -> str:
@@ -19,32 +20,56 @@ def printable(text: str) -> str:
 
 
 def size(count: int) -> str:
-    """A number of bytes, as "23.8 GB" (10^9) or, under one GB, "335 MB" (10^6)."""
+    """A number of bytes, as "23.8 GB" (10^9), "335 MB" (10^6), "487 kB" (10^3) or "900 bytes"."""
     if count >= GB:
         return f"{count / GB:.1f} GB"
     if count >= MB:
         return f"{count / MB:.0f} MB"
-    return f"{count} bytes"
+    return f"{count / KB:.0f} kB" if count >= KB else f"{count} bytes"
+
+
+def speed(rate: float) -> str:
+    """A rate in GB/s, as "46.7 GB/s", "0.55 GB/s" or, where that would say nothing, "3.1 MB/s"."""
+    if 0 < rate < 0.01:
+        return f"{1000 * rate:.2g} MB/s"
+    return f"{rate:.{2 if rate < 1 else 1}f} GB/s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, as "0.51 s" or, where that would say nothing, "3 ms"."""
+    # From 9.5 ms on, two digits after the point say more.
+    return f"{1000 * seconds:.1g} ms" if 0 < seconds < 0.0095 else f"{seconds:.2f} s"
 
 
 def figures(count: int, seconds: float) -> str:
     """Bytes, seconds and rate, as "23.8 GB in 0.51 s, 46.7 GB/s"; leaves out what does not apply."""
     if not count:
-        return f"{seconds:.2f} s"
+        return duration(seconds)
     rate = rate_gb_s(count, seconds)
-    text = f"{size(count)} in {seconds:.2f} s"
-    return text if rate is None else f"{text}, {rate:.1f} GB/s"
+    text = f"{size(count)} in {duration(seconds)}"
+    return text if rate is None else f"{text}, {speed(rate)}"
 
 
 def way(event: Event) -> str:
-    """From where to where, as "page cache -> GPU"; "" where neither end is known."""
-    return " -> ".join(printable(end) for end in (event.source, event.target) if end)
+    """From where to where, as "page cache -> GPU", "from GPU" or "to GPU"; "" where neither end is known."""
+    source, target = printable(event.source), printable(event.target)
+    if source and target:
+        return f"{source} -> {target}"
+    return f"from {source}" if source else f"to {target}" if target else ""
+
+
+def spent(event: Event) -> str:
+    """`figures` of an event. An unload has no speed: where nothing is copied, bytes and seconds make none."""
+    if event.kind == UNLOAD and event.bytes:
+        return f"{size(event.bytes)} in {duration(event.seconds)}"
+    return figures(event.bytes, event.seconds)
 
 
 def sentence(event: Event) -> str:
     """An event on one line, as "transformer: 23.8 GB in 0.51 s, 46.7 GB/s, page cache -> GPU"."""
-    parts = [figures(event.bytes, event.seconds), way(event), printable(event.detail)]
-    return f"{printable(event.what)}: {', '.join(part for part in parts if part)}"
+    parts = [spent(event), way(event), printable(event.detail)]
+    head = f"{printable(event.what)}{' unloaded' if event.kind == UNLOAD else ''}"
+    return f"{head}: {', '.join(part for part in parts if part)}"
 
 
 def request_sentence(request: Request) -> str:

@@ -30,6 +30,15 @@ class InForce:
         ]
         return "; ".join(parts)
 
+    def told(self) -> str:
+        """What made the start faster, for people: "36 scripts left out, fast callbacks"; "" where nothing did."""
+        parts = [
+            f"{self.left_out} scripts left out" if self.left_out else "",
+            "fast callbacks" if self.fast_callbacks else "",
+            "apps when needed" if self.lazy_apps else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
     @classmethod
     def parse(cls, text: str) -> InForce | None:
         """The reverse of `text`; None for what is none."""

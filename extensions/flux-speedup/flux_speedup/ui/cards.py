@@ -32,7 +32,7 @@ def head(status: Status, savings: Savings, totals: Totals, stages: Sequence[Even
 def saved(savings: Savings) -> str:
     """The headline: seconds saved since the start and in the last request, and how that is known."""
     figures = _saved(savings.since_start, "saved since the start", "")
-    if savings.in_request is not None:
+    if savings.in_request is not None and (savings.in_request or savings.since_start):
         figures += _saved(savings.in_request, "of it in the last request", " fsu-second")
     something = savings.since_start or savings.in_request
     estimate = f"{badge('estimate', 'pending')} " if savings.estimated and something else ""
@@ -104,7 +104,10 @@ def outcome_rows(outcomes: Sequence[Outcome]) -> str:
         f'<span class="fsu-why fsu-soft">{safe(o.why)}</span></div>'
         for o in outcomes
     )
-    return f'<div class="fsu-rows">{rows}</div>'
+    return (
+        '<div class="fsu-rows fsu-scroll" tabindex="0" role="region" aria-label="What is changed" '
+        f'data-fsu-key="outcomes">{rows}</div>'
+    )
 
 
 def badge(text: str, kind: str) -> str:

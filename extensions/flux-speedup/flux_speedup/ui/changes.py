@@ -22,6 +22,8 @@ log = logging.getLogger("flux_speedup")
 AGAIN = "The next start applies it again; Settings, Flux Speedup keeps it off."
 # Reads are cheap: not queued behind an image. Not offered as an endpoint of gradio's own API.
 EVENT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_name": False}
+# More than these are counted and not named.
+NAMED = 8
 _LIVE = (State.APPLIED, State.PENDING)
 
 
@@ -166,4 +168,6 @@ def _after(view: View, act: Callable[[], Status], items: set[str]) -> str:
 
 
 def _titles(outcomes: Sequence[Outcome]) -> str:
+    if len(outcomes) > NAMED:
+        return f"{len(outcomes)} changes"
     return ", ".join(safe(o.title) for o in outcomes)

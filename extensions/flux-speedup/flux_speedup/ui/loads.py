@@ -33,7 +33,7 @@ def newest(view: View) -> list[Event]:
 
 def table_card(events: Sequence[Event], now: float) -> str:
     """The table in a region of its own, which scrolls where the page must not."""
-    title = f"Loads <span class='fsu-soft'>the last {NEWEST} with unloads, the newest first</span>"
+    title = f"Loads <span class='fsu-soft'>and unloads, the newest first, {NEWEST} at most</span>"
     if not events:
         return card("Loads", f'<div class="fsu-soft">{NOTHING}</div>')
     return card(
@@ -52,7 +52,7 @@ def cells(event: Event, now: float) -> list[str]:
         figure(event.bytes / GB) if event.bytes else "",
         figure(event.seconds),
         speed(event),
-        safe(way(event).replace("->", "→")) if way(event) else "",
+        safe(way(event).replace("->", "→")),
         safe(event.kind),
     ]
 

@@ -19,6 +19,12 @@ STATES = {
 }
 
 
+MISSING = (
+    '<div class="fsu-soft fsu-small">A missing one is downloaded by the script that needs it, '
+    "or ahead of time by fetch.py.</div>"
+)
+
+
 def local_card(weights: Sequence[LocalWeight]) -> str:
     """Detector and upscaler weights, each with where it comes from."""
     if not weights:
@@ -29,7 +35,9 @@ def local_card(weights: Sequence[LocalWeight]) -> str:
         counts[weight.state] = counts.get(weight.state, 0) + 1
     told = ", ".join(f"{count} {safe(state)}" for state, count in counts.items())
     rows = "".join(map(_weight, weights))
-    return card(f"Local weights <span class='fsu-soft'>{told}</span>", f'<div class="fsu-rows">{rows}</div>')
+    title = f"Local weights <span class='fsu-soft'>{told}</span>"
+    hint = MISSING if "missing" in counts else ""
+    return card(title, f'{hint}<div class="fsu-rows">{rows}</div>')
 
 
 def _weight(weight: LocalWeight) -> str:

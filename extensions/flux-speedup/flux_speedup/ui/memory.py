@@ -21,10 +21,10 @@ def memory_card(memory: MemoryUse) -> str:
 
 def vram(memory: MemoryUse) -> str:
     """The card's memory: each model, what else is in use, what is free."""
+    named = sum(count for _, count in memory.vram_by_model)
     total = memory.vram_total
     if not total:
-        return '<div class="fsu-soft">VRAM: there is no card here whose memory could be read.</div>'
-    named = sum(count for _, count in memory.vram_by_model)
+        return _only_models(memory.vram_by_model, named)
     used = memory.vram_used if memory.vram_used is not None else named
     parts = [
         (name, count, f"fsu-p-{COLOURS[i % len(COLOURS)]}")
@@ -40,6 +40,14 @@ def vram(memory: MemoryUse) -> str:
         f'<div class="fsu-item">VRAM <span class="fsu-soft">{size(used)} of {size(total)} in use</span></div>'
         f'{svg.picture(label, BAR_PX, _stack(parts, total))}<div class="fsu-legend">{keys}</div>'
     )
+
+
+def _only_models(models: Sequence[tuple[str, int]], named: int) -> str:
+    if not named:
+        return '<div class="fsu-soft">VRAM: there is no card here whose memory could be read.</div>'
+    rows = "".join(bars.row(safe(name), share(count, named), size(count)) for name, count in models)
+    about = f"{size(named)} of models; the whole of this device cannot be read"
+    return f'<div class="fsu-item">VRAM <span class="fsu-soft">{about}</span></div>{rows}'
 
 
 def _stack(parts: Sequence[tuple[str, int, str]], total: int) -> str:

@@ -13,6 +13,7 @@ from .cards import card
 from .words import counted, gb_s, seconds, share, when
 
 NEWEST = 60
+BUS = "bus"
 KINDS = ("checkpoint", "move")
 SPEED_PX, STRIP_PX, TOP_PX = 200, 56, 14
 # The radius of the biggest load's dot, where there is room and where there are many.
@@ -48,17 +49,21 @@ def loads(events: Sequence[Event]) -> list[Event]:
 
 def limits(machine: Machine | None) -> list[tuple[str, float]]:
     """(name, GB/s) of the lines to draw, highest first."""
-    named = (("bus", machine.bus), ("disk", machine.disk)) if machine is not None else ()
+    named = ((BUS, machine.bus), ("disk", machine.disk)) if machine is not None else ()
     found = [(name, value) for name, value in named if value is not None and 0 < value < math.inf]
     return sorted(found, key=lambda one: one[1], reverse=True)
 
 
 def top_of_scale(rates: Sequence[float], lines: Sequence[tuple[str, float]]) -> float:
-    """GB/s at the upper edge: a tiny load with a freak speed must not press all others flat."""
+    """GB/s at the upper edge: a tiny load with a freak speed must not press all others flat.
+
+    Only the bus tells what is a freak: loads from RAM are faster than the disk as a matter of course.
+    """
     fastest = max(rates)
-    if lines:
-        fastest = max(lines[0][1], min(fastest, 1.5 * lines[0][1]))
-    return 1.08 * fastest
+    bus = dict(lines).get(BUS)
+    if bus is not None:
+        fastest = min(fastest, 1.5 * bus)
+    return 1.08 * max(fastest, *(value for _, value in lines), 0.0)
 
 
 def ticks(top: float) -> list[float]:
@@ -151,7 +156,7 @@ def legend(shown: Sequence[Event], machine: Machine | None) -> str:
     keys = [
         ("cold", '<span class="fsu-swatch fsu-ring fsu-p-cold"></span>cold: read from the disk'),
         ("warm", '<span class="fsu-swatch fsu-p-warm"></span>warm: page cache or RAM'),
-        ("other", '<span class="fsu-swatch fsu-p-other"></span>source not known'),
+        ("other", '<span class="fsu-swatch fsu-p-other"></span>disk or page cache: not told apart'),
     ]
     named = [text for kind, text in keys if kind in seen]
     named.append("a dot's area is its bytes")

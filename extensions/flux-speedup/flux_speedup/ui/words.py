@@ -7,7 +7,7 @@ import math
 import time
 
 from ..stats.events import KindTotal, Totals
-from ..stats.report import printable, size
+from ..stats.report import duration, printable, size, speed
 
 NOTHING = "nothing loaded yet"
 
@@ -18,9 +18,11 @@ def safe(text: object) -> str:
 
 
 def seconds(value: float) -> str:
-    """Seconds with the digits that matter: "0.51 s", "12.3 s", "148 s"; "?" for what is no number."""
+    """Seconds with the digits that matter: "4 ms", "0.51 s", "12.3 s", "148 s"; "?" for what is no number."""
     if not math.isfinite(value):
         return "?"
+    if 0 < value < 0.0095:
+        return duration(value)
     digits = 2 if value < 1 else 1 if value < 100 else 0
     return f"{value:.{digits}f} s"
 
@@ -44,7 +46,7 @@ def headline(totals: Totals) -> str:
 
 def rate(total: KindTotal) -> str:
     """Mean speed, "47.6 GB/s", or "" where there is none."""
-    return "" if total.rate is None else f"{total.rate:.1f} GB/s"
+    return "" if total.rate is None else speed(total.rate)
 
 
 def when(at: float, now: float) -> str:
@@ -84,9 +86,7 @@ def span(value: float) -> str:
 
 def gb_s(value: float | None) -> str:
     """A speed: "46.7 GB/s", "3.1 GB/s", "0.42 GB/s"; "not measured" where there is none."""
-    if value is None or not math.isfinite(value):
-        return "not measured"
-    return f"{value:.{2 if value < 1 else 1}f} GB/s"
+    return "not measured" if value is None or not math.isfinite(value) else speed(value)
 
 
 def share(part: float, whole: float) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ..stats.report import size
 from .backing import Backing
 from .direct import Direct
 from .mapping import MAPPINGS, FileIdentity, Registry
@@ -30,9 +31,10 @@ class Arrival:
     by_backing: Mapping[Backing, int]
 
     def sentence(self) -> str:
-        """Bytes by backing, such as "23.7 GB file, 0.1 GB RAM"."""
-        parts = [f"{size / 1e9:.1f} GB {backing.value}" for backing, size in self.by_backing.items() if size]
-        return ", ".join(parts)
+        """Bytes by backing, such as "23.7 GB file; 526 MB file, cast; 76 MB RAM"."""
+        return "; ".join(
+            f"{size(count)} {backing.value}" for backing, count in self.by_backing.items() if count
+        )
 
 
 class Placement:

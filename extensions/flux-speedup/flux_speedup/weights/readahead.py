@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
+from ..stats.report import figures
 from .plan import CHUNK
 
 HEADROOM = 1.2
@@ -162,7 +163,8 @@ class ReadAhead:
 def _tell(outcomes: Sequence[Outcome], seconds: float) -> None:
     complete = [outcome.bytes for outcome in outcomes if outcome.complete]
     if complete:
-        _log.info("read-ahead: %d files, %.1f GB in %.1f s", len(complete), sum(complete) / 1e9, seconds)
+        files = "1 file" if len(complete) == 1 else f"{len(complete)} files"
+        _log.info("read-ahead: %s, %s", files, figures(sum(complete), seconds))
 
 
 def _size(path: Path) -> int:
