@@ -32,6 +32,7 @@ UPSCALER_WEIGHTS = "Upscalers' weights from local files"
 PRUNING = "Scripts that Flux does not need are not loaded"
 REFUSALS = "Requests for scripts that are not loaded are refused"
 REQUESTS = "Times of requests"
+TRANSLATIONS = "The tab in the language of the WebUI"
 ALLOCATOR = "Allocator for large models"
 
 
@@ -117,6 +118,7 @@ def apply_with_scripts(
     _where_available(table, config.digest, digest, host.digest_changes)
     ahead = ("read_ahead", READ_AHEAD, "the first load finds its files in RAM")
     _where_available(table, config.read_ahead, ahead, host.read_ahead_changes)
+    _translations(table, host, config)
     _switch(
         table,
         config.statistics,
@@ -198,6 +200,14 @@ def _refusals(table: PatchTable, host: WebUI, config: Config) -> None:
         pruner = host.pruner()
         why = "a request that names one gets 422 instead of a different image"
         table.add("refusals", REFUSALS, why, refusals.changes(lambda: pruner.missing))
+
+
+def _translations(table: PatchTable, host: WebUI, config: Config) -> None:
+    from .ui.translations import translated
+
+    why = "Russian and Chinese texts of ours join the localisation that is chosen; read when the page is built"
+    item = ("translations", TRANSLATIONS, why)
+    _switch(table, config.translations, item, host.translation_changes(translated))
 
 
 def _torch(
