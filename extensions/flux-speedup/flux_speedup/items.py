@@ -205,7 +205,9 @@ def _refusals(table: PatchTable, host: WebUI, config: Config) -> None:
 def _translations(table: PatchTable, host: WebUI, config: Config) -> None:
     from .ui.translations import translated
 
-    why = "Russian and Chinese texts of ours join the localisation that is chosen; read when the page is built"
+    why = (
+        "Russian and Chinese texts of ours join the localisation that is chosen; read when the page is built"
+    )
     item = ("translations", TRANSLATIONS, why)
     _switch(table, config.translations, item, host.translation_changes(translated))
 
