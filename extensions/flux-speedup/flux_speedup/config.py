@@ -66,6 +66,7 @@ class Config:
     requests: bool = True
     load_in_infotext: bool = False
     refresh_s: float = 5.0
+    translations: bool = True
 
 
 KINDS: dict[str, Kind] = {
@@ -109,6 +110,7 @@ KINDS: dict[str, Kind] = {
     "requests": Switch(),
     "load_in_infotext": Switch(),
     "refresh_s": Seconds(0, 3600),
+    "translations": Switch(),
 }
 
 

@@ -23,6 +23,7 @@ UNLOADS = "Nothing is unloaded without a reason"
 READ_AHEAD = "The selected model is read ahead"
 DIGEST = "Model hashes off the path"
 REQUESTS = "Times of requests"
+TRANSLATIONS = "The tab in the language of the WebUI"
 
 
 def apply(
@@ -70,6 +71,7 @@ def apply_with_scripts(
     where_available(table, config.digest, digest, host.digest_changes)
     ahead = ("read_ahead", READ_AHEAD, "the first load finds its files in RAM")
     where_available(table, config.read_ahead, ahead, host.read_ahead_changes)
+    _translations(table, host, config)
     switch(
         table,
         config.statistics,
@@ -108,6 +110,16 @@ def _requests(table: PatchTable, host: WebUI, config: Config, tracking: Tracking
         why += ", and image files name what loading took"
     changes = host.request_changes(tracking, config.load_in_infotext) if config.requests else []
     switch(table, config.requests, ("requests", REQUESTS, why), changes)
+
+
+def _translations(table: PatchTable, host: WebUI, config: Config) -> None:
+    from .ui.translations import translated
+
+    why = (
+        "Russian and Chinese texts of ours join the localisation that is chosen; read when the page is built"
+    )
+    item = ("translations", TRANSLATIONS, why)
+    switch(table, config.translations, item, host.translation_changes(translated))
 
 
 def _tell_nobody(_: Event) -> None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("flux_speedup")
 FRESH_S = 1.0
 STARTS = 1000
+SIMULATED = "the device is simulated: its figures say nothing of a GPU"
+NO_GPU = "there is no GPU here: nothing moves, and nothing is saved by not moving"
 NOBODY_ELSE_DECIDED = ("command line", "environment")
 
 
@@ -116,9 +118,9 @@ class Seen:
     def savings(self) -> Savings:
         nothing = ""
         if self._host.simulated():
-            nothing = "the device is simulated: its figures say nothing of a GPU"
+            nothing = SIMULATED
         elif self._host.inside().device() is None:
-            nothing = "there is no GPU here: nothing moves, and nothing is saved by not moving"
+            nothing = NO_GPU
         return self._statistics.savings(self.machine(), nothing)
 
     def starts(self) -> list[Start]:

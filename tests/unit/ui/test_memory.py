@@ -16,7 +16,7 @@ def test_vram_is_one_bar_with_everything_in_it() -> None:
     shares = [round(float(part["width"].rstrip("%"))) for part in parts]
     assert shares == [28, 12, 0, 4]
     assert "36.9 GB of 84.9 GB in use" in read.text
-    for expected in ("transformer23.8 GB28%", "everything else on the card3.1 GB4%", "free48.0 GB57%"):
+    for expected in ("transformer23.8 GB28%", "everything else on the card3.1 GB4%", "not in use48.0 GB57%"):
         assert expected in read.text
 
 

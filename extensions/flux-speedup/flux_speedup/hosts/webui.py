@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..changes import Call, Change, Declined, Function, Undo
 from ..memory import Card, MemoryPlan
 from ..stats.events import Event
-from . import callbacks, gradio_apps, local_weights, timing
+from . import callbacks, gradio_apps, local_weights, timing, translations
 
 if TYPE_CHECKING:
     from ..local_models.redirect import LocalModels
@@ -115,6 +115,10 @@ class WebUI:
     def page_changes_at_build(self) -> list[Change]:
         """Changes that leave out work which building the page does for nothing."""
         return gradio_apps.changes()
+
+    def translation_changes(self, translate: Callable[[str, object], str]) -> list[Change]:
+        """Changes that let our texts join the user's localisation; `translate` as translations.Translate."""
+        return translations.changes(translate)
 
     def pruner(self) -> Pruner:
         """What leaves scripts out when the WebUI lists them; one for the life of the process."""

@@ -117,7 +117,7 @@ def badge(text: str, kind: str) -> str:
 
 def statistics_line(totals: Totals) -> str:
     """Load times in one line, for the settings section."""
-    return f'<div class="fsu fsu-soft">Since this start: {headline(totals)}</div>'
+    return f'<div class="fsu fsu-soft"><span>Since this start:</span> <span>{headline(totals)}</span></div>'
 
 
 def counts_line(outcomes: Sequence[Outcome]) -> str:

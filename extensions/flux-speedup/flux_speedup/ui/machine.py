@@ -57,7 +57,7 @@ def progress(measuring: Measuring) -> str:
     """How far a measurement is, or how it ended; nothing where none was asked for."""
     if measuring.state == RUNNING:
         percent = round(100 * share(measuring.share, 1.0))
-        doing = safe(measuring.doing) if measuring.doing else "measuring"
+        doing = safe(measuring.doing) if measuring.doing else "<span>measuring</span>"
         return (
             f'<div class="fsu"><div class="fsu-soft">{doing}, {percent} %</div>'
             f'<div class="fsu-track" role="progressbar" aria-label="measuring" aria-valuenow="{percent}" '

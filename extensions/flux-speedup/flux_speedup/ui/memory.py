@@ -33,7 +33,7 @@ def vram(memory: MemoryUse) -> str:
     ]
     if used > named:
         parts.append(("everything else on the card", used - named, "fsu-p-other"))
-    parts.append(("free", max(0, total - max(used, named)), "fsu-p-free"))
+    parts.append(("not in use", max(0, total - max(used, named)), "fsu-p-free"))
     label = "VRAM: " + ", ".join(f"{name} {size(count)}" for name, count, _ in parts)
     keys = "".join(_key(name, count, total, css) for name, count, css in parts)
     return (

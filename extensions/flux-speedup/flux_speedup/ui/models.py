@@ -40,7 +40,7 @@ def _model(model: Model) -> str:
     if model.where != IN_USE:
         do = f"drop:{token(model)}"
         press = (
-            f'<button type="button" class="fsu-press" data-fsu-do="{do}" data-fsu-key="{do}">Drop'
+            f'<button type="button" class="fsu-press" data-fsu-do="{do}" data-fsu-key="{do}">Drop model'
             f'<span class="fsu-unseen"> {safe(model.name)}</span></button>'
         )
     return (

@@ -56,7 +56,7 @@ def body(view: View) -> str:
     if state.why_not:
         lines.append(f"The WebUI's own list cannot be changed here: {state.why_not}")
     elif state.can_disable:
-        lines.append(f"{HINT} It would add: {', '.join(state.can_disable)}")
+        lines += [HINT, f"It would add: {', '.join(state.can_disable)}"]
     rows = "".join(f'<div class="fsu-soft">{safe(line)}</div>' for line in lines if line)
     return f'<div class="fsu"><div class="fsu-title">Scripts that are not loaded</div>{rows}</div>'
 

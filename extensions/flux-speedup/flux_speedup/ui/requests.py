@@ -26,7 +26,9 @@ CSS = {
 NAMES = {
     "load": "load from files",
     "move": "move to the device",
+    "unload": "unload from the device",
     "vae": "VAE",
+    "other": "everything else",
     "adetailer": "ADetailer",
 }
 # A segment narrower than this share of the bar has no room for its figure on a small screen.

@@ -113,4 +113,9 @@ OPTIONS: tuple[Option, ...] = (
         (AS_CONFIGURED, "2 s", "5 s", "30 s", "off"),
         info="how often the figures in the Flux Speedup tab follow, while somebody looks at them",
     ),
+    Option(
+        "flux_speedup_translations",
+        "Texts in the language of the WebUI",
+        info="Russian and Chinese, when such a localization is chosen; your own entries win",
+    ),
 )

@@ -15,7 +15,7 @@ from .words import safe, seconds, share, when
 SHOWN = 8
 KEYS = (
     '<div class="fsu-keys fsu-soft fsu-small">'
-    '<span><span class="fsu-swatch fsu-p-other"></span>before</span>'
+    '<span><span class="fsu-swatch fsu-p-other"></span>without Flux Speedup</span>'
     '<span><span class="fsu-swatch fsu-p-sampling"></span>with Flux Speedup</span></div>'
 )
 
@@ -52,6 +52,6 @@ def before_and_after(starts: Sequence[Start]) -> str:
 
 
 def _start(one: Start, longest: float, now: float) -> str:
-    what = safe(one.what) if one.what else "before"
+    what = safe(one.what) if one.what else "without Flux Speedup"
     name = f'{when(one.at, now)} <span class="fsu-soft">{what}</span>'
     return bars.row(name, share(one.seconds, longest), seconds(one.seconds), "" if one.what else "fsu-before")

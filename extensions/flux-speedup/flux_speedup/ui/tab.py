@@ -147,7 +147,7 @@ def _rest(page: Page) -> None:
             gr.HTML('<div class="fsu">Every stored load, request and start is deleted. Are you sure?</div>')
             with gr.Row():
                 page.button("forget_yes", "Yes, forget them", variant="stop")
-                page.button("forget_no", "No")
+                page.button("forget_no", "No, keep them")
         page.line("statistics_said")
         page.texts["report"] = ours(
             gr.Textbox(

@@ -1,0 +1,61 @@
+"""Our texts in other languages, and which of them goes with the localisation that a user chose. Pure but for
+reading our own files.
+
+The WebUI translates its page in the browser, text node by text node, so a key is a whole text node of ours,
+without the white space around it. The files are not in a folder `localizations`: the WebUI would list each as
+a language choice of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("languages")
+LANGUAGES = ("ru", "zh")
+START = "window.localization = "
+RUSSIAN = {"ru", "rus", "russian", "русский"}
+CHINESE = {"zh", "zhcn", "cn", "chs", "chinese", "hans", "中文", "简体", "简体中文", "中文简体"}
+# Whoever reads these is not served by the other script.
+TRADITIONAL = {"tw", "zhtw", "hk", "zhhk", "mo", "hant", "cht", "traditional"}
+TRADITIONAL_SIGNS = ("繁", "正體")
+WORD = re.compile(r"[a-z]+|[а-яё]+|[\u4e00-\u9fff]+")
+
+
+def language(chosen: object) -> str | None:
+    """Ours for the name of a localisation, such as "ru_RU" or "zh-Hans (Stable)"; None where there is none."""
+    name = str(chosen).lower()
+    words = set(WORD.findall(name))
+    if words & RUSSIAN:
+        return "ru"
+    if words & TRADITIONAL or any(sign in name for sign in TRADITIONAL_SIGNS):
+        return None
+    return "zh" if words & CHINESE else None
+
+
+def entries(of: str) -> dict[str, str]:
+    """English text -> translation, for one of LANGUAGES."""
+    found: dict[str, str] = json.loads((FOLDER / f"{of}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def merged(script: str, ours: Mapping[str, str]) -> str:
+    """The WebUI's script with our entries in it; an entry that is there already stays as it is.
+
+    Raises:
+        ValueError: the script is not `window.localization = {...}`.
+    """
+    if not script.startswith(START):
+        raise ValueError(f"it does not begin with {START!r}")
+    theirs = json.loads(script.removeprefix(START))
+    if not isinstance(theirs, dict):
+        raise ValueError("it holds no entries")
+    return START + json.dumps({**ours, **theirs})
+
+
+def translated(script: str, chosen: object) -> str:
+    """The WebUI's script for the localisation `chosen`, with ours where we have that language. As `merged`."""
+    found = language(chosen)
+    return script if found is None else merged(script, entries(found))
