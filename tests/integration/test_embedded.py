@@ -14,10 +14,15 @@ from typing import Any
 import pytest
 
 from launcher import embedded
+from launcher.install import install
 from launcher.once import once
 from launcher.server import PhaseError, Server
+from tests import tab_at_work
+from tests.served import MINOR, says
+from tests.tab_at_work import TAB
 
 PYTHON = Path(sys.executable)
+SMALL = {"prompt": "a lighthouse", "seed": 3}
 TINY = {"prompt": "a cat", "seed": 1, "steps": 2, "width": 64, "height": 64}
 # An extension that writes down which door was opened, and what was there already.
 PRELOAD = """
@@ -140,6 +145,39 @@ def test_generate_on_the_page_shows_an_image_and_reload_ui_comes_back(tmp_path: 
         page.goto(server.url)
         page.wait_for_selector("#txt2img_generate", timeout=60_000)
         page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.both_gradios
+def test_the_tab_follows_images_and_its_figures_are_the_apis(
+    tmp_path: Path, browser: Any, artifacts: Path
+) -> None:
+    (tmp_path / "extensions").mkdir()
+    install(tmp_path / "extensions")
+    (tmp_path / "config.json").write_text(json.dumps({"flux_speedup_refresh_s": "2 s"}))
+    with Server(PYTHON, tmp_path, ("--api",)) as server:
+        page = tab_at_work.opened_tab(browser, server.url)
+        says(page, f"{TAB}_head", "simulated device, our stand-in")
+        says(page, f"{TAB}_requests", "No image was made")
+        image(server, **SMALL)
+        says(page, f"{TAB}_requests", "1 image")
+        page.locator("button", has_text="txt2img").first.click()
+        page.click("#txt2img_generate")
+        page.wait_for_selector("#txt2img_image img")
+        page.locator("button", has_text="Flux Speedup").first.click()
+        says(page, f"{TAB}_requests", "from the page")
+        tab_at_work.agrees(page, server.ask)
+        tab_at_work.measured(page, server.ask)
+        tab_at_work.pictures(page, artifacts, f"embedded-tab-gradio-{MINOR}")
+        page.click(f"#{TAB}_free")
+        says(page, f"{TAB}_models_said", "615 MB left the device: ")
+        tab_at_work.agrees(page, server.ask)
+        tab_at_work.exported(page, server.ask)
+        tab_at_work.reported(page, ("tiny-flux", "lighthouse", str(tmp_path)))
+        tab_at_work.forgotten(page, server.ask)
+        tab_at_work.put_back(page, server.ask, "Load times")
+        assert page.complaints == []
+        page.context.close()
 
 
 @pytest.fixture(scope="module")
