@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,15 +19,21 @@ GIB = 1 << 30
 IN_FORCE = {"streams": True, "pinned": True, "inference": 20 * GIB}
 # A page that has loaded has posted and received all its events after this long without a change.
 QUIET_S = 2.0
+# A user's own localisation, with a word for one of our texts.
+THEIRS = {"Generate": "Создать", "Free VRAM": "Очистить VRAM"}
 
 
 @pytest.fixture(scope="module")
 def forge(forge_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
     """Forge with its page and the Flux preset, its memory manager reporting a card of 80 GB."""
+    localizations = tmp_path_factory.mktemp("localizations")
+    (localizations / "ru_RU.json").write_text(json.dumps(THEIRS))
+    # Forge serves its own scripts only where its folder is the data folder, or is allowed.
+    served = ("--gradio-allowed-path", str(forge_dir))
     with Forge(
         forge_dir,
         tmp_path_factory.mktemp("page"),
-        flags=("--api",),
+        flags=("--api", *served, "--localizations-dir", str(localizations)),
         options={"forge_preset": "flux"},
         environ={"PROBE_CARD_GIB": "80"},
     ) as running:
@@ -111,6 +118,44 @@ def test_settings_section_and_tab_are_there(forge: Forge, page: Page, artifacts:
     page.locator("#settings").get_by_role("tab", name="Flux Speedup").first.click()
     page.locator("#setting_flux_speedup_tier").wait_for()
     page.screenshot(path=str(artifacts / "forge_settings.png"), full_page=True)
+
+
+def test_with_a_russian_localisation_our_texts_are_russian_until_it_is_switched_off(
+    forge: Forge, page: Page, artifacts: Path
+) -> None:
+    page.evaluate("() => { if (Object.keys(window.localization).length) throw new Error('not empty') }")
+    forge.post("/sdapi/v1/options", {"localization": "ru_RU"})
+    forge.reload_ui()
+    reopen(page, forge)
+    page.get_by_role("tab", name="Flux Speedup").first.click()
+    for text in (
+        "Измерить эту машину",
+        "Уровень памяти:",
+        "Сохранённые модели",
+        "применено",
+        "Очистить VRAM",
+    ):
+        page.locator("#flux_speedup_tab").get_by_text(text).first.wait_for()
+    assert page.locator("#txt2img_generate").inner_text().strip() == "Создать"
+    page.screenshot(path=str(artifacts / "forge_tab_ru.png"), full_page=True)
+    page.get_by_role("tab", name="Settings").first.click()
+    page.locator("#settings").get_by_role("tab", name="Flux Speedup").first.click()
+    for text in ("Уровень памяти", "по конфигурации", "(on выбирает по объёму видеопамяти"):
+        page.locator("#setting_flux_speedup_tier").get_by_text(text).first.wait_for()
+    page.screenshot(path=str(artifacts / "forge_settings_ru.png"), full_page=True)
+    forge.post("/sdapi/v1/options", {"flux_speedup_translations": "off"})
+    forge.reload_ui()
+    reopen(page, forge)
+    assert page.evaluate("() => window.localization") == THEIRS
+    page.get_by_role("tab", name="Flux Speedup").first.click()
+    page.locator("#flux_speedup_tab").get_by_text("Measure this machine").first.wait_for()
+    forge.post("/sdapi/v1/options", {"flux_speedup_translations": "as configured", "localization": "None"})
+    forge.reload_ui()
+
+
+def reopen(page: Page, forge: Forge) -> None:
+    page.goto(forge.url)
+    page.wait_for_selector("#tab_txt2img", state="attached")
 
 
 def test_reload_ui_twice_keeps_everything_and_switched_off_restores_it(forge: Forge) -> None:

@@ -7,6 +7,7 @@ import re
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,7 @@ from flux_speedup.changes import Call, Change
 from flux_speedup.config import KINDS, Config, Switch
 from flux_speedup.hosts.forge import Forge
 from flux_speedup.hosts.webui import WebUI
+from flux_speedup.measuring.steps import steps
 from flux_speedup.memory import GIB, Card, MemoryPlan, TierRules, plan
 from flux_speedup.patches import Outcome, State
 from flux_speedup.seen import NO_GPU, SIMULATED
@@ -96,8 +98,7 @@ def of_actions() -> Iterator[str]:
     for make in (FakeView, refusing, failing, unchanged):
         for act in acts:
             yield from Nodes(act(make())).found
-    for said in re.findall(r'said\("(.+?)", ""\)', scripts.COPY):
-        yield said
+    yield from re.findall(r'said\("(.+?)", ""\)', scripts.COPY)
 
 
 def refusing() -> FakeView:
@@ -238,14 +239,17 @@ def item_texts() -> list[str]:
     everything = {key: True for key in switches}
     without = (Config(weights=False), Config(statistics=False))
     configs = (Config(), Config(**everything), Config(**switches), *without)
+    tracking: Any = None
     for config in configs:
         for card in (Card("a card", True, 80 * GIB), Card("the CPU", False, None), Card("?", True, None)):
             for host in (Everything(), WebUI()):
                 decided = items.apply(table, host, card, config, argv=[], environ={})
                 table.texts.append(decided.why)
-                tracking: Any = None
                 items.apply_with_scripts(table, host, decided, config, lambda _: None, tracking)
                 items_scripts.apply_local_models(table, host, lambda: tracking, config)
+    opened: Any = None
+    cuda = types.SimpleNamespace(type="cuda")
+    table.texts += [name for name, _ in steps(Path("x.safetensors"), None, cuda, opened)]
     table.texts += [plan(Card("", True, GIB), TierRules(mode="off")).why, SIMULATED, NO_GPU]
     return [text for text in table.texts if text]
 

@@ -21,7 +21,7 @@ CHINESE = {"zh", "zhcn", "cn", "chs", "chinese", "hans", "中文", "简体", "�
 # Whoever reads these is not served by the other script.
 TRADITIONAL = {"tw", "zhtw", "hk", "zhhk", "mo", "hant", "cht", "traditional"}
 TRADITIONAL_SIGNS = ("繁", "正體")
-WORD = re.compile(r"[a-z]+|[а-яё]+|[\u4e00-\u9fff]+")
+WORD = re.compile(r"[a-z]+|[\u0400-\u04ff]+|[\u4e00-\u9fff]+")
 
 
 def language(chosen: object) -> str | None:
@@ -45,13 +45,11 @@ def merged(script: str, ours: Mapping[str, str]) -> str:
     """The WebUI's script with our entries in it; an entry that is there already stays as it is.
 
     Raises:
-        ValueError: the script is not `window.localization = {...}`.
+        ValueError, TypeError: the script is not `window.localization = {...}`.
     """
     if not script.startswith(START):
         raise ValueError(f"it does not begin with {START!r}")
-    theirs = json.loads(script.removeprefix(START))
-    if not isinstance(theirs, dict):
-        raise ValueError("it holds no entries")
+    theirs: dict[str, object] = json.loads(script.removeprefix(START))
     return START + json.dumps({**ours, **theirs})
 
 

@@ -35,8 +35,8 @@ def on_app_started(_demo, app):
             "mapping": model_mapping,
             "order": list(model_mapping),
             "weights": [
-                {"name": w.name, "state": w.state.value, "path": w.path, "why": w.why}
-                for w in ours._running.local_weights()
+                {"name": w.name, "state": w.state, "path": w.path, "why": w.why}
+                for w in ours._running.seen.local_weights()
             ],
         }
 
