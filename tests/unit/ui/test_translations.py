@@ -16,7 +16,7 @@ from tests.unit.ui import texts
 AS_THEY_ARE = re.compile(
     r"""
       \(?[\d.,]+\ ?(%|s|GB|MB|bytes|GB/s)?\)?            # a figure
-    | .*\d(\ s|\ GB|\ MB|\ bytes|\ %|%|:\d\d)\b.*         # a sentence with a figure and its unit in it
+    | .*\d(\ s|\ GB|\ MB|\ kB|\ bytes|\ %|%|:\d\d)\b.*         # a sentence with a figure and its unit in it
     | .*\d\d?%.*
     | (\d+\ (pending|applied|skipped|failed|put\ back)(,\ )?)+
     | (bus|disk)\ [\d.]+                                # the name of a line in a picture
