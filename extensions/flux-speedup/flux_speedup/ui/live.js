@@ -96,6 +96,8 @@
   const onClick = (event) => {
     const pressed = event.target.closest?.(`#${ID} [data-fsu-do]`);
     if (!pressed) return;
+    // The first press may come before the first look.
+    keep(find(""));
     window.fluxSpeedup.pressed = pressed.dataset.fsuDo;
     find("_pressed")?.click();
   };
