@@ -52,10 +52,12 @@ def filled(path: Path, rows: int) -> None:
 
 def app(path: Path, rows: int) -> FastAPI:
     """The API over that database."""
-    decided = Decided(config.load([]), MemoryPlan(Tier.NONE, "no GPU"), "cpu")
+    decided = Decided(config.load([]), MemoryPlan(Tier.NONE, "no GPU"), "cpu", page=False)
     nowhere = Place(lambda: None, lambda: None, lambda: None, lambda: "cpu", lambda: False)
     statistics = Statistics(lambda: (path, rows))
-    seen = Seen(WebUI(), PatchTable(logging.Logger("x")), statistics, Measured(nowhere), lambda: decided)
+    seen = Seen(
+        WebUI(), PatchTable(logging.Logger("x")), statistics, Measured(nowhere), lambda: decided, tuple
+    )
     made = FastAPI()
     register(made, seen, Access(None, None), Writes(lambda: None, lambda values: None))
     return made
