@@ -15,8 +15,8 @@ from ..weights.backing import Backing
 from ..weights.checkpoints import Key
 from ..weights.errors import WeightsError
 from ..weights.mapping import Mapping
-from .forge_engine import patchers_of
-from .forge_weights import CPU, Attachment
+from .forge_engine import CPU, patchers_of
+from .forge_weights import Attachment
 
 
 class Built:

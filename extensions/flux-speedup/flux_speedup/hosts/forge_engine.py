@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+CPU = torch.device("cpu")
+"""Where weights are at home."""
+
 
 def patchers_of(engine: Any) -> Iterator[Any]:
     """The patchers of a built model, each with the module that its weights are in."""

@@ -56,13 +56,15 @@ class ForgeInside(Inside):
             return None, None
         from ..weights.mapping import MAPPINGS
         from ..weights.pagecache import resident_fraction
+        from ..weights.pinned import HOMES
         from ..weights.residency import STAGING
 
         mappings = MAPPINGS.live()
         shares = [(resident_fraction(each.path), each.identity.size) for each in mappings]
         known = [int(share * length) for share, length in shares if share is not None]
         direct = self._direct()
-        pinned = (STAGING.bytes if STAGING.pinned else 0) + (direct.bytes if direct is not None else 0)
+        pinned = HOMES.bytes + (STAGING.bytes if STAGING.pinned else 0)
+        pinned += direct.bytes if direct is not None else 0
         return (sum(known) if len(known) == len(shares) else None), pinned
 
     def models(self) -> list[Model]:

@@ -6,10 +6,9 @@ everything where ours could not.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -17,18 +16,17 @@ import torch
 
 from ..changes import Call, Change, Function
 from ..weights.errors import WeightsError
-from ..weights.pinned import PinnedHomes
 from ..weights.placement import Placement
 from . import forge_lora
+from .forge_engine import CPU
+from .forge_pinning import Pinning
 from .forge_sources import Sources
 from .timing import COMPONENTS
 
 MANAGER = "backend.memory_management"
 PATCHER = "backend.patcher.base"
 ENGINE = "backend.diffusion_engine.base"
-CPU = torch.device("cpu")
 STREAMED = ("cuda", "xpu", "cpu")
-PINNED_FOR = ("cuda",)
 log = logging.getLogger("flux_speedup")
 
 
@@ -37,7 +35,7 @@ class Attachment:
 
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
-        self._pinned = PinnedHomes()
+        self._pinning = Pinning()
         self._thread = threading.local()
 
     @property
@@ -129,7 +127,7 @@ class Attachment:
                 self._placement.of(loaded.model.model).undo_casts()
             self._thread.loaded = loaded
             try:
-                with self._pinning_restored():
+                with self._pinning.during_load(_manager()):
                     return original(loaded, model_gpu_memory_when_using_cpu_swap)
             finally:
                 self._thread.loaded = None
@@ -144,8 +142,7 @@ class Attachment:
                 whole, extras, _ = profile
                 names = _names(model, whole, extras)
                 self._load(model, loaded.device, names)
-                if loaded.device.type in PINNED_FOR and loaded.model.offload_device == CPU:
-                    self._pin_others(model, names)
+                self._pinning.others(_manager(), loaded, names)
             return profile
 
         return build_module_profile
@@ -170,27 +167,6 @@ class Attachment:
             return original(patcher, CPU)
 
         return forge_unpatch_model
-
-    def _pin_others(self, model: torch.nn.Module, names: set[str]) -> None:
-        """Pin what stays at home, where the host is about to."""
-        from backend import memory_management as manager
-
-        if not manager.PIN_SHARED_MEMORY:
-            return
-        named = [*model.named_parameters(), *model.named_buffers()]
-        if not self._pinned.pin([tensor for name, tensor in named if name not in names]):
-            # It would pin the rest of what there is no room for. It reads this after the profile is made.
-            manager.PIN_SHARED_MEMORY = False
-
-    @contextlib.contextmanager
-    def _pinning_restored(self) -> Iterator[None]:
-        from backend import memory_management as manager
-
-        before = manager.PIN_SHARED_MEMORY
-        try:
-            yield
-        finally:
-            manager.PIN_SHARED_MEMORY = before
 
     def _load(self, model: torch.nn.Module, device: Any, names: set[str] | None) -> bool:
         """Whether every weight asked for is on the device by our doing."""
@@ -218,6 +194,12 @@ class Attachment:
                 len(report.copied_back),
             )
         return bool(report.bytes)
+
+
+def _manager() -> Any:
+    from backend import memory_management
+
+    return memory_management
 
 
 def _is_streamed(device: Any) -> bool:

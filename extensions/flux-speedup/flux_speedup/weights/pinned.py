@@ -6,7 +6,6 @@ of two. Ours is ordinary memory, registered; `Tensor.is_pinned` says yes, so the
 
 from __future__ import annotations
 
-import logging
 import mmap
 import threading
 import weakref
@@ -22,7 +21,6 @@ from .span import plain
 
 SHARE = 0.5
 _ALIGN = 64
-_log = logging.getLogger("flux_speedup")
 
 
 class PinnedHomes:
@@ -50,8 +48,8 @@ class PinnedHomes:
     def pin(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Move the data of tensors in RAM into a pinned block; whether all of them are pinned now.
 
-        What there is no room for stays as it was, the last ones first; so does everything where the memory
-        cannot be had or registered.
+        What there is no room for stays as it was, the last ones first. Raises Refused where the memory cannot be
+        had or registered: then everything is as it was.
         """
         with self._lock:
             missing = [t for t in tensors if t.numel() and not self._holds(t)]
@@ -60,11 +58,8 @@ class PinnedHomes:
             if size:
                 try:
                     self._move(movable, starts, size)
-                except (Refused, RuntimeError, MemoryError, OSError, ValueError) as error:
-                    _log.warning(
-                        "weights that stay in RAM cannot be pinned here (%s); the WebUI tries", error
-                    )
-                    return False
+                except (RuntimeError, MemoryError, OSError, ValueError) as error:
+                    raise Refused(str(error)) from error
             return len(starts) == len({tensor.data_ptr() for tensor in missing})
 
     def _holds(self, tensor: torch.Tensor) -> bool:
@@ -121,3 +116,7 @@ def _sizes(tensors: Sequence[torch.Tensor]) -> Iterator[tuple[int, int]]:
         address = tensor.data_ptr()
         sizes[address] = max(sizes.get(address, 0), -(-tensor.nbytes // _ALIGN) * _ALIGN)
     yield from sizes.items()
+
+
+HOMES = PinnedHomes()
+"""The blocks of this process."""
