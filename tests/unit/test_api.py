@@ -40,7 +40,7 @@ from flux_speedup.view import (
 
 V1 = "/flux-speedup/v1"
 STATUS, STATS, CONFIG = (f"{V1}/{name}" for name in ("status", "stats", "config"))
-READS = tuple(f"{V1}/{name}" for name in ("requests", "models", "machine", "metrics"))
+READS = tuple(f"{V1}/{name}" for name in ("requests", "models", "machine", "metrics", "local_weights"))
 WRITES = tuple(f"{V1}/{name}" for name in ("measure", "drop", "settings"))
 OPEN = Access(None, None)
 ODD = 'it\'s "odd"\n🚀 \ud83d\udcff\0'
@@ -116,7 +116,7 @@ class FakeView:
         return []
 
     def local_weights(self) -> list[LocalWeight]:
-        return []
+        return [LocalWeight(self._name, "adetailer", "refused", self._name, 6, self._name)]
 
     def log_lines(self, limit: int = 20) -> list[str]:
         raise AssertionError(limit)
@@ -308,6 +308,12 @@ def test_requests_models_and_machine() -> None:
     assert get(made(view), READS[2]).json()["measured"] is None
 
 
+def test_local_weights() -> None:
+    (weight,) = get(made(FakeView()), READS[4]).json()
+    assert (weight["kind"], weight["state"], weight["size"]) == ("adetailer", "refused", 6)
+    assert weight["name"] == weight["path"] == weight["why"]
+
+
 def test_metrics_are_in_the_format_of_prometheus() -> None:
     answer = get(made(FakeView(ODD)), READS[3])
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -424,7 +430,7 @@ def test_wrong_parameters_are_422(query: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "times"),
-    [(STATUS, 3), (STATS, 12), (CONFIG, 1), (READS[0], 2), (READS[1], 1), (READS[2], 2)],
+    [(STATUS, 3), (STATS, 12), (CONFIG, 1), (READS[0], 2), (READS[1], 1), (READS[2], 2), (READS[4], 3)],
 )
 def test_odd_names_are_escaped(path: str, times: int) -> None:
     found = list(strings(get(made(FakeView(ODD)), path).json()))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from ..stats.machine import Machine, Measuring, Savings
 from ..stats.requests import Request
-from ..view import MemoryUse, Model
+from ..view import LocalWeight, MemoryUse, Model
 from .models import Json, number, text
 
 
@@ -62,6 +62,17 @@ class ModelModel(BaseModel):
     file_bytes: int
     device_bytes: int
     ram_bytes: int
+
+
+class LocalWeightModel(BaseModel):
+    """A detector's or upscaler's weight of the catalog."""
+
+    name: str
+    kind: str = Field(description="adetailer, esrgan, realesrgan or a word of the user's")
+    state: str = Field(description="found, missing, redirected, downloaded or refused")
+    path: str
+    size: int = Field(description="bytes; 0 where there is none")
+    why: str
 
 
 class LimitsModel(BaseModel):
@@ -149,6 +160,21 @@ def _request_json(request: Request) -> Json:
 
 def _parts(parts: Mapping[str, float]) -> dict[str, float]:
     return {text(part): seconds for part, seconds in parts.items()}
+
+
+def local_weights_json(weights: Sequence[LocalWeight]) -> list[Json]:
+    """A list of `LocalWeightModel`."""
+    return [
+        {
+            "name": text(each.name),
+            "kind": text(each.kind),
+            "state": text(each.state),
+            "path": text(each.path),
+            "size": each.size,
+            "why": text(each.why),
+        }
+        for each in weights
+    ]
 
 
 def models_json(models: Sequence[Model]) -> list[Json]:

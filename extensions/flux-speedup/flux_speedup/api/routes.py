@@ -9,9 +9,11 @@ from ..view import View
 from . import writes as writing
 from .access import Access
 from .figures import (
+    LocalWeightModel,
     MachineModel,
     ModelModel,
     RequestsModel,
+    local_weights_json,
     machine_json,
     models_json,
     requests_json,
@@ -86,6 +88,14 @@ def _add_figures(router: APIRouter, view: View) -> None:
     @router.get("/machine", response_model=MachineModel, summary="What this machine can do, and its memory")
     def machine() -> Json:
         return machine_json(view.machine(), view.measuring(), view.memory())
+
+    @router.get(
+        "/local_weights",
+        response_model=list[LocalWeightModel],
+        summary="Detectors' and upscalers' weights: found, missing, redirected, downloaded",
+    )
+    def local_weights() -> list[Json]:
+        return local_weights_json(view.local_weights())
 
     @router.get("/metrics", response_class=PlainTextResponse, summary="The same for Prometheus")
     def prometheus() -> PlainTextResponse:
