@@ -163,8 +163,17 @@ def wait_for(path: Path, size: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture
+def ctrl_c_counts() -> Iterator[None]:
+    """Whoever runs the tests in the background ignores SIGINT, and what they start would do so too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("blow", ["SIGKILL", "SIGINT"])
+@pytest.mark.usefixtures("ctrl_c_counts")
 def test_ended_in_the_middle_and_run_again_it_goes_on(door: Door, blow: str) -> None:
     file = door.files["/a.pt"]
     file.acts = [drip(20_000, 0.05), whole]
