@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,28 @@ def apply(change: Change) -> Undo:
     if isinstance(change, Value):
         return _set_value(owner, name, change.value)
     return _set_function(owner, name, found, change)
+
+
+def apply_all(changes: Iterable[Change]) -> Undo:
+    """Make several changes now, in this order: all of them, or none. Raises what `apply` raises."""
+    undos: list[Undo] = []
+    try:
+        for change in changes:
+            undos.append(apply(change))
+    except BaseException:
+        in_reverse(undos)()
+        raise
+    return in_reverse(undos)
+
+
+def in_reverse(undos: Sequence[Undo]) -> Undo:
+    """One undo for several changes, the newest first."""
+
+    def undo() -> None:
+        for each in reversed(undos):
+            each()
+
+    return undo
 
 
 def _resolve(module: str, path: str) -> tuple[Any, str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..changes import Call, Change, Declined, Function, Undo, apply
+from ..changes import Call, Change, Declined, Function, Undo, apply_all
 from ..stats.events import Event
 from ..weights.checkpoints import Checkpoints, Key, Limits
 from .forge_built import Built, key_of
@@ -57,26 +57,22 @@ class Keeper:
 
     def _begin(self) -> Undo:
         _require()
-        undos: list[Undo] = []
-
-        def end() -> None:
-            for undo in reversed(undos):
-                undo()
-            self._on = False
-            self._current = self._fresh = None
-            self.kept.clear()
-
-        try:
+        undo = apply_all(
+            Function(module, name, make)
             for module, name, make in (
                 (SD_MODELS, "forge_loader", self._wrap_loader),
                 (SD_MODELS, "forge_model_reload", self._wrap_reload),
                 (PROCESSING, "forge_model_reload", self._wrap_reload),
                 (PROCESSING, "process_images_inner", self._requests.wrap),
-            ):
-                undos.append(apply(Function(module, name, make)))
-        except BaseException:
-            end()
-            raise
+            )
+        )
+
+        def end() -> None:
+            undo()
+            self._on = False
+            self._current = self._fresh = None
+            self.kept.clear()
+
         self._on = True
         return end
 

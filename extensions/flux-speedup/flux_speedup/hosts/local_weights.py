@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..changes import AlreadySo, Call, Change, Function, Undo, apply
+from ..changes import AlreadySo, Call, Change, Function, Undo, apply, in_reverse
 from ..local_models.kinds import ADETAILER, ESRGAN, FOLDERS
 
 if TYPE_CHECKING:
@@ -92,13 +92,8 @@ def complete_adetailer(models: LocalModels) -> Undo:
     """Give the map of ADetailer's script the names and the order that it has with the redirect in force."""
     if bool(getattr(_flags(), "ad_no_huggingface", False)):
         return _nothing
-    undos = [_complete(mapping, models) for mapping in map(_mapping, _scripts()) if mapping is not None]
-
-    def undo() -> None:
-        for each in undos:
-            each()
-
-    return undo
+    mappings = [mapping for mapping in map(_mapping, _scripts()) if mapping is not None]
+    return in_reverse([_complete(mapping, models) for mapping in mappings])
 
 
 def _complete(mapping: dict[str, str], models: LocalModels) -> Undo:

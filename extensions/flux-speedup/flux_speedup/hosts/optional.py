@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from ..changes import Change, ChangeError, Undo, apply
+from ..changes import Change, ChangeError, Undo, apply, in_reverse
 
 
 def whatever_is_there(optional: Iterable[Change]) -> Undo:
@@ -18,9 +18,4 @@ def whatever_is_there(optional: Iterable[Change]) -> Undo:
             undos.append(apply(change))
         except ChangeError:
             continue
-
-    def undo() -> None:
-        for each in reversed(undos):
-            each()
-
-    return undo
+    return in_reverse(undos)

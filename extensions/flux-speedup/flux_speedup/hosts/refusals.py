@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from ..changes import Call, Change, ChangeError, Function, Undo, apply
+from ..changes import Call, Change, ChangeError, Function, Undo, apply_all
 from ..pruning.decision import Decision
 from ..pruning.requests import Asked, extras_refusal, refusal, sentence, without_idle
 
@@ -39,13 +39,7 @@ def _wrap_all(current: Current) -> Undo:
     ]
     if not wrapped:
         raise ChangeError(f"{API} has none of {', '.join(ROUTES)}; this WebUI keeps its own behaviour")
-    undos = [apply(change) for change in wrapped]
-
-    def undo() -> None:
-        for each in reversed(undos):
-            each()
-
-    return undo
+    return apply_all(wrapped)
 
 
 def _generation(current: Current, img2img: bool, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..changes import Call, Change, Function, Undo, apply
+from ..changes import Call, Change, Function, Undo, apply_all
 from ..stats.tracking import Open, Tracking
 from . import detectors
 from .optional import whatever_is_there
@@ -75,7 +75,6 @@ class Stages:
         return [Call(partial(whatever_is_there, optional)), *detectors.changes(wrap)]
 
     def _begin(self) -> Undo:
-        needed = apply(Function(PROCESSING, "process_images", self._wrap_process))
         optional: list[Change] = [
             Function(module, path, partial(self._wrap_part, part)) for module, path, part in PARTS
         ]
@@ -85,17 +84,8 @@ class Stages:
             Function(PROCESSING, "StableDiffusionProcessingTxt2Img.sample_hr_pass", self._wrap_hires),
             Function(PROCESSING, "decode_latent_batch", self._wrap_decode),
         ]
-        try:
-            rest = whatever_is_there(optional)
-        except BaseException:
-            needed()
-            raise
-
-        def undo() -> None:
-            rest()
-            needed()
-
-        return undo
+        needed = Function(PROCESSING, "process_images", self._wrap_process)
+        return apply_all([needed, Call(partial(whatever_is_there, optional))])
 
     # Requests and passes.
 
