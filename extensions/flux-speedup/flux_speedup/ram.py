@@ -31,12 +31,17 @@ def available_and_total(group: Path = _GROUP) -> tuple[int | None, int | None]:
         return None, None
     memory = psutil.virtual_memory()
     available, total = int(memory.available), int(memory.total)
-    limit, used = _number(group / "memory.max"), _number(group / "memory.current")
+    limit, used = cgroup_limit(group / "memory.max"), _number(group / "memory.current")
     if limit is not None and used is not None and limit < total:
         # Clean pages of files count as used there, and go when somebody needs room.
         free = max(0, limit - used + _of_files(group / "memory.stat"))
         return min(available, free), limit
     return available, total
+
+
+def cgroup_limit(path: Path = _GROUP / "memory.max") -> int | None:
+    """Bytes of RAM this process's control group may use; None where there is no limit."""
+    return _number(path)
 
 
 def _of_files(stat: Path) -> int:

@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flux_speedup.ram import cgroup_limit
 from flux_speedup.weights.direct import Direct
 from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.header import DTYPES
@@ -23,7 +24,7 @@ from flux_speedup.weights.item import Item
 from flux_speedup.weights.lane import lane_for
 from flux_speedup.weights.mapping import Mapping, Registry
 from flux_speedup.weights.placement import Placement
-from flux_speedup.weights.registration import Registrar, cgroup_limit
+from flux_speedup.weights.registration import Registrar
 from flux_speedup.weights.residency import Residency
 from flux_speedup.weights.span import Span, find
 from flux_speedup.weights.staging import Arena

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 import torch
 
+from ..ram import cgroup_limit
 from .item import Item
 from .mapping import MAPPINGS, FileIdentity, Mapping, Registry
 from .readahead import available_ram
-from .registration import CUDA, Registrar, Registration, cgroup_limit
+from .registration import CUDA, Registrar, Registration
 from .span import Span
 
 _log = logging.getLogger("flux_speedup")

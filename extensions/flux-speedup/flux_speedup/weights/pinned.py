@@ -14,9 +14,10 @@ from dataclasses import replace
 
 import torch
 
+from ..ram import cgroup_limit
 from .entry import set_data
 from .readahead import available_ram
-from .registration import CUDA_WRITABLE, Refused, Registrar, cgroup_limit
+from .registration import CUDA_WRITABLE, Refused, Registrar
 from .span import plain
 
 SHARE = 0.5

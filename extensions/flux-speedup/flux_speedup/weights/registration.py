@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from .mapping import FileIdentity, Registry
 
 PIECE = 1 << 30  # bytes registered at once
 _READ_ONLY = 8  # cudaHostRegisterReadOnly; without it a mapping that cannot be written is refused
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class Refused(Exception):
@@ -109,14 +107,6 @@ def _map_shared(registry: Registry, identity: FileIdentity) -> torch.Tensor:
     finally:
         os.close(descriptor)
     return torch.from_numpy(np.asarray(_Bytes(buffer)))
-
-
-def cgroup_limit(path: Path = _CGROUP_LIMIT) -> int | None:
-    """Bytes of RAM this process's control group may use; None where there is no limit."""
-    try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
 
 
 def _cuda_register(address: int, length: int, flags: int = _READ_ONLY) -> int:
