@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from .. import whole_file
 from ..stats.machine import Machine
 
 MAX_BYTES = 1 << 16
@@ -16,10 +17,7 @@ log = logging.getLogger("flux_speedup")
 
 def save(path: Path, machine: Machine) -> None:
     """Write it, whole or not at all. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(asdict(machine), indent=2) + "\n", encoding="utf-8")
-    new.replace(path)
+    whole_file.write(path, json.dumps(asdict(machine), indent=2) + "\n")
 
 
 def load(path: Path) -> Machine | None:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from .. import whole_file
+
 FILE = "disabled_extensions.json"
 
 
@@ -33,10 +35,7 @@ class Remembered:
         if not names:
             self._path.unlink(missing_ok=True)
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._path.with_suffix(".new")
-        aside.write_text(json.dumps({"added": list(names)}, indent=1), encoding="utf-8")
-        aside.replace(self._path)
+        whole_file.write(self._path, json.dumps({"added": list(names)}, indent=1))
 
 
 def added(listed: Iterable[str], wanted: Iterable[str]) -> list[str]:

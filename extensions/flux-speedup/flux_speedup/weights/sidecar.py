@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import tempfile
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from .. import whole_file
 
 MOST_BYTES = 4 << 20
 MOST_FILES = 4096
@@ -93,20 +92,10 @@ class Sidecar:
             path: {"size": e.stamp.size, "mtime_ns": e.stamp.mtime_ns, "sha256": e.sha256}
             for path, e in (self._entries or {}).items()
         }
-        temporary = None
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", encoding="utf-8", dir=self._file.parent, prefix=self._file.name, delete=False
-            ) as file:
-                temporary = Path(file.name)
-                json.dump({"files": files}, file, indent=1)
-            os.replace(temporary, self._file)  # noqa: PTH105 - the one call that is atomic everywhere
+            whole_file.write(self._file, json.dumps({"files": files}, indent=1))
         except (OSError, ValueError) as error:
             _log.info("%s: cannot be written (%s); digests are kept until the end", self._file, error)
-            if temporary is not None:
-                with suppress(OSError):
-                    temporary.unlink()
 
 
 def _entry(row: object) -> _Entry | None:
