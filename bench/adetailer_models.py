@@ -38,10 +38,10 @@ def _measure(folder: Path) -> int:
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import adetailer
 
-    from flux_speedup.config import Source
-    from flux_speedup.hosts import local_weights
+    from flux_speedup.configuration.config import Source
+    from flux_speedup.hosts.common import local_weights
     from flux_speedup.local_models.redirect import made
-    from flux_speedup.patches import PatchTable
+    from flux_speedup.patching.table import PatchTable
 
     socket.getaddrinfo = _refused  # type: ignore[assignment]
     logging.disable(logging.WARNING)

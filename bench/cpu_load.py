@@ -23,12 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "extensions" / "flux-speedup"))
 
 from flux_speedup.weights.errors import ReadError  # noqa: E402
-from flux_speedup.weights.lane import PlainLane  # noqa: E402
-from flux_speedup.weights.mapping import MAPPINGS, Mapping  # noqa: E402
-from flux_speedup.weights.plan import CHUNK  # noqa: E402
-from flux_speedup.weights.residency import Residency  # noqa: E402
-from flux_speedup.weights.staging import Arena  # noqa: E402
-from flux_speedup.weights.transfer import default_threads, transfer  # noqa: E402
+from flux_speedup.weights.files.mapping import MAPPINGS, Mapping  # noqa: E402
+from flux_speedup.weights.residency.residency import Residency  # noqa: E402
+from flux_speedup.weights.transfer.lane import PlainLane  # noqa: E402
+from flux_speedup.weights.transfer.plan import CHUNK  # noqa: E402
+from flux_speedup.weights.transfer.staging import Arena  # noqa: E402
+from flux_speedup.weights.transfer.transfer import default_threads, transfer  # noqa: E402
 
 CARD = torch.device("cpu", 0)
 

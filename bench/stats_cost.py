@@ -19,13 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "extensions" / "
 import httpx
 from fastapi import FastAPI
 
-from flux_speedup import config
 from flux_speedup.api import Access, Writes, register
-from flux_speedup.hosts.webui import WebUI
+from flux_speedup.configuration import config
+from flux_speedup.facts.seen import Decided, Seen
+from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.measuring.measured import Measured, Place
 from flux_speedup.memory import MemoryPlan, Tier
-from flux_speedup.patches import PatchTable
-from flux_speedup.seen import Decided, Seen
+from flux_speedup.patching.table import PatchTable
 from flux_speedup.stats.events import Event
 from flux_speedup.stats.requests import PARTS, Pass, Request
 from flux_speedup.stats.statistics import Statistics

@@ -6,11 +6,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from flux_speedup.patches import Outcome, State
+from flux_speedup.facts.view import (
+    ConfigRow,
+    LeftOut,
+    LocalWeight,
+    MemoryUse,
+    Model,
+    Refused,
+    Start,
+    Status,
+)
+from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.events import Event, Totals
 from flux_speedup.stats.machine import Machine, Measuring, Savings
 from flux_speedup.stats.requests import Pass, Request
-from flux_speedup.view import ConfigRow, LeftOut, LocalWeight, MemoryUse, Model, Refused, Start, Status
 
 OUTCOMES = (
     Outcome("tier.vram_state", "VRAM mode: high", State.APPLIED, "the whole model fits on this card"),

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from flux_speedup.weights.mapping import MAPPINGS
-from flux_speedup.weights.staging import Arena
+from flux_speedup.weights.files.mapping import MAPPINGS
+from flux_speedup.weights.transfer.staging import Arena
 from measure.output import say
 
 from .loads import cold, straight, warm

@@ -5,13 +5,13 @@ from __future__ import annotations
 import mmap
 from functools import partial
 
-from flux_speedup.weights.digest import checksums
-from flux_speedup.weights.direct import Direct
-from flux_speedup.weights.mapping import Mapping
-from flux_speedup.weights.pagecache import forget, resident_fraction
-from flux_speedup.weights.residency import Residency
-from flux_speedup.weights.staging import Arena
-from flux_speedup.weights.transfer import default_threads, transfer
+from flux_speedup.weights.files.mapping import Mapping
+from flux_speedup.weights.files.pagecache import forget, resident_fraction
+from flux_speedup.weights.residency.digest import checksums
+from flux_speedup.weights.residency.residency import Residency
+from flux_speedup.weights.transfer.direct import Direct
+from flux_speedup.weights.transfer.staging import Arena
+from flux_speedup.weights.transfer.transfer import default_threads, transfer
 from measure.output import say
 
 from .models import check_bytes, module_of, size_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from flux_speedup.weights.transfer import default_threads
+from flux_speedup.weights.transfer.transfer import default_threads
 
 
 def device_named(name: str) -> torch.device:

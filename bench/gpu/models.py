@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from flux_speedup.weights.mapping import Mapping
-from flux_speedup.weights.residency import Residency
+from flux_speedup.weights.files.mapping import Mapping
+from flux_speedup.weights.residency.residency import Residency
 from measure.output import say
 
 from .rows import Bench

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from flux_speedup.weights.mapping import Mapping
+from flux_speedup.weights.files.mapping import Mapping
 from measure.output import say
 
 from .models import size_of_tensors

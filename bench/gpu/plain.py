@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from flux_speedup.weights.mapping import Mapping
-from flux_speedup.weights.plan import Request, make_plan
-from flux_speedup.weights.reader import FileSource
+from flux_speedup.weights.files.mapping import Mapping
+from flux_speedup.weights.transfer.plan import Request, make_plan
+from flux_speedup.weights.transfer.reader import FileSource
 from measure.reading import read_pieces
 
 from .rows import Bench

@@ -6,11 +6,11 @@ from functools import partial
 
 import torch
 
-from flux_speedup.weights.lane import Lane, StreamLane, lane_for
-from flux_speedup.weights.mapping import Mapping
-from flux_speedup.weights.residency import Residency
-from flux_speedup.weights.staging import Arena
-from flux_speedup.weights.transfer import transfer
+from flux_speedup.weights.files.mapping import Mapping
+from flux_speedup.weights.residency.residency import Residency
+from flux_speedup.weights.transfer.lane import Lane, StreamLane, lane_for
+from flux_speedup.weights.transfer.staging import Arena
+from flux_speedup.weights.transfer.transfer import transfer
 
 from .models import module_of, size_of
 from .rows import Bench

@@ -12,7 +12,7 @@ from .scene import Scene
 def check(scene: Scene, phase: str) -> None:
     """One step from fixed input, and every weight as it is on the device now."""
     add_product()
-    from flux_speedup.weights.digest import checksums
+    from flux_speedup.weights.residency.digest import checksums
 
     transformer = scene.unet.model.diffusion_model
     random = torch.Generator().manual_seed(7)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from flux_speedup.weights.mapping import FileIdentity
-from flux_speedup.weights.reader import FileSource
+from flux_speedup.weights.files.mapping import FileIdentity
+from flux_speedup.weights.transfer.reader import FileSource
 from measure.output import say
 from measure.places import ROOT, module_at
 from measure.reading import read_pieces

@@ -18,9 +18,9 @@ class Ours:
 
     def __init__(self, forge: Forge, direct: bool) -> None:
         add_product()
-        from flux_speedup.hosts.forge import Forge as Host
+        from flux_speedup.hosts.forge.webui import Forge as Host
         from flux_speedup.memory import Card, TierRules, plan
-        from flux_speedup.patches import PatchTable
+        from flux_speedup.patching.table import PatchTable
 
         self._table = PatchTable(logging.getLogger("flux_speedup"))
         self._host: Any = Host(forge.manager)

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from flux_speedup.config import Source
-from flux_speedup.hosts import local_weights
+from flux_speedup.configuration.config import Source
+from flux_speedup.hosts.common import local_weights
 from flux_speedup.local_models.redirect import LocalModels, made
-from flux_speedup.patches import PatchTable, State
+from flux_speedup.patching.table import PatchTable, State
 from tests.random_weights import facts
 
 pytestmark = pytest.mark.adetailer

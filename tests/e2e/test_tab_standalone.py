@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flux_speedup.patches import Outcome, State
+from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.events import Event
 from tests.fake_view import NASTY, full_of
 from tests.served import MINOR, Served, opened, says

@@ -22,21 +22,12 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPBasic
 
 from flux_speedup.api import Access, Writes, gradio_login, register
-from flux_speedup.patches import Outcome, State
+from flux_speedup.facts.view import ConfigRow, LocalWeight, MemoryUse, Model, Refused, Start, Status, Value
+from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.events import Event, Totals
 from flux_speedup.stats.machine import Machine, Measuring, Savings
 from flux_speedup.stats.requests import Pass
 from flux_speedup.stats.requests import Request as ImageRequest
-from flux_speedup.view import (
-    ConfigRow,
-    LocalWeight,
-    MemoryUse,
-    Model,
-    Refused,
-    Start,
-    Status,
-    Value,
-)
 
 V1 = "/flux-speedup/v1"
 STATUS, STATS, CONFIG = (f"{V1}/{name}" for name in ("status", "stats", "config"))

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from flux_speedup.features.torch_setup import ALLOCATOR_SETTING
 from flux_speedup.local_models.fetch import _parser
-from flux_speedup.torch_setup import ALLOCATOR_SETTING
 
 pytestmark = pytest.mark.adetailer
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import config_sources
+from .configuration import sources as config_sources
 from .log import set_up_log
 from .running import Running
 

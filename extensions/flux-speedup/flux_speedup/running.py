@@ -9,16 +9,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import config, config_sources, hosts, items, items_scripts
-from .config import Loaded
+from . import hosts
+from .configuration import config
+from .configuration import sources as config_sources
+from .configuration.config import Loaded
+from .features import moments as items
+from .features import scripts as items_scripts
 from .local_models.lazy import LazyLocalModels
 from .memory import MemoryPlan, Tier
-from .patches import PatchTable, State
+from .patching.table import PatchTable, State
 from .stats.events import STARTUP, Event
 
 if TYPE_CHECKING:
+    from .facts.seen import Decided, Seen
     from .local_models.report import LocalWeight
-    from .seen import Decided, Seen
     from .stats.statistics import Statistics
 
 log = logging.getLogger("flux_speedup")
@@ -55,8 +59,8 @@ class Running:
     @cached_property
     def seen(self) -> Seen:
         """What tab, Settings section and API are shown."""
+        from .facts.seen import Seen
         from .measuring.measured import Measured, Place
-        from .seen import Seen
 
         place = Place(
             file=lambda: self._cache_file("machine.json"),
@@ -128,7 +132,7 @@ class Running:
         items.apply_when_started(self._table, self._host)
         self._table.settle()
         self._complete_local_models()
-        from . import left_out
+        from .facts import left_out
 
         self._page = demo is not None
         left_out.finish(self._host, self._table.applied(), demo, app)
@@ -173,7 +177,7 @@ class Running:
     # Helpers.
 
     def _decided(self) -> Decided:
-        from .seen import Decided
+        from .facts.seen import Decided
 
         return Decided(self._require_loaded(), self._plan, self._card, self._page)
 
@@ -194,7 +198,7 @@ class Running:
             return
         self._stages_recorded = True
         now = time.time()
-        from . import left_out
+        from .facts import left_out
         from .stats.starts import WHOLE
 
         was = left_out.in_force(self._host, self._table.applied(), page=self._page).text()

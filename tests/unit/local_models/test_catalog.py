@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_speedup.config import Source
-from flux_speedup.config import load as load_config
+from flux_speedup.configuration.config import Source
+from flux_speedup.configuration.config import load as load_config
 from flux_speedup.local_models.catalog import Catalog, load
 
 SHIPPED = Path(__file__).resolve().parents[3] / "extensions" / "flux-speedup" / "config.json"

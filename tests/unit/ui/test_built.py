@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from flux_speedup.patches import Outcome, State
+from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.events import Event
 from flux_speedup.ui import changes, loads, tab
 from flux_speedup.ui import parts as parts_of_the_tab

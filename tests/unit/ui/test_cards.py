@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flux_speedup.patches import Outcome, State
+from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.events import Event, Totals
 from flux_speedup.stats.machine import Savings
 from flux_speedup.ui import cards

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from flux_speedup.patches import Outcome, State
+from flux_speedup.facts.view import Status
+from flux_speedup.patching.table import Outcome, State
 from flux_speedup.ui import changes
-from flux_speedup.view import Status
 from tests.fake_view import NASTY, FakeView
 
 OFFERED = ["tier.vram_state", "tier.inference", "streams", "pinning"]

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from flux_speedup.hosts import gradio_apps
-from flux_speedup.patches import PatchTable, State
+from flux_speedup.hosts.common import gradio_apps
+from flux_speedup.patching.table import PatchTable, State
 
 VERSION_3 = gr.__version__.startswith("3.")
 needs_4 = pytest.mark.skipif(VERSION_3, reason="gradio 3 keeps its own behaviour")
@@ -95,8 +95,8 @@ LAUNCH = """
 import logging
 import gradio as gr
 import httpx
-from flux_speedup.hosts import gradio_apps
-from flux_speedup.patches import PatchTable
+from flux_speedup.hosts.common import gradio_apps
+from flux_speedup.patching.table import PatchTable
 
 PatchTable(logging.getLogger("x")).add("lazy_apps", "", "", gradio_apps.changes())
 with gr.Blocks(analytics_enabled=False) as page:

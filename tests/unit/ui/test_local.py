@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from flux_speedup.facts.view import LocalWeight
 from flux_speedup.ui import local
-from flux_speedup.view import LocalWeight
 from tests.fake_view import WEIGHTS
 from tests.page import Tags
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from flux_speedup.facts.view import MemoryUse
 from flux_speedup.ui import memory
-from flux_speedup.view import MemoryUse
 from tests.fake_view import MEMORY
 from tests.page import Tags
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from flux_speedup.facts.view import Model
 from flux_speedup.ui import models
-from flux_speedup.view import Model
 from tests.fake_view import MODELS, NASTY
 from tests.page import Tags
 

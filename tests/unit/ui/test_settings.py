@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from flux_speedup.config import AS_CONFIGURED, KINDS
-from flux_speedup.config_kinds import BadValue
+from flux_speedup.configuration.config import AS_CONFIGURED, KINDS
+from flux_speedup.configuration.kinds import BadValue
 from flux_speedup.pruning.catalog import GROUPS
 from flux_speedup.ui.settings import OPTIONS, Option
 

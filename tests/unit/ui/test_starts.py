@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from flux_speedup.facts.view import Start
 from flux_speedup.ui import starts
-from flux_speedup.view import Start
 from tests.fake_view import FakeView
 from tests.page import Tags
 

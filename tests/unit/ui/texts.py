@@ -12,18 +12,19 @@ from typing import Any
 
 import gradio as gr
 
-from flux_speedup import items, items_scripts
-from flux_speedup.changes import Call, Change
-from flux_speedup.config import KINDS, Config, Switch
-from flux_speedup.hosts.forge import Forge
-from flux_speedup.hosts.webui import WebUI
+from flux_speedup.configuration.config import KINDS, Config, Switch
+from flux_speedup.facts.seen import NO_GPU, SIMULATED
+from flux_speedup.facts.view import LeftOut, MemoryUse
+from flux_speedup.features import moments as items
+from flux_speedup.features import scripts as items_scripts
+from flux_speedup.hosts.common.webui import WebUI
+from flux_speedup.hosts.forge.webui import Forge
 from flux_speedup.measuring.steps import steps
 from flux_speedup.memory import GIB, Card, MemoryPlan, TierRules, plan
-from flux_speedup.patches import Outcome, State
-from flux_speedup.seen import NO_GPU, SIMULATED
+from flux_speedup.patching.change import Call, Change
+from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.machine import Measuring, Savings
 from flux_speedup.ui import actions, changes, machine, parts, pruning, scripts, settings, tab
-from flux_speedup.view import LeftOut, MemoryUse
 from tests.fake_view import FakeView
 
 

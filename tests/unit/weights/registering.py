@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from flux_speedup.weights.registration import Registrar
+from flux_speedup.weights.transfer.registration import Registrar
 
 PIECE = 4096
 ERROR = 801

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from flux_speedup.weights.mapping import Registry
-from flux_speedup.weights.residency import Residency
-from flux_speedup.weights.staging import Arena
-from flux_speedup.weights.transfer import transfer
-from tests.unit.weights.files import CARD, file_bytes, file_opener, module_of
+from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.residency.residency import Residency
+from flux_speedup.weights.transfer.staging import Arena
+from flux_speedup.weights.transfer.transfer import transfer
+from tests.unit.weights.weight_files import CARD, file_bytes, file_opener, module_of
 
 MB = 1 << 20
 # Above 32 MiB each, so that the C library maps and unmaps every one and keeps none of them for later.

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, Field
 
+from ..facts.view import LocalWeight, MemoryUse, Model
 from ..stats.machine import Machine, Measuring, Savings
 from ..stats.requests import Request
-from ..view import LocalWeight, MemoryUse, Model
 from .models import Json, number, text
 
 

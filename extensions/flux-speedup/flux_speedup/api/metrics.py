@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..patches import State
+from ..facts.view import MemoryUse, Status
+from ..patching.table import State
 from ..stats.events import Totals
 from ..stats.machine import Savings
 from ..stats.requests import Request
-from ..view import MemoryUse, Status
 from .models import text
 
 CONTENT_TYPE = "text/plain; version=0.0.4"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
+from ..facts.view import ConfigRow, Status
 from ..stats.events import Event, Totals
-from ..view import ConfigRow, Status
 
 Json = dict[str, object]
 # Strict, in this order: pydantic 1 would turn every value into the first type that takes it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi.responses import PlainTextResponse
 
-from ..view import View
+from ..facts.view import View
 from . import writes as writing
 from .access import Access
 from .figures import (
@@ -19,15 +19,7 @@ from .figures import (
     requests_json,
 )
 from .metrics import CONTENT_TYPE, metrics
-from .models import (
-    ConfigRowModel,
-    Json,
-    StatsModel,
-    StatusModel,
-    config_json,
-    stats_json,
-    status_json,
-)
+from .models import ConfigRowModel, Json, StatsModel, StatusModel, config_json, stats_json, status_json
 from .writes import Writes
 
 PREFIX = "/flux-speedup/v1"

@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
+from ..facts.view import Refused, View
 from ..ui.settings import OPTIONS
-from ..view import Refused, View
 from .figures import MeasuringModel, measuring_json
 from .models import Json, text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from .webui import WebUI
+from .common.webui import WebUI
 
 
 def detect() -> WebUI:
@@ -15,7 +15,7 @@ def detect() -> WebUI:
         and hasattr(manager, "current_inference_memory")
         and hasattr(manager, "vram_state")
     ):
-        from .forge import Forge
+        from .forge.webui import Forge
 
         return Forge(manager)
     return WebUI()

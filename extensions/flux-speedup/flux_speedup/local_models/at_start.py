@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from .. import config, config_sources
-from ..config import Source
+from ..configuration import config
+from ..configuration import sources as config_sources
+from ..configuration.config import Source
 
 
 def main(folder: Path, environ: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..config import Source
+from ..configuration.config import Source
 from .kinds import FOLDERS
 from .names import why_not_a_file, why_not_a_folder
 

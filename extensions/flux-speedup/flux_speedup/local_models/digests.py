@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..weights.sidecar import Sidecar, Stamp
+from ..storage.sidecar import Sidecar, Stamp
 
 CHUNK = 1 << 20
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .. import config_sources
+from ..configuration import sources as config_sources
 from . import catalog
 from .catalog import Catalog, Entry
 from .digests import Digests

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import Source
+from ..configuration.config import Source
 
 if TYPE_CHECKING:
     from .redirect import LocalModels

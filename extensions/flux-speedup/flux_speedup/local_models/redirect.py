@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..config import Source
+from ..configuration.config import Source
 from .catalog import Catalog, Entry, load
 from .digests import Digests
 from .hub_cache import cached

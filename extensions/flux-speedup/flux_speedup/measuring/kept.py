@@ -8,8 +8,8 @@ import math
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from .. import whole_file
 from ..stats.machine import Machine
+from ..storage import whole_file
 
 MAX_BYTES = 1 << 16
 log = logging.getLogger("flux_speedup")

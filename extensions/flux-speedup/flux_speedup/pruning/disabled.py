@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .. import whole_file
+from ..storage import whole_file
 
 FILE = "disabled_extensions.json"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ..view import Refused, View
+from ..facts.view import Refused, View
 from . import cards, models
 from .words import safe
 

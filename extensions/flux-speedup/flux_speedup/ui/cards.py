@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..patches import Outcome, State
+from ..facts.view import Status
+from ..patching.table import Outcome, State
 from ..stats.events import Event, Totals
 from ..stats.machine import Savings
 from ..stats.report import size
-from ..view import Status
 from . import start
 from .words import counted, headline, rate, safe, seconds, span
 

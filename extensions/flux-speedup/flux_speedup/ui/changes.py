@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..patches import Outcome, State
+from ..facts.view import Status, View
+from ..patching.table import Outcome, State
 from ..stats.report import printable
-from ..view import Status, View
 from . import cards
 from .style import STYLE
 from .words import safe

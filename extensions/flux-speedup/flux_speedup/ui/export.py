@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from ..facts.view import View
 from ..stats.events import Event
 from ..stats.report import printable
-from ..view import View
 
 # As many as the database keeps at most.
 EVENTS = 10_000

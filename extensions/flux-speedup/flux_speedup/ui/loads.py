@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ..facts.view import View
 from ..stats.events import GB, Event
 from ..stats.report import way
-from ..view import View
 from .cards import card
 from .words import NOTHING, safe, three_figures, when
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..facts.view import LocalWeight
 from ..stats.report import size
-from ..view import LocalWeight
 from .cards import badge, card
 from .words import safe
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..facts.view import MemoryUse
 from ..stats.report import size
-from ..view import MemoryUse
 from . import bars, svg
 from .words import safe, share
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from ..facts.view import Model
 from ..stats.report import size
-from ..view import Model
 from .cards import badge
 from .words import safe
 

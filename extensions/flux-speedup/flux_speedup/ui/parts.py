@@ -7,8 +7,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from ..facts.view import View
 from ..stats.events import STARTUP, Event
-from ..view import View
 from . import cards, loads, local, log_lines, machine, memory, models, rates, requests, start, starts
 from .words import safe, when
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..view import View
+from ..facts.view import View
 from . import cards
 from .changes import EVENT
 from .words import safe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import AS_CONFIGURED
+from ..configuration.config import AS_CONFIGURED
 from ..pruning.catalog import GROUPS
 
 SWITCH = (AS_CONFIGURED, "on", "off")

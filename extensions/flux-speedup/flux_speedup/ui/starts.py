@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from ..facts.view import Start
 from ..stats.events import Event
-from ..view import Start
 from . import bars, start
 from .cards import card
 from .words import safe, seconds, share, when

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..view import View
+from ..facts.view import View
 from . import changes, parts, wiring
 from .gradios import ours
 from .style import STYLE

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from .mapping import FileIdentity
+from .files.mapping import FileIdentity
 
 Model = TypeVar("Model")
 

@@ -1,0 +1,1 @@
+"""The settings: their kinds, their sources, and their order."""

@@ -1,0 +1,1 @@
+"""What tab, Settings, API and bug report read."""

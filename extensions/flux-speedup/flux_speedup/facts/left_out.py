@@ -1,0 +1,72 @@
+"""What is left out, once the WebUI has started: checked, told, answered for, and on request disabled for good."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ..hosts.common import disabling, refusals
+from ..hosts.common.pruning import remove_loaded
+from ..hosts.common.webui import WebUI
+from ..pruning import words
+from ..pruning.disabled import Remembered
+from ..stats.events import Event
+from ..stats.starts import InForce, compare
+from .view import LeftOut
+
+log = logging.getLogger("flux_speedup")
+
+
+def finish(host: WebUI, applied: frozenset[str], demo: Any, app: Any) -> None:
+    """The WebUI has started: what was loaded all the same goes, and one line says what is not there."""
+    decision = host.pruner().decision
+    if decision is None or "pruning" not in applied:
+        return
+    log.info("%s", words.summary(decision))
+    if demo is None:
+        removed = remove_loaded(decision)
+        if removed:
+            log.info("loaded all the same, and taken out again: %s", ", ".join(removed))
+    if host.api_is_on():
+        refusals.answer_missing_routes(app, decision)
+
+
+def in_force(host: WebUI, applied: frozenset[str], *, page: bool) -> InForce:
+    """What made this start faster."""
+    decision = host.pruner().decision
+    count = len(decision.left_out) if decision is not None and "pruning" in applied else 0
+    return InForce(count, "fast_callbacks" in applied, "lazy_apps" in applied, page)
+
+
+def shown(host: WebUI, starts: list[Event], *, page: bool) -> LeftOut:
+    """What Settings and the tab say of it."""
+    decision = host.pruner().missing
+    return LeftOut(
+        words.summary(decision) if decision is not None else "All scripts are loaded.",
+        compare(starts, page=page).sentence(),
+        tuple(disabling.candidates(decision)),
+        Remembered(host.cache_folder()).names(),
+        disabling.why_not(),
+    )
+
+
+def disable(host: WebUI) -> str:
+    """Add what is left out to the WebUI's own list."""
+    try:
+        names = disabling.disable(host.pruner().missing, host.cache_folder())
+    except disabling.Refused as why:
+        return f"Nothing was changed: {why}."
+    if not names:
+        return "Nothing was changed: all of them are on the WebUI's list already."
+    return f"Disabled in the WebUI from the next start on: {', '.join(names)}."
+
+
+def undo(host: WebUI) -> str:
+    """Take what we added from the WebUI's list again."""
+    try:
+        names = disabling.undo(host.cache_folder())
+    except disabling.Refused as why:
+        return f"Nothing was changed: {why}."
+    if not names:
+        return "There was nothing to undo."
+    return f"Enabled in the WebUI again, from the next start on: {', '.join(names)}."

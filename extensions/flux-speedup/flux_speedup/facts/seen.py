@@ -1,0 +1,248 @@
+"""What tab, Settings section and API see of the extension at work, and may do to it (`view.View`)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .. import __version__, ram
+from ..configuration import config
+from ..configuration.config import AS_CONFIGURED, Loaded
+from ..configuration.kinds import BadValue
+from ..configuration.sources import OPTION_PREFIX
+from ..hosts.common.webui import WebUI
+from ..log import RING
+from ..measuring.measured import CannotMeasure, Measured
+from ..memory import MemoryPlan
+from ..patching.table import PatchTable
+from ..stats.events import STARTUP, Event, Totals
+from ..stats.machine import Machine, Measuring, Savings
+from ..stats.requests import Request
+from ..stats.starts import WHOLE, InForce
+from ..stats.statistics import Statistics
+from . import bug_report, left_out
+from .view import ConfigRow, LeftOut, LocalWeight, MemoryUse, Model, Refused, Start, Status, Value
+
+if TYPE_CHECKING:
+    from ..hosts.common.inside import Inside
+    from ..local_models import report
+
+log = logging.getLogger("flux_speedup")
+FRESH_S = 1.0
+STARTS = 1000
+SIMULATED = "the device is simulated: its figures say nothing of a GPU"
+NO_GPU = "there is no GPU here: nothing moves, and nothing is saved by not moving"
+NOBODY_ELSE_DECIDED = ("command line", "environment")
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the configuration and the card came to at preload, and whether there is a page."""
+
+    loaded: Loaded
+    plan: MemoryPlan
+    card: str
+    page: bool
+
+
+class Seen:
+    """Implements `view.View`."""
+
+    def __init__(
+        self,
+        host: WebUI,
+        table: PatchTable,
+        statistics: Statistics,
+        measured: Measured,
+        decided: Callable[[], Decided],
+        local_weights: Callable[[], Sequence[report.LocalWeight]],
+    ) -> None:
+        self._host = host
+        self._table = table
+        self._statistics = statistics
+        self._measured = measured
+        self._decided = decided
+        self._local_weights = local_weights
+        self._memory_lock = threading.Lock()
+        self._memory: tuple[float, MemoryUse] | None = None
+
+    def status(self) -> Status:
+        decided = self._decided()
+        return Status(
+            __version__,
+            self._host.name,
+            decided.loaded.config.enabled,
+            decided.card,
+            decided.plan.tier.value,
+            decided.plan.why,
+            self._host.simulated(),
+            self._table.outcomes(),
+        )
+
+    def config(self) -> list[ConfigRow]:
+        loaded = self._decided().loaded
+        return [
+            ConfigRow(key, _shown(getattr(loaded.config, key)), loaded.origin[key]) for key in config.KINDS
+        ]
+
+    def keep_only(self, items: Sequence[str]) -> Status:
+        self._table.put_back(self._table.applied() - set(items))
+        return self.status()
+
+    def put_everything_back(self) -> Status:
+        self._table.put_back()
+        log.info("everything is put back; the next start applies it again")
+        return self.status()
+
+    # Figures.
+
+    def events(
+        self,
+        *,
+        since: float | None = None,
+        kind: str | None = None,
+        model: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[Event]:
+        return self._statistics.events(since, kind, model, limit, offset) if self._kept() else []
+
+    def totals(self) -> Totals:
+        return self._statistics.totals()
+
+    def requests(self, limit: int = 20) -> list[Request]:
+        return self._statistics.requests(limit) if self._kept() else []
+
+    def savings(self) -> Savings:
+        nothing = ""
+        if self._host.simulated():
+            nothing = SIMULATED
+        elif self._host.inside().device() is None:
+            nothing = NO_GPU
+        return self._statistics.savings(self.machine(), nothing)
+
+    def starts(self) -> list[Start]:
+        return [
+            Start(each.at, each.seconds, was.told())
+            for each in self._wholes()
+            if (was := InForce.parse(each.detail)) is not None and was.page is self._decided().page
+        ]
+
+    def _wholes(self) -> list[Event]:
+        return [each for each in self.events(kind=STARTUP, model=WHOLE, limit=STARTS) if each.what == WHOLE]
+
+    def forget_statistics(self) -> None:
+        if not self._kept():
+            return
+        from ..stats.store import StoreError
+
+        try:
+            self._statistics.forget()
+        except StoreError as error:
+            raise Refused(f"the statistics cannot be deleted now ({error})") from error
+        log.info("statistics are forgotten")
+
+    # Memory and models.
+
+    def memory(self) -> MemoryUse:
+        with self._memory_lock:
+            if self._memory is None or time.monotonic() - self._memory[0] > FRESH_S:
+                self._memory = (time.monotonic(), _memory(self._host.inside()))
+            return self._memory[1]
+
+    def models(self) -> list[Model]:
+        return self._host.inside().models()
+
+    def drop(self, key: str | None) -> str:
+        inside = self._host.inside()
+        done = inside.free_vram() if key is None else inside.drop(key)
+        with self._memory_lock:
+            self._memory = None
+        return done
+
+    def local_weights(self) -> list[LocalWeight]:
+        return [
+            LocalWeight(each.name, each.kind, each.state.value, each.path, each.size, each.why)
+            for each in self._local_weights()
+        ]
+
+    # What is left out.
+
+    def left_out(self) -> LeftOut:
+        return left_out.shown(self._host, self._wholes(), page=self._decided().page)
+
+    def disable_left_out(self) -> str:
+        return left_out.disable(self._host)
+
+    def undo_disabled(self) -> str:
+        return left_out.undo(self._host)
+
+    # This machine.
+
+    def machine(self) -> Machine | None:
+        return self._measured.machine()
+
+    def measure(self) -> Measuring:
+        try:
+            return self._measured.measure()
+        except CannotMeasure as why:
+            raise Refused(str(why)) from why
+
+    def measuring(self) -> Measuring:
+        return self._measured.measuring()
+
+    def cancel_measuring(self) -> Measuring:
+        return self._measured.cancel("cancelled")
+
+    # For people.
+
+    def log_lines(self, limit: int = 20) -> list[str]:
+        return RING.lines(limit)
+
+    def refresh_seconds(self) -> float:
+        loaded = self._decided().loaded
+        chosen = (self._host.settings() or {}).get(OPTION_PREFIX + "refresh_s", AS_CONFIGURED)
+        if loaded.origin["refresh_s"] not in NOBODY_ELSE_DECIDED and chosen != AS_CONFIGURED:
+            try:
+                return float(str(config.KINDS["refresh_s"].parse(chosen)))
+            except BadValue:
+                log.debug("refresh_s = %r does not fit", chosen)
+        return loaded.config.refresh_s
+
+    def bug_report(self) -> str:
+        return bug_report.text(
+            self.status(),
+            self.config(),
+            [each for each in self.events(limit=60) if each.kind != STARTUP][:20],
+            self.requests(5),
+            self.machine(),
+            self.savings(),
+            self.memory(),
+        )
+
+    def _kept(self) -> bool:
+        return self._decided().loaded.config.statistics
+
+
+def _shown(value: config.Value) -> Value:
+    return ", ".join(value) if isinstance(value, tuple) else value
+
+
+def _memory(inside: Inside) -> MemoryUse:
+    vram = inside.vram()
+    page_cache, pinned = inside.weights_in_ram()
+    available, total = ram.available_and_total()
+    return MemoryUse(
+        vram_by_model=inside.vram_by_model(),
+        vram_used=vram[0] if vram is not None else None,
+        vram_total=vram[1] if vram is not None else None,
+        page_cache=page_cache,
+        anonymous=ram.anonymous(),
+        pinned=pinned,
+        ram_available=available,
+        ram_total=total,
+    )

@@ -1,0 +1,203 @@
+"""What the tab, the settings section and the API may see and do: the contract between them and the app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..patching.table import Outcome
+from ..stats.events import Event, Totals
+from ..stats.machine import Machine, Measuring, Savings
+from ..stats.requests import Request
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class ConfigRow:
+    """One configuration key as it is in force, and the source that won."""
+
+    key: str
+    value: Value
+    source: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the extension is doing in this process right now."""
+
+    version: str
+    host: str
+    enabled: bool
+    card: str
+    tier: str
+    tier_why: str
+    simulated: bool
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What is not loaded. summary: one line; starts: "start 18.7 s -> 11.6 s" or "".
+
+    can_disable: extensions that the button would add to the WebUI's own list; disabled: those it added;
+    why_not: why it may not, or "".
+    """
+
+    summary: str = ""
+    starts: str = ""
+    can_disable: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Where memory is right now, in bytes; None where it cannot be known here.
+
+    vram_by_model: (component, bytes) of what we know on the device; vram_used, vram_total: the whole card.
+    page_cache: pages of mapped weight files in RAM. anonymous: this process's own memory. pinned: staging and
+    registered memory of ours. ram_available, ram_total: the machine's (or the container's) RAM.
+    """
+
+    vram_by_model: tuple[tuple[str, int], ...] = ()
+    vram_used: int | None = None
+    vram_total: int | None = None
+    page_cache: int | None = None
+    anonymous: int | None = None
+    pinned: int | None = None
+    ram_available: int | None = None
+    ram_total: int | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A built checkpoint. key: for `drop`. where: "in use", "kept". bytes: in files, on the device, in RAM."""
+
+    key: str
+    name: str
+    where: str
+    file_bytes: int
+    device_bytes: int
+    ram_bytes: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of the WebUI: seconds as it timed itself; what: what was in force, "" where nothing was."""
+
+    at: float
+    seconds: float
+    what: str
+
+
+@dataclass(frozen=True)
+class LocalWeight:
+    """A detector or upscaler weight. state: "found", "missing", "redirected", "downloaded" or "refused"."""
+
+    name: str
+    kind: str
+    state: str
+    path: str
+    size: int
+    why: str
+
+
+class Refused(RuntimeError):
+    """An action cannot be done now; the message says why, for people."""
+
+
+class View(Protocol):
+    """Reads are cheap and safe from any thread.
+
+    The writes act at once and raise `Refused` where they cannot, for example while an image is made.
+    """
+
+    def status(self) -> Status: ...
+
+    def events(
+        self,
+        *,
+        since: float | None = None,
+        kind: str | None = None,
+        model: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[Event]:
+        """Newest first. model: a part of `Event.what`, in whatever case."""
+        ...
+
+    def totals(self) -> Totals: ...
+
+    def config(self) -> list[ConfigRow]: ...
+
+    def keep_only(self, items: Sequence[str]) -> Status:
+        """Leave only `items` in force; every other applied change is put back now."""
+        ...
+
+    def put_everything_back(self) -> Status:
+        """Undo every change in this process; the next start applies them again."""
+        ...
+
+    def left_out(self) -> LeftOut:
+        """What is not loaded in this process, and what the WebUI's own list has of it."""
+        ...
+
+    def disable_left_out(self) -> str:
+        """Add what is left out to the WebUI's own list of disabled extensions; a sentence that says what was."""
+        ...
+
+    def undo_disabled(self) -> str:
+        """Take what `disable_left_out` added from the WebUI's list again; a sentence that says what was."""
+        ...
+
+    def requests(self, limit: int = 20) -> list[Request]:
+        """The newest requests, newest first; one still running comes first."""
+        ...
+
+    def savings(self) -> Savings: ...
+
+    def memory(self) -> MemoryUse: ...
+
+    def models(self) -> list[Model]:
+        """Built checkpoints, the one in use first."""
+        ...
+
+    def drop(self, key: str | None) -> str:
+        """Forget a kept model, or with None free all device memory of models. A sentence on what was freed."""
+        ...
+
+    def starts(self) -> list[Start]:
+        """Recorded starts of the WebUI on this machine, newest first."""
+        ...
+
+    def local_weights(self) -> list[LocalWeight]: ...
+
+    def log_lines(self, limit: int = 20) -> list[str]:
+        """The newest lines of the extension's log, oldest first."""
+        ...
+
+    def machine(self) -> Machine | None:
+        """The newest measurement of this machine."""
+        ...
+
+    def measure(self) -> Measuring:
+        """Begin to measure in the background."""
+        ...
+
+    def measuring(self) -> Measuring: ...
+
+    def cancel_measuring(self) -> Measuring: ...
+
+    def forget_statistics(self) -> None:
+        """Delete every stored event, request and start; measurements of the machine stay."""
+        ...
+
+    def refresh_seconds(self) -> float:
+        """How often the tab refreshes itself; 0 for never."""
+        ...
+
+    def bug_report(self) -> str:
+        """Versions, status, configuration and the newest figures, without paths, names or prompts."""
+        ...

@@ -1,0 +1,1 @@
+"""What can be switched: each feature armed with its reason, or why it is off."""

@@ -1,0 +1,86 @@
+"""Items of memory and PyTorch: what the tier means here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, MutableMapping, Sequence
+from functools import partial
+
+from ..configuration.config import Config
+from ..hosts.common.webui import NOT_AVAILABLE, WebUI
+from ..memory import Card, MemoryPlan, Tier, TierRules
+from ..patching.change import Call, Undo
+from ..patching.table import PatchTable, State
+from . import torch_setup
+from .switch import switch
+
+STREAMS = "Copy streams"
+ALLOCATOR = "Allocator for large models"
+
+
+def tier_rules(config: Config) -> TierRules:
+    """The part of the configuration that decides the tier."""
+    return TierRules(
+        mode=config.tier,
+        large_over=config.large_tier_over_gib,
+        large_inference_share=config.large_tier_inference_share,
+        large_swap_divisor=config.large_tier_swap_divisor,
+        large_swap_reserve=config.large_tier_swap_reserve_gib,
+        large_low_vram_below=config.large_tier_low_vram_below_gib,
+        large_process_share=config.large_tier_process_share,
+        standard_inference_share=config.standard_tier_inference_share,
+    )
+
+
+def direct_share(decided: MemoryPlan, config: Config) -> float:
+    """The share of RAM that registered weight files may take (weights/direct.py)."""
+    if config.direct == "auto":
+        return 0.25 if decided.tier is Tier.LARGE and config.pinning else 0.0
+    return 0.5 if config.direct == "on" else 0.0
+
+
+def arm_memory(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config) -> None:
+    """The tier's numbers, and copy streams."""
+    if not host.has_memory_manager:
+        table.note("tier", "Memory tier", State.SKIPPED, NOT_AVAILABLE)
+    for item in host.memory_changes(decided):
+        wanted = config.pinning if item.key == "pinning" else True
+        why = f"{decided.tier.value} tier" + (f": {item.why}" if item.why else "")
+        switch(table, wanted, (item.key, item.title, why), item.changes)
+    unavailable = host.streams_unavailable()
+    if config.streams and unavailable:
+        table.note("streams", STREAMS, State.SKIPPED, unavailable)
+    else:
+        why = "a stream can be created on this device"
+        switch(table, config.streams, ("streams", STREAMS, why), host.stream_changes())
+
+
+def arm_torch(
+    table: PatchTable,
+    card: Card,
+    config: Config,
+    decided: MemoryPlan,
+    argv: Sequence[str],
+    environ: MutableMapping[str, str],
+) -> None:
+    """PyTorch's kernels, allocator and share of the card."""
+    kernels = [_torch_call(torch_setup.enable_attention_kernels)]
+    switch(
+        table, config.attention_kernels, ("attention_kernels", "Attention kernels", "all allowed"), kernels
+    )
+    benchmark = [_torch_call(torch_setup.benchmark_cudnn)]
+    switch(table, config.cudnn_benchmark, ("cudnn_benchmark", "cuDNN benchmark", "on"), benchmark)
+    if not card.is_gpu:
+        table.note("allocator", ALLOCATOR, State.SKIPPED, "no GPU")
+    else:
+        setting = Call(partial(torch_setup.set_allocator, sys.modules, environ, argv))
+        switch(table, config.allocator, ("allocator", ALLOCATOR, torch_setup.ALLOCATOR_SETTING), [setting])
+    if decided.process_share is not None:
+        share = decided.process_share
+        limit = _torch_call(partial(torch_setup.limit_process_share, share=share))
+        table.add("process_share", "VRAM this process may take", f"at most {share:.0%} of the card", [limit])
+
+
+def _torch_call(function: Callable[..., Undo]) -> Call:
+    """`function` is called with torch, at once or as soon as somebody else has imported it."""
+    return Call(lambda: function(sys.modules["torch"]), module="torch")

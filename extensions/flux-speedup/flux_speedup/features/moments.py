@@ -1,0 +1,126 @@
+"""Which items the patch table gets: the configuration and the tier's plan turned into changes of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..configuration.config import Config
+from ..hosts.common.webui import WebUI
+from ..memory import GIB, Card, MemoryPlan, plan
+from ..patching.table import PatchTable, State
+from ..stats.events import Event
+from .memory import arm_memory, arm_torch, direct_share, tier_rules
+from .scripts import arm_refusals, at_listing
+from .switch import switch, where_available
+
+if TYPE_CHECKING:
+    from ..stats.tracking import Tracking
+
+WEIGHTS = "Weights stay in their files"
+CHECKPOINTS = "Checkpoints used before are kept"
+UNLOADS = "Nothing is unloaded without a reason"
+READ_AHEAD = "The selected model is read ahead"
+DIGEST = "Model hashes off the path"
+REQUESTS = "Times of requests"
+TRANSLATIONS = "The tab in the language of the WebUI"
+
+
+def apply(
+    table: PatchTable,
+    host: WebUI,
+    card: Card,
+    config: Config,
+    *,
+    argv: Sequence[str],
+    environ: MutableMapping[str, str],
+) -> MemoryPlan:
+    """At preload: decide the tier and arm what must be in force before scripts are loaded."""
+    decided = plan(card, tier_rules(config))
+    arm_torch(table, card, config, decided, argv, environ)
+    arm_memory(table, host, decided, config)
+    at_listing(table, host, decided, config)
+    if host.has_memory_manager:
+        why = "a page load posts the values of its own start over what is in force"
+        table.add("page_loads", "Memory settings survive a page load", why, host.page_changes(table.applied))
+    return decided
+
+
+def apply_with_scripts(
+    table: PatchTable,
+    host: WebUI,
+    decided: MemoryPlan,
+    config: Config,
+    record: Callable[[Event], None],
+    tracking: Tracking,
+) -> None:
+    """With the scripts, still before any model: the options, which are loaded by now, and all about models."""
+    in_force = table.applied()
+    for item, (option, value) in host.memory_options(decided).items():
+        if item in in_force:
+            table.extend(item, [host.option_change(option, value)])
+    arm_refusals(table, host, config)
+    weights = ("weights", WEIGHTS, "the GPU is a cache over the files")
+    where_available(
+        table, config.weights, weights, lambda: host.weight_changes(direct_share(decided, config))
+    )
+    _checkpoints(table, host, config, record)
+    unloads = ("needless_unloads", UNLOADS, "what did not change since the last image stays")
+    where_available(table, config.needless_unloads, unloads, host.unload_changes)
+    digest = ("digest", DIGEST, "once in a file's life, if possible while the WebUI starts")
+    where_available(table, config.digest, digest, host.digest_changes)
+    ahead = ("read_ahead", READ_AHEAD, "the first load finds its files in RAM")
+    where_available(table, config.read_ahead, ahead, host.read_ahead_changes)
+    _translations(table, host, config)
+    switch(
+        table,
+        config.statistics,
+        ("statistics", "Load times", "every load, move and unload is timed"),
+        host.timing_changes(record),
+    )
+    # Last, so that it is around everything else: what the others do belongs to a request too.
+    _requests(table, host, config, tracking)
+
+
+def apply_when_started(table: PatchTable, host: WebUI) -> None:
+    """With the WebUI started: what exists only then joins the items that are in force."""
+    if "requests" in table.applied():
+        table.extend("requests", host.late_request_changes())
+
+
+def _checkpoints(table: PatchTable, host: WebUI, config: Config, record: Callable[[Event], None]) -> None:
+    kept, ram = config.checkpoints_kept, config.checkpoints_ram_gib
+    item = ("checkpoints", CHECKPOINTS, f"at most {kept} models with {ram:g} GiB of RAM")
+    if config.checkpoints and not config.weights:
+        table.note("checkpoints", CHECKPOINTS, State.SKIPPED, "it needs weights to stay in their files")
+        return
+    tell = record if config.statistics else _tell_nobody
+    limits = (kept, int(ram * GIB))
+    where_available(
+        table, config.checkpoints, item, lambda: host.checkpoint_changes(limits, tell, table.applied)
+    )
+
+
+def _requests(table: PatchTable, host: WebUI, config: Config, tracking: Tracking) -> None:
+    if config.requests and not config.statistics:
+        table.note("requests", REQUESTS, State.SKIPPED, "it needs statistics")
+        return
+    why = "the seconds of every request are told apart"
+    if config.load_in_infotext:
+        why += ", and image files name what loading took"
+    changes = host.request_changes(tracking, config.load_in_infotext) if config.requests else []
+    switch(table, config.requests, ("requests", REQUESTS, why), changes)
+
+
+def _translations(table: PatchTable, host: WebUI, config: Config) -> None:
+    from ..ui.translations import translated
+
+    why = (
+        "Russian and Chinese texts of ours join the localisation that is chosen; read when the page is built"
+    )
+    item = ("translations", TRANSLATIONS, why)
+    switch(table, config.translations, item, host.translation_changes(translated))
+
+
+def _tell_nobody(_: Event) -> None:
+    return None

@@ -1,0 +1,97 @@
+"""The WebUI's own list of disabled extensions: its installers are skipped for what is on it. Only when asked to."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ...pruning.decision import Decision
+from ...pruning.disabled import Remembered, added, without
+
+OPTION = "disabled_extensions"
+
+
+class Refused(Exception):
+    """The list is not ours to change; the message says why."""
+
+
+def candidates(decision: Decision | None) -> list[str]:
+    """Folder names of builtin extensions all of whose scripts are left out."""
+    if decision is None:
+        return []
+    from modules import extensions
+
+    return [
+        e.name for e in extensions.extensions if e.is_builtin and e.enabled and e.path in decision.folders
+    ]
+
+
+def disable(decision: Decision | None, folder: Path | None) -> list[str]:
+    """Add them to the WebUI's list and save it; what was added is remembered first. Raises Refused."""
+    opts = _changeable()
+    remembered = Remembered(folder)
+    listed = list(getattr(opts, OPTION))
+    new = added(listed, candidates(decision))
+    if new:
+        before = remembered.names()
+        _remember(remembered, [*before, *new])
+        try:
+            _save(opts, [*listed, *new])
+        except Refused:
+            _remember(remembered, list(before))
+            raise
+    return new
+
+
+def undo(folder: Path | None) -> list[str]:
+    """Take what was added from the WebUI's list again and save it. Raises Refused."""
+    opts = _changeable()
+    remembered = Remembered(folder)
+    ours, listed = remembered.names(), list(getattr(opts, OPTION))
+    _save(opts, without(listed, ours))
+    _remember(remembered, [])
+    return [name for name in ours if name in listed]
+
+
+def why_not() -> str:
+    """Why the list may not be changed here, or ""."""
+    shared = sys.modules.get("modules.shared")
+    opts, arguments = getattr(shared, "opts", None), getattr(shared, "cmd_opts", None)
+    if getattr(arguments, "freeze_settings", False):
+        return "the settings are frozen (--freeze-settings)"
+    if getattr(arguments, "disable_extension_access", False):
+        return "access to extensions is disabled, as the WebUI does when it is reachable from elsewhere"
+    if OPTION not in getattr(opts, "data_labels", ()):
+        return "this WebUI has no list of disabled extensions"
+    return ""
+
+
+def _changeable() -> Any:
+    from modules import shared
+
+    why = why_not()
+    if why:
+        raise Refused(why)
+    return shared.opts
+
+
+def _save(opts: Any, names: list[str]) -> None:
+    from modules import shared
+
+    before = list(getattr(opts, OPTION))
+    try:
+        opts.set(OPTION, names)
+        if list(getattr(opts, OPTION)) != names:
+            raise Refused("the WebUI did not take the list")
+        opts.save(shared.config_filename)
+    except (AssertionError, OSError, TypeError) as error:
+        opts.data[OPTION] = before
+        raise Refused(f"the WebUI did not save its list: {error}") from error
+
+
+def _remember(remembered: Remembered, names: list[str]) -> None:
+    try:
+        remembered.write(names)
+    except OSError as error:
+        raise Refused(f"what was added cannot be remembered: {error}") from error

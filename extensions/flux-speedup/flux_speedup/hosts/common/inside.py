@@ -1,0 +1,143 @@
+"""What can be asked of a started WebUI, and done to it, while nobody makes an image."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ...facts.view import Model, Refused
+
+BUSY = "an image is being made; try again when it is done"
+
+
+class Inside:
+    """A WebUI of the A1111 family. Every name is looked for; what is missing is not known or not possible."""
+
+    # Reading: cheap, from any thread.
+
+    def busy(self) -> bool:
+        """Whether an image is made right now: whoever makes one holds the queue's lock."""
+        lock = _queue_lock()
+        if lock is None:
+            return bool(getattr(getattr(_shared(), "state", None), "job", ""))
+        if not lock.acquire(False):
+            return True
+        lock.release()
+        return False
+
+    def selected_file(self) -> Path | None:
+        """The file of the checkpoint that the next image would use."""
+        models = sys.modules.get("modules.sd_models")
+        name = getattr(getattr(_shared(), "opts", None), "sd_model_checkpoint", None)
+        for listed in ("checkpoint_aliases", "checkpoints_list"):
+            found = (getattr(models, listed, None) or {}).get(name)
+            if found is not None:
+                return Path(found.filename)
+        return None
+
+    def device(self) -> Any:
+        """The GPU as torch names it, None where there is none."""
+        cuda = getattr(sys.modules.get("torch"), "cuda", None)
+        if cuda is None or not cuda.is_available():
+            return None
+        return sys.modules["torch"].device("cuda", cuda.current_device())
+
+    def vram(self) -> tuple[int, int] | None:
+        """(used, total) bytes of the whole card, by whoever uses it."""
+        device = self.device()
+        if device is None or device.type != "cuda":
+            return None
+        try:
+            free, total = sys.modules["torch"].cuda.mem_get_info(device)
+        except RuntimeError:
+            return None
+        return total - free, total
+
+    def vram_by_model(self) -> tuple[tuple[str, int], ...]:
+        """(component, bytes) of every model on the device."""
+        return ()
+
+    def weights_in_ram(self) -> tuple[int | None, int | None]:
+        """Bytes of mapped weight files in the page cache, and of pinned memory of ours."""
+        return None, None
+
+    def models(self) -> list[Model]:
+        """Built checkpoints, the one in use first."""
+        data = getattr(sys.modules.get("modules.sd_models"), "model_data", None)
+        info = getattr(getattr(data, "sd_model", None), "sd_checkpoint_info", None)
+        path = Path(info.filename) if info is not None else None
+        return [] if path is None else [Model("in use", path.name, "in use", _size(path), 0, 0)]
+
+    def writes_refused(self) -> str | None:
+        """Why the WebUI lets nobody change it from outside, None where it does."""
+        if getattr(getattr(_shared(), "cmd_opts", None), "disable_extension_access", False):
+            return "extension access is disabled because of command line flags"
+        return None
+
+    # Acting. Each raises Refused.
+
+    def drop(self, key: str) -> str:
+        """Forget a kept model; a sentence on what was freed."""
+        raise Refused("this WebUI keeps no models")
+
+    def free_vram(self) -> str:
+        """Take every model off the device; a sentence on what was freed."""
+        raise Refused("not available: this WebUI has no backend.memory_management")
+
+    def set_options(self, values: Mapping[str, str]) -> None:
+        """Set options and save them, as the Settings page does. Raises Refused: then nothing is saved."""
+        shared = _shared()
+        opts = getattr(shared, "opts", None)
+        if opts is None:
+            raise Refused("the WebUI's settings are not there yet")
+        before = {key: opts.data[key] for key in values if key in opts.data}
+        why = ""
+        try:
+            for key, value in values.items():
+                opts.set(key, value)
+            restricted = [key for key, value in values.items() if getattr(opts, key) != value]
+            if not restricted:
+                opts.save(shared.config_filename)
+                return
+            why = f"restricted in this WebUI: {', '.join(restricted)}"
+        except AssertionError as error:
+            why = str(error) or "changing settings is disabled"
+        for key in values:
+            opts.data.pop(key, None)
+        opts.data.update(before)
+        raise Refused(why)
+
+    @contextmanager
+    def nobody_else(self) -> Iterator[None]:
+        """No image is made in here: one that is asked for waits. Raises Refused where one is made."""
+        lock = _queue_lock()
+        if lock is None:
+            if self.busy():
+                raise Refused(BUSY)
+            yield
+            return
+        if not lock.acquire(False):
+            raise Refused(BUSY)
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _shared() -> Any:
+    return sys.modules.get("modules.shared")
+
+
+def _queue_lock() -> Any:
+    queue = sys.modules.get("modules.call_queue")
+    return getattr(queue, "queue_lock", None) or getattr(_shared(), "queue_lock", None)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,128 @@
+"""Times what a WebUI loads, moves and unloads, and reports it as events. A load that fails is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...patching.change import Change, Function
+from ...stats.events import Event
+
+Record = Callable[[Event], None]
+MANAGER = "backend.memory_management"
+WORTH_TELLING_S = 0.1
+# Class names of what Forge moves, as people call them.
+COMPONENTS = {
+    "KModel": "transformer",
+    "JointTextEncoder": "text encoders",
+    "IntegratedAutoencoderKL": "vae",
+    "AutoencoderKL": "vae",
+}
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Who knows of a model's moves more than the clock: source and detail of its arrival, bytes that left."""
+
+    arrival: Callable[[Any], tuple[str, str]]
+    departure: Callable[[Any], int]
+
+
+def forge_changes(record: Record, witness: Witness) -> list[Change]:
+    """The three places a model passes through in Forge."""
+    return [
+        Function("modules.sd_models", "forge_loader", partial(time_checkpoint, record)),
+        Function(MANAGER, "LoadedModel.model_load", partial(_time_move, record, witness)),
+        Function(MANAGER, "LoadedModel.model_unload", partial(_time_unload, record, witness)),
+    ]
+
+
+def time_checkpoint(record: Record, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a loader that is given files, by path or as a checkpoint info, in whatever order."""
+
+    def load(*args: Any, **kwargs: Any) -> Any:
+        started = time.perf_counter()
+        built = original(*args, **kwargs)
+        seconds = time.perf_counter() - started
+        files = _files([*args, *kwargs.values()])
+        record(
+            Event(
+                "checkpoint", files[0].name if files else "state dict", _size(files), seconds, "file", "RAM"
+            )
+        )
+        return built
+
+    return load
+
+
+def _time_move(record: Record, witness: Witness, original: Callable[..., Any]) -> Callable[..., Any]:
+    def model_load(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # load_models_gpu has just counted what is not on the device yet.
+        size = int(self.exclusive_memory)
+        started = time.perf_counter()
+        loaded = original(self, *args, **kwargs)
+        seconds = time.perf_counter() - started
+        source, detail = witness.arrival(self.model.model)
+        _tell(record, Event("move", component(self), size, seconds, source, str(self.device), detail=detail))
+        return loaded
+
+    return model_load
+
+
+def _time_unload(record: Record, witness: Witness, original: Callable[..., Any]) -> Callable[..., Any]:
+    def model_unload(self: Any, *args: Any, **kwargs: Any) -> Any:
+        size, name, device = on_device(self), component(self), str(self.device)
+        started = time.perf_counter()
+        done = original(self, *args, **kwargs)
+        seconds = time.perf_counter() - started
+        # Where ours let go, nothing was copied: the weights are still in their files.
+        ours = witness.departure(self.model.model)
+        left = max(ours, size - on_device(self))
+        _tell(record, Event("unload", name, left, seconds, device, "" if ours else "RAM"))
+        return done
+
+    return model_unload
+
+
+def _tell(record: Record, event: Event) -> None:
+    """On a CPU, or for a model that is there already, nothing moves and there is nothing to tell."""
+    if event.bytes or event.seconds > WORTH_TELLING_S:
+        record(event)
+
+
+def component(loaded: Any) -> str:
+    """What people call the model in a `LoadedModel`; its class name where we do not know it."""
+    name = type(loaded.model.model).__name__
+    return COMPONENTS.get(name, name)
+
+
+def on_device(loaded: Any) -> int:
+    """Bytes of the model in a `LoadedModel` that are on its device."""
+    return sum(
+        p.nelement() * p.element_size() for p in loaded.model.model.parameters() if p.device == loaded.device
+    )
+
+
+def _files(given: Iterable[Any]) -> list[Path]:
+    """Every path among the arguments of a loader: as such, in a list, or as a checkpoint info's `filename`."""
+    found: list[Path] = []
+    for value in given:
+        if isinstance(value, (list, tuple)):
+            found += _files(value)
+        elif isinstance(name := getattr(value, "filename", value), (str, Path)):
+            found.append(Path(name))
+    return found
+
+
+def _size(files: Iterable[Path]) -> int:
+    total = 0
+    for file in files:
+        try:
+            total += file.stat().st_size
+        except (OSError, ValueError):
+            continue
+    return total

@@ -1,0 +1,1 @@
+"""Forge, one file a concern, by the names that every host uses."""

@@ -1,0 +1,223 @@
+"""Forge throws the built model away when another checkpoint is asked for; ours keeps it for the next time."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...patching.change import Call, Change, Declined, Function, Undo, apply_all
+from ...stats.events import Event
+from ...weights.checkpoints import Checkpoints, Key, Limits
+from .built import Built, key_of
+from .requests import Requests
+from .weights import Attachment
+
+SD_MODELS = "modules.sd_models"
+PROCESSING = "modules.processing"
+log = logging.getLogger("flux_speedup")
+
+
+class Keeper:
+    """`forge_model_reload` with a memory. `streaming`: whether weights are streamed from their files now."""
+
+    def __init__(
+        self,
+        attachment: Attachment,
+        limits: Limits,
+        record: Callable[[Event], None],
+        streaming: Callable[[], bool],
+    ) -> None:
+        self._attachment = attachment
+        self._record = record
+        self._streaming = streaming
+        self.kept: Checkpoints[Built] = Checkpoints(limits)
+        self._current: Built | None = None
+        self._fresh: Built | None = None
+        self._on = False
+        self._garbage = False
+        self._requests = Requests(lambda: self._current, self._drop_failed)
+        self._thread = threading.local()
+
+    def changes(self) -> list[Change]:
+        # It imports the other one, and names from there.
+        return [Call(self._begin, module=PROCESSING)]
+
+    @property
+    def current(self) -> Built | None:
+        """The model in use, if it can be kept."""
+        return self._current
+
+    def _begin(self) -> Undo:
+        _require()
+        undo = apply_all(
+            Function(module, name, make)
+            for module, name, make in (
+                (SD_MODELS, "forge_loader", self._wrap_loader),
+                (SD_MODELS, "forge_model_reload", self._wrap_reload),
+                (PROCESSING, "forge_model_reload", self._wrap_reload),
+                (PROCESSING, "process_images_inner", self._requests.wrap),
+            )
+        )
+
+        def end() -> None:
+            undo()
+            self._on = False
+            self._current = self._fresh = None
+            self.kept.clear()
+
+        self._on = True
+        return end
+
+    # What is wrapped.
+
+    def _wrap_loader(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def forge_loader(*args: Any, **kwargs: Any) -> Any:
+            self._fresh = None
+            self._attachment.was_built_from_files()  # about an earlier build
+            engine = original(*args, **kwargs)
+            if self._attachment.was_built_from_files() and self._on:
+                try:
+                    self._fresh = Built(engine, self._attachment)
+                except Exception as error:
+                    log.info("this model will be built anew each time (%s)", error)
+            return engine
+
+        return forge_loader
+
+    def _wrap_reload(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def forge_model_reload(*args: Any, **kwargs: Any) -> Any:
+            if getattr(self._thread, "inside", False):
+                return original(*args, **kwargs)
+            self._thread.inside = True
+            try:
+                return self._reload(partial(original, *args, **kwargs))
+            finally:
+                self._thread.inside = False
+
+        return forge_model_reload
+
+    # What they do.
+
+    def _reload(self, original: Callable[[], Any]) -> Any:
+        from modules import sd_models
+
+        data = sd_models.model_data
+        wanted = str(data.forge_loading_parameters)
+        if data.forge_hash == wanted and data.sd_model is not None:
+            return original()
+        key: Key | None = None
+        try:
+            key = key_of(data.forge_loading_parameters)
+            with torch.inference_mode():
+                kept = self._switch(data, key, wanted)
+        except Exception as error:
+            log.warning("%s: %s; falling back to the WebUI's own loading", type(error).__name__, error)
+            kept = False
+        if self._garbage:
+            self._garbage = False
+            gc.collect()
+        return (data.sd_model, True) if kept else self._build(original, data, key)
+
+    def _switch(self, data: Any, key: Key | None, wanted: str) -> bool:
+        """Put the model aside that is there; whether a kept one has taken its place."""
+        started = time.perf_counter()
+        outgoing = self._put_aside(data)
+        for stale in self.kept.drop_changed():
+            log.info("%s is not kept any longer: a file it was built from has changed", _name(stale.model))
+            self._garbage = True
+        if key is None:
+            built = None
+        elif outgoing is not None and outgoing.key == key:
+            built, outgoing = outgoing, None
+        else:
+            built = self.kept.take(key)
+        if outgoing is not None:
+            self._keep(outgoing)
+        if built is None:
+            return False
+        if data.sd_model is not None:
+            self._throw_away(data)
+        built.bring_back(data.forge_loading_parameters)
+        data.forge_hash = wanted
+        self._current = built
+        self._requests.uses(built)
+        seconds = time.perf_counter() - started
+        log.info("%s was kept and is used again (%.2f s)", _name(built), seconds)
+        self._record(Event("checkpoint", _name(built), 0, seconds, "kept", "RAM"))
+        return True
+
+    def _build(self, original: Callable[[], Any], data: Any, key: Key | None) -> Any:
+        self._current = self._fresh = None
+        if data.sd_model is None:
+            data.forge_hash = ""  # the host takes a model that is not there for the one it had last
+        try:
+            answer = original()
+        except BaseException:
+            if data.sd_model is None:
+                data.forge_hash = ""
+            raise
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None and fresh.engine is data.sd_model and key is not None:
+            again = key_of(data.forge_loading_parameters)
+            if again == key:
+                fresh.built_from(key)
+                self._current = fresh
+                self._requests.uses(fresh)
+        return answer
+
+    def _put_aside(self, data: Any) -> Built | None:
+        """The model that is there, off the device and clean, if it may be kept; no longer the host's then."""
+        built, self._current = self._current, None
+        if built is None or built.engine is not data.sd_model or built.key is None or not self._on:
+            return None
+        if built.failed or not self._streaming() or not built.key.is_current():
+            why = "its last request failed" if built.failed else "its files or settings have changed"
+            log.info("%s is not kept: %s", _name(built), why)
+            return None
+        from backend import memory_management
+
+        try:
+            built.put_aside(memory_management)
+        except Exception as error:
+            log.warning("%s is not kept (%s); the WebUI throws it away", _name(built), error)
+            return None
+        data.sd_model = None
+        return built
+
+    def _keep(self, built: Built) -> None:
+        assert built.key is not None
+        for gone in self.kept.put(built.key, built, built.ram):
+            log.info("%s is not kept any longer (%.1f GB of RAM)", _name(gone.model), gone.ram / 1e9)
+            self._garbage = True
+
+    @staticmethod
+    def _throw_away(data: Any) -> None:
+        from backend import memory_management
+
+        data.sd_model = None
+        memory_management.unload_all_models()
+        memory_management.soft_empty_cache()
+        gc.collect()
+
+    def _drop_failed(self, built: Built) -> None:
+        self._garbage = self.kept.drop(built) or self._garbage
+
+
+def _require() -> None:
+    from modules import processing, sd_models
+
+    data = getattr(sd_models, "model_data", None)
+    if not hasattr(data, "forge_loading_parameters") or not hasattr(processing, "process_images_inner"):
+        raise Declined("this WebUI chooses and loads checkpoints in another way than Forge")
+
+
+def _name(built: Built) -> str:
+    return Path(built.key.files[0][0]).name if built.key is not None else "a model"

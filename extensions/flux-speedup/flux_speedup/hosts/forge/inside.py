@@ -1,0 +1,132 @@
+"""What Forge has on the device and what is kept beside it, and how it is let go."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...facts.view import Model, Refused
+from ...stats.report import size
+from ..common.inside import Inside
+from ..common.timing import component, on_device
+
+if TYPE_CHECKING:
+    from ...weights.checkpoints import Key
+    from ...weights.transfer.direct import Direct
+    from .built import Built
+    from .checkpoints import Keeper
+
+
+MIB = 1 << 20
+
+
+class ForgeInside(Inside):
+    """Forge and what our rooms know of it; `keeper` and `direct` answer None where they are not in force."""
+
+    def __init__(
+        self, manager: Any, keeper: Callable[[], Keeper | None], direct: Callable[[], Direct | None]
+    ) -> None:
+        self._manager = manager
+        self._keeper = keeper
+        self._direct = direct
+
+    def device(self) -> Any:
+        device = self._manager.get_torch_device()
+        return device if device.type != "cpu" else None
+
+    def vram(self) -> tuple[int, int] | None:
+        if not self._simulated():
+            return super().vram()
+        total = int(self._manager.total_vram * MIB)
+        return total - int(self._manager.get_free_memory()), total
+
+    def vram_by_model(self) -> tuple[tuple[str, int], ...]:
+        found: dict[str, int] = {}
+        for loaded in self._loaded():
+            name = component(loaded)
+            found[name] = found.get(name, 0) + self._held(loaded)
+        return tuple(found.items())
+
+    def weights_in_ram(self) -> tuple[int | None, int | None]:
+        if "torch" not in sys.modules:
+            return None, None
+        from ...weights.files.mapping import MAPPINGS
+        from ...weights.files.pagecache import resident_fraction
+        from ...weights.residency.residency import STAGING
+        from ...weights.transfer.pinned import HOMES
+
+        mappings = MAPPINGS.live()
+        shares = [(resident_fraction(each.path), each.identity.size) for each in mappings]
+        known = [int(share * length) for share, length in shares if share is not None]
+        direct = self._direct()
+        pinned = HOMES.bytes + (STAGING.bytes if STAGING.pinned else 0)
+        pinned += direct.bytes if direct is not None else 0
+        return (sum(known) if len(known) == len(shares) else None), pinned
+
+    def models(self) -> list[Model]:
+        keeper = self._keeper()
+        current = keeper.current if keeper is not None else None
+        if current is None or current.key is None:
+            first = [self._with_device_bytes(each) for each in super().models()]
+        else:
+            here = {id(module) for module in current.modules}
+            held = sum(self._held(each) for each in self._loaded() if id(each.model.model) in here)
+            first = [_model(current, current.key, "in use", held)]
+        kept = keeper.kept.entries()[::-1] if keeper is not None else []
+        return [*first, *(_model(each.model, each.key, "kept", 0) for each in kept)]
+
+    def drop(self, key: str) -> str:
+        keeper = self._keeper()
+        for kept in keeper.kept.entries() if keeper is not None else ():
+            if _key(kept.key) == key and keeper is not None:
+                with self.nobody_else():
+                    keeper.kept.drop(kept.model)
+                name, ram = _name(kept.key), kept.ram
+                del kept
+                gc.collect()
+                return f"{name} is forgotten, {size(ram)} of RAM are free"
+        if any(each.key == key for each in self.models()):
+            raise Refused("this model is in use; free VRAM takes it off the device")
+        raise Refused("there is no such model; it may be gone already")
+
+    def free_vram(self) -> str:
+        with self.nobody_else():
+            held = self.vram_by_model()
+            self._manager.unload_all_models()
+            getattr(self._manager, "soft_empty_cache", gc.collect)()
+        if not held:
+            return "no model was on the device"
+        names = ", ".join(name for name, _ in held)
+        return f"{size(sum(length for _, length in held))} left the device: {names}"
+
+    def _loaded(self) -> list[Any]:
+        manager = self._manager
+        return [each for each in list(manager.current_loaded_models) if each.device != manager.cpu]
+
+    def _held(self, loaded: Any) -> int:
+        # Tensors on the stand-in for a GPU do not say that they are there.
+        return int(loaded.model.size) if self._simulated() else on_device(loaded)
+
+    def _simulated(self) -> bool:
+        return bool(getattr(self._manager, "simulated", False))
+
+    def _with_device_bytes(self, model: Model) -> Model:
+        held = sum(length for _, length in self.vram_by_model())
+        return Model(model.key, model.name, model.where, model.file_bytes, held, model.ram_bytes)
+
+
+def _model(built: Built, key: Key, where: str, held: int) -> Model:
+    return Model(_key(key), _name(key), where, built.file_bytes, held, built.ram)
+
+
+def _key(key: Key) -> str:
+    """A short name for a key, the same for as long as the process runs."""
+    return hashlib.sha256(repr(key).encode("utf-8", "backslashreplace")).hexdigest()[:12]
+
+
+def _name(key: Key) -> str:
+    return Path(key.files[0][0]).name

@@ -1,0 +1,104 @@
+"""What Forge will load first is read into the page cache while it still starts, its digest on the way.
+
+Begun when scripts are loaded, as the options name the checkpoint, or else (a first start) as soon as the host
+has chosen one. Once in the life of a process: later its models are loaded, or were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...patching.change import Call, Change, Function, Undo
+from ...weights.files.file_digests import FileDigests
+from ...weights.files.pagecache import resident_fraction
+from ...weights.files.readahead import ReadAhead
+
+ENTRY = "modules_forge.main_entry"
+WARM = 0.95
+STOP_S = 5.0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The files of the model that is selected. `unhashed`: the host will ask for the checkpoint's sha256."""
+
+    checkpoint: Path
+    others: tuple[Path, ...]
+    unhashed: bool
+
+
+class Background:
+    """The read-ahead of one process. `digests` None: no digest comes along."""
+
+    def __init__(self, digests: FileDigests | None) -> None:
+        self._digests = digests
+        self._reading: ReadAhead | None = None
+
+    def changes(self) -> list[Change]:
+        return [Call(self._begin), Function(ENTRY, "forge_main_entry", self._wrap_main_entry)]
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is read in here: for loads, which read the same disk."""
+        reading = self._reading
+        with reading.paused() if reading is not None else contextlib.nullcontext():
+            yield
+
+    def _begin(self) -> Undo:
+        self._start()
+        return self._stop
+
+    def _stop(self) -> None:
+        if self._reading is not None:
+            self._reading.stop(STOP_S)
+
+    def _wrap_main_entry(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def forge_main_entry(*args: Any, **kwargs: Any) -> Any:
+            done = original(*args, **kwargs)
+            self._start()
+            return done
+
+        return forge_main_entry
+
+    def _start(self) -> None:
+        selection = _selected() if self._reading is None else None
+        if selection is None:
+            return
+        files = [path for path in (selection.checkpoint, *selection.others) if path.is_file()]
+        digests = self._digests
+        if digests is None:
+            self._reading = ReadAhead(files, needed=_is_cold)
+        else:
+            if selection.unhashed and digests.known(selection.checkpoint) is None:
+                digests.expect(selection.checkpoint)
+            needed = partial(_is_needed, digests)
+            self._reading = ReadAhead(files, digests.look, needed=needed, ended=digests.ended)
+        self._reading.start()
+
+
+def _selected() -> Selection | None:
+    """What the host is going to load, as its options and its list of checkpoints say now."""
+    models, shared = sys.modules.get("modules.sd_models"), sys.modules.get("modules.shared")
+    if models is None or shared is None:
+        return None
+    found = models.checkpoint_aliases.get(getattr(shared.opts, "sd_model_checkpoint", None))
+    if found is None:
+        return None
+    others = getattr(shared.opts, "forge_additional_modules", None) or []
+    unhashed = not found.sha256 and not getattr(shared.cmd_opts, "no_hashing", False)
+    return Selection(Path(found.filename), tuple(map(Path, others)), unhashed)
+
+
+def _is_needed(digests: FileDigests, path: Path) -> bool:
+    return digests.expected(path) or _is_cold(path)
+
+
+def _is_cold(path: Path) -> bool:
+    fraction = resident_fraction(path)
+    return fraction is None or fraction < WARM

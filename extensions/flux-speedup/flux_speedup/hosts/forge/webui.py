@@ -1,0 +1,214 @@
+"""Forge: tiers and streams through the attributes of its memory manager and the WebUI's options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ...memory import GIB, Card, MemoryPlan, SwapRule
+from ...patching.change import AlreadySo, Call, Change, Declined, Function, Undo, Value, apply
+from ..common import timing
+from ..common.webui import MemoryItem, Record, WebUI
+from . import pages as forge_pages
+from . import swap as forge_swap
+
+if TYPE_CHECKING:
+    from ...weights.files.file_digests import FileDigests
+    from ...weights.residency.placement import Placement
+    from ...weights.transfer.direct import Direct
+    from .checkpoints import Keeper
+    from .inside import ForgeInside
+    from .readahead import Background
+    from .weights import Attachment
+
+MANAGER = "backend.memory_management"
+STREAM = "backend.stream"
+MIB = 1 << 20
+VRAM_FLAGS = ("always_gpu", "always_high_vram", "always_normal_vram", "always_low_vram", "always_no_vram")
+
+
+class Forge(WebUI):
+    """A host with `backend.memory_management`; every knob is looked for by name before it is used."""
+
+    name = "Forge"
+    has_memory_manager = True
+
+    def __init__(self, manager: ModuleType) -> None:
+        super().__init__()
+        self._manager: Any = manager
+        self._placement: Placement | None = None
+        self._direct: Direct | None = None
+        self._digests: FileDigests | None = None
+        self._background: Background | None = None
+        self._attachment: Attachment | None = None
+        self._keeper: Keeper | None = None
+
+    def simulated(self) -> bool:
+        return bool(getattr(self._manager, "simulated", False))
+
+    def card(self) -> Card:
+        manager = self._manager
+        # DISABLED: the CPU generates. SHARED: the device's memory is the machine's RAM.
+        is_gpu = manager.vram_state.name not in ("DISABLED", "SHARED")
+        total = int(manager.total_vram * MIB) if is_gpu else None
+        free: int | None = None
+        if is_gpu:
+            try:
+                free = int(manager.get_free_memory(manager.get_torch_device()))
+            except Exception:
+                free = None
+        return Card(getattr(manager, "torch_device_name", "") or "unknown", is_gpu, total, free)
+
+    def vram_flag(self) -> str | None:
+        arguments = self._arguments()
+        return next((_flag(name) for name in VRAM_FLAGS if getattr(arguments, name, False)), None)
+
+    def memory_changes(self, plan: MemoryPlan) -> list[MemoryItem]:
+        found: list[MemoryItem] = []
+        if plan.high_vram:
+            title = "Models stay on the card (HIGH_VRAM)"
+            found.append(MemoryItem("vram_state", title, "", [Call(self._set_high_vram)]))
+        if plan.inference_bytes is not None:
+            kept = Value(MANAGER, "current_inference_memory", _whole_megabytes(plan.inference_bytes))
+            why = f"{plan.inference_bytes / GIB:.1f} GiB"
+            found.append(MemoryItem("inference_memory", "VRAM kept for inference", why, [kept]))
+        if plan.swap is not None and plan.low_vram_below is not None:
+            title = "When a model does not fit: how much stays on the card"
+            why = f"max(free / {plan.swap.divisor:g}, free - {plan.swap.reserve / GIB:g} GiB), from "
+            why += f"{plan.low_vram_below / GIB:g} GiB of remaining memory on"
+            found.append(MemoryItem("swap_budget", title, why, self._swap(plan.swap, plan.low_vram_below)))
+        if plan.no_forced_offload:
+            found.append(
+                MemoryItem("forced_offload", "No forced off-loading", "", [Call(self._stop_forced_offload)])
+            )
+        if plan.pin:
+            pinned = Value(MANAGER, "PIN_SHARED_MEMORY", True)
+            found.append(MemoryItem("pinning", "Swapped weights in pinned memory", "", [pinned]))
+        return found
+
+    def memory_options(self, plan: MemoryPlan) -> dict[str, tuple[str, object]]:
+        options: dict[str, tuple[str, object]] = {
+            "pinning": ("forge_pin_shared_memory", "Shared"),
+            "streams": ("forge_async_loading", "Async"),
+        }
+        if plan.inference_bytes is not None:
+            options["inference_memory"] = ("forge_inference_memory", plan.inference_bytes // MIB)
+        return options
+
+    def streams_unavailable(self) -> str | None:
+        # Forge has tried to create both on its device.
+        stream = sys.modules.get(STREAM)
+        if getattr(stream, "current_stream", None) is None or getattr(stream, "mover_stream", None) is None:
+            return "no CUDA or XPU stream can be created here"
+        return None
+
+    def stream_changes(self) -> list[Change]:
+        return [Value(STREAM, "stream_activated", True)]
+
+    def page_changes(self, held: Callable[[], frozenset[str]]) -> list[Change]:
+        return forge_pages.changes(held)
+
+    def weight_changes(self, direct: float) -> list[Change]:
+        # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
+        from ...weights.residency.placement import Placement
+        from ...weights.transfer.direct import Direct
+        from .weights import Attachment
+
+        # One for the life of the process: after "Reload UI" what is on the device is still known.
+        if self._placement is None:
+            self._direct = Direct()
+            self._placement = Placement(quiet=self._quiet, direct=self._direct)
+            self._attachment = Attachment(self._placement)
+        assert self._attachment is not None
+        assert self._direct is not None
+        held = self._direct
+        held.share = direct
+        return [*self._attachment.changes(), Call(lambda: held.release_all)]
+
+    def checkpoint_changes(
+        self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]
+    ) -> list[Change]:
+        if self._attachment is None:
+            return []
+        from ...weights.checkpoints import Limits
+        from .checkpoints import Keeper
+
+        self._keeper = Keeper(self._attachment, Limits(*limits), record, lambda: "weights" in held())
+        return self._keeper.changes()
+
+    def unload_changes(self) -> list[Change]:
+        from . import unloads as forge_unloads
+
+        return forge_unloads.changes()
+
+    def digest_changes(self) -> list[Change]:
+        from ...storage.sidecar import Sidecar
+        from ...weights.files.file_digests import FileDigests
+        from . import digests as forge_digests
+
+        if self._digests is None:
+            folder = self.cache_folder()
+            self._digests = FileDigests(Sidecar(folder / "digests.json" if folder else None))
+        return forge_digests.changes(self._digests)
+
+    def read_ahead_changes(self) -> list[Change]:
+        from .readahead import Background
+
+        if self._background is None:
+            self._background = Background(self._digests)
+        return self._background.changes()
+
+    def _quiet(self) -> AbstractContextManager[None]:
+        return self._background.paused() if self._background is not None else nullcontext()
+
+    def inside(self) -> ForgeInside:
+        from .inside import ForgeInside
+
+        return ForgeInside(self._manager, lambda: self._keeper, lambda: self._direct)
+
+    def timing_changes(self, record: Record) -> list[Change]:
+        return timing.forge_changes(record, timing.Witness(self._arrival, self._departure))
+
+    def _departure(self, model: Any) -> int:
+        return self._placement.departure(model) if self._placement is not None else 0
+
+    def _arrival(self, model: Any) -> tuple[str, str]:
+        """Where the weights that a model has just got came from, and by which backing."""
+        found = self._placement.arrival(model) if self._placement is not None else None
+        return (found.source, found.sentence()) if found is not None else ("RAM", "")
+
+    def _swap(self, rule: SwapRule, low_vram_below: int) -> list[Change]:
+        margin = forge_swap.Margin(-low_vram_below)
+        return [
+            Function(MANAGER, "minimum_inference_memory", margin.wrap_minimum_inference_memory),
+            Function(MANAGER, "compute_model_gpu_memory_when_using_cpu_swap", margin.wrap_budget(rule)),
+            Function(MANAGER, "load_models_gpu", margin.wrap_load_models_gpu),
+        ]
+
+    def _set_high_vram(self) -> Undo:
+        flag = self.vram_flag()
+        if flag is not None:
+            raise Declined(f"{flag} was passed and wins")
+        return apply(Value(MANAGER, "vram_state", self._manager.VRAMState.HIGH_VRAM))
+
+    def _stop_forced_offload(self) -> Undo:
+        if getattr(self._arguments(), "always_offload_from_vram", False):
+            raise Declined("--always-offload-from-vram was passed and wins")
+        if not self._manager.ALWAYS_VRAM_OFFLOAD:
+            raise AlreadySo("it is off already")
+        return apply(Value(MANAGER, "ALWAYS_VRAM_OFFLOAD", False))
+
+    @staticmethod
+    def _arguments() -> Any:
+        return getattr(sys.modules.get("backend.args"), "args", None)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _whole_megabytes(size: int) -> int:
+    return size // MIB * MIB

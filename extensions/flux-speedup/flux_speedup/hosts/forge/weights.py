@@ -1,0 +1,218 @@
+"""Attaches the weights room to Forge: files are mapped by us, models come to the device and leave it by us.
+
+Everywhere ours comes first and the host's own follows: it finds nothing left to do where ours did it, and does
+everything where ours could not.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+
+from ...patching.change import Call, Change, Function
+from ...weights.errors import WeightsError
+from ...weights.residency.placement import Placement
+from ..common.timing import COMPONENTS
+from . import lora as forge_lora
+from .engine import CPU
+from .pinning import Pinning
+from .sources import Sources
+
+MANAGER = "backend.memory_management"
+PATCHER = "backend.patcher.base"
+ENGINE = "backend.diffusion_engine.base"
+STREAMED = ("cuda", "xpu", "cpu")
+log = logging.getLogger("flux_speedup")
+
+
+class Attachment:
+    """The wrapped functions of one process; what they must tell each other is kept by thread."""
+
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
+        self._pinning = Pinning()
+        self._thread = threading.local()
+
+    @property
+    def placement(self) -> Placement:
+        return self._placement
+
+    def was_built_from_files(self) -> bool:
+        """Whether every file of the build that this thread has just made was mapped by us. Answers once."""
+        return bool(self._thread.__dict__.pop("all_ours", False))
+
+    def changes(self) -> list[Change]:
+        merges = forge_lora.Merges(self._placement)
+        sources = Sources(self._placement, _is_streamed)
+        return [
+            Call(lambda: self._placement.undo_casts),
+            Function("backend.loader", "load_state_dict", sources.wrap_load_state_dict),
+            Function("modules.sd_models", "forge_loader", sources.wrap_loader),
+            Function("backend.loader", "load_torch_file", self._wrap_load_file),
+            Function("safetensors.torch", "save_file", self._wrap_save_file),
+            Function("backend.loader", "split_state_dict", self._wrap_split),
+            Function(MANAGER, "unet_inital_load_device", self._wrap_initial_device),
+            Function(MANAGER, "LoadedModel.compute_inclusive_exclusive_memory", self._wrap_compute_memory),
+            Function(MANAGER, "LoadedModel.model_load", self._wrap_model_load),
+            Function(MANAGER, "build_module_profile", self._wrap_profile),
+            Function(PATCHER, "ModelPatcher.forge_patch_model", self._wrap_patch),
+            Function(PATCHER, "ModelPatcher.forge_unpatch_model", self._wrap_unpatch),
+            Function("backend.patcher.lora", "LoraLoader.refresh", merges.wrap_refresh),
+            Function(ENGINE, "ForgeDiffusionEngine.save_unet", partial(merges.wrap_save, False)),
+            Function(ENGINE, "ForgeDiffusionEngine.save_checkpoint", partial(merges.wrap_save, True)),
+        ]
+
+    # Files.
+
+    def _wrap_load_file(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def load_torch_file(ckpt: Any, safe_load: bool = False, device: Any = None) -> Any:
+            views = self._views(ckpt) if device is None or device == CPU else None
+            self._thread.all_ours = getattr(self._thread, "all_ours", True) and views is not None
+            return original(ckpt, safe_load, device) if views is None else views
+
+        return load_torch_file
+
+    def _views(self, file: Any) -> dict[str, torch.Tensor] | None:
+        if not str(file).lower().endswith(".safetensors"):
+            return None
+        try:
+            return self._placement.registry.open(file).views()
+        except WeightsError as error:
+            log.warning("%s; falling back to the WebUI's loader", error)
+            return None
+
+    def _wrap_save_file(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def save_file(tensors: Any, filename: Any, *args: Any, **kwargs: Any) -> Any:
+            # The checkpoint merger and others write over whatever file has the name.
+            with self._placement.registry.stepped_aside(filename):
+                return original(tensors, filename, *args, **kwargs)
+
+        return save_file
+
+    def _wrap_split(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def split_state_dict(*args: Any, **kwargs: Any) -> Any:
+            self._thread.all_ours = True
+            return original(*args, **kwargs)
+
+        return split_state_dict
+
+    def _wrap_initial_device(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def unet_inital_load_device(parameters: Any, dtype: Any) -> Any:
+            # Built on the device, weights would be copies there; built at home they stay views of the file.
+            if getattr(self._thread, "all_ours", False):
+                return CPU
+            return original(parameters, dtype)
+
+        return unet_inital_load_device
+
+    # Moves.
+
+    def _wrap_compute_memory(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def compute_inclusive_exclusive_memory(loaded: Any) -> Any:
+            result = original(loaded)
+            loaded.exclusive_memory += self._placement.of(loaded.model.model).growth
+            return result
+
+        return compute_inclusive_exclusive_memory
+
+    def _wrap_model_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def model_load(loaded: Any, model_gpu_memory_when_using_cpu_swap: Any = -1) -> Any:
+            if model_gpu_memory_when_using_cpu_swap >= 0 or not _is_streamed(loaded.device):
+                # What stays at home is computed with there, or moved by the host at every step.
+                self._placement.of(loaded.model.model).undo_casts()
+            self._thread.loaded = loaded
+            try:
+                with self._pinning.during_load(_manager()):
+                    return original(loaded, model_gpu_memory_when_using_cpu_swap)
+            finally:
+                self._thread.loaded = None
+
+        return model_load
+
+    def _wrap_profile(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def build_module_profile(model: Any, model_gpu_memory_when_using_cpu_swap: Any) -> Any:
+            profile = original(model, model_gpu_memory_when_using_cpu_swap)
+            loaded = getattr(self._thread, "loaded", None)
+            if loaded is not None and _is_streamed(loaded.device):
+                whole, extras, _ = profile
+                names = _names(model, whole, extras)
+                self._load(model, loaded.device, names)
+                self._pinning.others(_manager(), loaded, names)
+            return profile
+
+        return build_module_profile
+
+    def _wrap_patch(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def forge_patch_model(patcher: Any, target_device: Any = None) -> Any:
+            if not _is_streamed(target_device) or not self._load(patcher.model, target_device, None):
+                if target_device is not None:
+                    self._placement.of(patcher.model).undo_casts()
+                return original(patcher, target_device)
+            patched = original(patcher)
+            patcher.current_device = target_device
+            return patched
+
+        return forge_patch_model
+
+    def _wrap_unpatch(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def forge_unpatch_model(patcher: Any, target_device: Any = None) -> Any:
+            if target_device is None or not self.unload(patcher.model):
+                return original(patcher, target_device)
+            # In HIGH_VRAM the host names the GPU here, and eviction would free nothing.
+            return original(patcher, CPU)
+
+        return forge_unpatch_model
+
+    def _load(self, model: torch.nn.Module, device: Any, names: set[str] | None) -> bool:
+        """Whether every weight asked for is on the device by our doing."""
+        try:
+            return not self._placement.load(model, device, names).skipped
+        except WeightsError as error:
+            log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
+            return False
+
+    def unload(self, model: torch.nn.Module) -> bool:
+        """Let weights go that we had brought to the device; whether there were any and they are gone."""
+        if not self._placement.of(model).away:
+            return False
+        try:
+            report = self._placement.unload(model)
+        except WeightsError as error:
+            log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
+            return False
+        forge_lora.note_unload(model, report.merged)
+        if report.copied_back:
+            # The host itself makes CLIP's embeddings fp32 at their first use.
+            log.info(
+                "%s: weights were changed on the device and are kept in RAM from now on: %d",
+                COMPONENTS.get(type(model).__name__, type(model).__name__),
+                len(report.copied_back),
+            )
+        return bool(report.bytes)
+
+
+def _manager() -> Any:
+    from backend import memory_management
+
+    return memory_management
+
+
+def _is_streamed(device: Any) -> bool:
+    """A device that is not home, and that weights can be streamed to."""
+    return device is not None and device != CPU and device.type in STREAMED
+
+
+def _names(
+    model: torch.nn.Module, whole: Iterable[torch.nn.Module], extras: Iterable[torch.nn.Module]
+) -> set[str]:
+    """Names of the weights that a profile puts on the device: all of `whole`, all but `weight` of `extras`."""
+    wanted = {id(tensor) for module in whole for tensor in (*module.parameters(), *module.buffers())}
+    for module in extras:
+        wanted |= {id(p) for name, p in module.named_parameters(recurse=False) if name != "weight"}
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {name for name, tensor in named if id(tensor) in wanted}

@@ -1,0 +1,1 @@
+"""Changes to the host, each with its exact undo, in one table."""

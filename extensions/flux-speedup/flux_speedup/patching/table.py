@@ -1,0 +1,188 @@
+"""The patch table: every change to the host, applied in one place, each undone exactly."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .change import AlreadySo, Change, ChangeError, Declined, Undo, apply
+from .import_hook import PostImportHook
+
+
+class State(str, Enum):
+    """Where an item stands in this process."""
+
+    PENDING = "pending"
+    APPLIED = "applied"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    UNDONE = "put back"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One line of "what is changed on this machine right now"."""
+
+    item: str
+    title: str
+    state: State
+    why: str
+
+
+@dataclass
+class _Made:
+    """A change of an armed item: made when `undo` is there, waiting for its module otherwise."""
+
+    change: Change
+    undo: Undo | None = None
+    declined: str = ""
+
+
+@dataclass
+class _Item:
+    key: str
+    title: str
+    why: str
+    state: State
+    made: list[_Made] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def explain(self) -> str:
+        declined = [made.declined for made in self.made if made.declined]
+        reasons = [] if self.state is State.SKIPPED and declined else [self.why]
+        return "; ".join([*reasons, *declined, *self.notes])
+
+
+class PatchTable:
+    """Items by key, each a group of changes that is applied and put back together. Thread safe."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._lock = threading.RLock()
+        self._items: dict[str, _Item] = {}
+        self._hook = PostImportHook(self._imported)
+
+    def add(self, key: str, title: str, why: str, changes: Iterable[Change]) -> None:
+        """Arm an item: changes whose module is imported are made now, the others right after its import.
+
+        A change that fails puts the whole item back: half a feature is none.
+        """
+        with self._lock:
+            self._items[key] = _Item(key, title, why, State.PENDING)
+            self.extend(key, changes)
+
+    def extend(self, key: str, changes: Iterable[Change]) -> None:
+        """Let more changes join an item that is in force or pending; they share its fate."""
+        with self._lock:
+            item = self._items[key]
+            added = [_Made(change) for change in changes]
+            item.made.extend(added)
+            for made in added:
+                if made.change.module is not None:
+                    self._hook.watch(made.change.module)
+            self._hook.install()
+            self._make(item, added)
+
+    def note(self, key: str, title: str, state: State, why: str) -> None:
+        """Record an item that has no changes: skipped or failed, and why."""
+        with self._lock:
+            self._items[key] = _Item(key, title, why, state)
+
+    def put_back(self, keys: Iterable[str] | None = None) -> None:
+        """Undo the items named, or all, the newest change first."""
+        with self._lock:
+            wanted = list(self._items) if keys is None else [key for key in keys if key in self._items]
+            for key in reversed(wanted):
+                item = self._items[key]
+                if item.state in (State.APPLIED, State.PENDING):
+                    self._undo(item)
+                    item.state = State.UNDONE
+            if keys is None:
+                self._hook.remove()
+
+    def settle(self) -> None:
+        """The WebUI has started: what still waits for a module that nobody imported is skipped."""
+        with self._lock:
+            for item in self._items.values():
+                if item.state is not State.PENDING:
+                    continue
+                missing = sorted({m.change.module for m in item.made if m.undo is None and m.change.module})
+                self._fail(item, ChangeError(f"this WebUI has not imported {', '.join(missing)}"))
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """All items in the order they were added."""
+        with self._lock:
+            return tuple(Outcome(i.key, i.title, i.state, i.explain()) for i in self._items.values())
+
+    def applied(self) -> frozenset[str]:
+        """Keys of the items in force."""
+        return frozenset(o.item for o in self.outcomes() if o.state is State.APPLIED)
+
+    def _imported(self, module: str) -> None:
+        # A reload executes a module again and drops what we had set there, so the change is made anew.
+        with self._lock:
+            for item in list(self._items.values()):
+                if item.state not in (State.APPLIED, State.PENDING):
+                    continue
+                again = [made for made in item.made if made.change.module == module]
+                for made in again:
+                    made.undo = None
+                if again:
+                    self._make(item, again, executed=module)
+
+    def _make(self, item: _Item, changes: list[_Made], executed: str | None = None) -> None:
+        for made in changes:
+            module = made.change.module
+            if module is not None and module != executed and not _is_ready(module):
+                continue
+            try:
+                made.undo = apply(made.change)
+            except AlreadySo as reason:
+                made.undo = _nothing
+                item.notes.append(str(reason))
+            except Declined as reason:
+                made.undo, made.declined = _nothing, str(reason)
+            except Exception as error:
+                self._fail(item, error)
+                return
+        if all(made.undo is not None for made in item.made):
+            declined = all(made.declined for made in item.made)
+            item.state = State.SKIPPED if declined else State.APPLIED
+        for declined_why in {made.declined for made in changes if made.declined}:
+            self._log.info("%s: %s", item.title, declined_why)
+
+    def _fail(self, item: _Item, error: Exception) -> None:
+        self._undo(item)
+        if isinstance(error, ChangeError):
+            # Another WebUI, or another version of it: nothing is wrong, and nothing is changed.
+            item.state, item.why = State.SKIPPED, str(error)
+            self._log.info("%s: skipped, %s", item.title, error)
+            return
+        item.state, item.why = State.FAILED, f"{type(error).__name__}: {error}"
+        self._log.warning("%s: failed (%s); the WebUI's own behaviour stays", item.title, item.why)
+
+    def _undo(self, item: _Item) -> None:
+        for made in reversed(item.made):
+            undo, made.undo = made.undo, None
+            if undo is None:
+                continue
+            try:
+                undo()
+            except Exception as error:
+                item.notes.append(f"could not be put back: {error}")
+                self._log.warning("%s: could not be put back (%s); restart the WebUI", item.title, error)
+
+
+def _is_ready(module: str) -> bool:
+    """Imported and executed to its end: a module is in sys.modules from its first line on."""
+    found = sys.modules.get(module)
+    spec = getattr(found, "__spec__", None)
+    return found is not None and not getattr(spec, "_initializing", False)
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,1 @@
+"""Small files of ours, written whole, and what they remember."""

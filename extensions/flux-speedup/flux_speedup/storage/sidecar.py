@@ -1,0 +1,108 @@
+"""The sha256 of files, kept in a small JSON file: one entry a path, good while size and time agree."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import whole_file
+
+MOST_BYTES = 4 << 20
+MOST_FILES = 4096
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_log = logging.getLogger("flux_speedup")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells that a file is as it was: size in bytes, modification time in nanoseconds."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp | None:
+        """The file's now; None where it cannot be reached."""
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        return cls(stat.st_size, stat.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    stamp: Stamp
+    sha256: str
+
+
+class Sidecar:
+    """Read when first asked, written anew as a whole at every `put`. Never raises; safe from any thread.
+
+    `file` None: kept in memory only, as it is where the file cannot be written. What another process wrote
+    meanwhile is kept.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._entries: dict[str, _Entry] | None = None
+
+    def get(self, path: Path, stamp: Stamp) -> str | None:
+        """The sha256 of the file at `path` as it was with that stamp."""
+        with self._lock:
+            if self._entries is None:
+                self._entries = self._read()
+            found = self._entries.get(str(path))
+        return found.sha256 if found is not None and found.stamp == stamp else None
+
+    def put(self, path: Path, stamp: Stamp, sha256: str) -> None:
+        """Keep it; the oldest entries go where there are too many."""
+        with self._lock:
+            entries = {**(self._entries or {}), **self._read()}
+            entries.pop(str(path), None)
+            entries[str(path)] = _Entry(stamp, sha256)
+            self._entries = dict(list(entries.items())[-MOST_FILES:])
+            self._write()
+
+    def _read(self) -> dict[str, _Entry]:
+        if self._file is None:
+            return {}
+        try:
+            if self._file.stat().st_size > MOST_BYTES:
+                return {}
+            found = json.loads(self._file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            _log.info("%s: cannot be read (%s); digests are computed again", self._file, error)
+            return {}
+        files = found.get("files") if isinstance(found, dict) else None
+        rows = files.items() if isinstance(files, dict) else ()
+        return {path: entry for path, row in rows if (entry := _entry(row)) is not None}
+
+    def _write(self) -> None:
+        if self._file is None:
+            return
+        files = {
+            path: {"size": e.stamp.size, "mtime_ns": e.stamp.mtime_ns, "sha256": e.sha256}
+            for path, e in (self._entries or {}).items()
+        }
+        try:
+            whole_file.write(self._file, json.dumps({"files": files}, indent=1))
+        except (OSError, ValueError) as error:
+            _log.info("%s: cannot be written (%s); digests are kept until the end", self._file, error)
+
+
+def _entry(row: object) -> _Entry | None:
+    """A row of the file, None where it is not one of ours."""
+    if not isinstance(row, dict):
+        return None
+    size, mtime_ns, sha256 = row.get("size"), row.get("mtime_ns"), row.get("sha256")
+    if type(size) is not int or type(mtime_ns) is not int or not isinstance(sha256, str):
+        return None
+    return _Entry(Stamp(size, mtime_ns), sha256) if _SHA256.fullmatch(sha256) else None

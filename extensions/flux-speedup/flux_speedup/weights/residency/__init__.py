@@ -1,0 +1,1 @@
+"""Where each weight is: at home or on a device; going, coming back, and the checks."""

@@ -1,0 +1,128 @@
+"""Where the weights of every model of this process are: one residency a module, made when it is first needed."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ...stats.report import size
+from ..files.mapping import MAPPINGS, FileIdentity, Registry
+from ..files.pagecache import resident_fraction
+from ..files.span import plain
+from ..transfer.direct import Direct
+from .backing import Backing
+from .report import LoadReport, UnloadReport
+from .residency import Residency
+
+_WARM = 0.95
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """How the weights of a module came to the device last. `source`: "page cache", "disk" or "RAM"."""
+
+    source: str
+    by_backing: Mapping[Backing, int]
+
+    def sentence(self) -> str:
+        """Bytes by backing, such as "23.7 GB file; 526 MB file, cast; 76 MB RAM"."""
+        return "; ".join(
+            f"{size(count)} {backing.value}" for backing, count in self.by_backing.items() if count
+        )
+
+
+class Placement:
+    """Residencies by module, held weakly. Safe from any thread."""
+
+    def __init__(
+        self,
+        registry: Registry = MAPPINGS,
+        quiet: Callable[[], AbstractContextManager[None]] = nullcontext,
+        direct: Direct | None = None,
+    ) -> None:
+        """`quiet`: entered around every load, so that whatever else reads the same disk waits.
+
+        `direct`: gets to hold the files of what was loaded, in the background, for the loads that follow.
+        """
+        self.registry = registry
+        self._quiet = quiet
+        self._direct = direct
+        self._lock = threading.Lock()
+        self._residencies: weakref.WeakKeyDictionary[torch.nn.Module, Residency] = weakref.WeakKeyDictionary()
+        self._arrivals: weakref.WeakKeyDictionary[torch.nn.Module, Arrival] = weakref.WeakKeyDictionary()
+        self._departures: weakref.WeakKeyDictionary[torch.nn.Module, int] = weakref.WeakKeyDictionary()
+
+    def of(self, module: torch.nn.Module) -> Residency:
+        """The residency of a module."""
+        with self._lock:
+            found = self._residencies.get(module)
+            if found is None:
+                found = self._residencies[module] = Residency(
+                    module, registry=self.registry, direct=self._direct
+                )
+            return found
+
+    def load(
+        self, module: torch.nn.Module, device: torch.device, names: Collection[str] | None = None
+    ) -> LoadReport:
+        """Bring a module's weights to the device. Raises TransferError: then all of them are as they were."""
+        files = self._files(module)
+        source = _source(files.values())
+        with self._quiet():
+            report = self.of(module).load(device, names)
+        if report.bytes:
+            self._arrivals[module] = Arrival(source if _from_files(report) else "RAM", report.by_backing)
+        if self._direct is not None and report.bytes:
+            self._direct.hold_soon(files, device)
+        return report
+
+    def unload(self, module: torch.nn.Module) -> UnloadReport:
+        """Let the device memory of a module go. Raises TransferError: then all of it is as it was."""
+        report = self.of(module).unload()
+        self._departures[module] = report.bytes
+        return report
+
+    def undo_casts(self) -> None:
+        """No module has weights in its file's dtype any longer: somebody else is about to move them."""
+        with self._lock:
+            every = list(self._residencies.values())
+        for residency in every:
+            residency.undo_casts()
+
+    def arrival(self, module: torch.nn.Module) -> Arrival | None:
+        """How the module's weights came to the device last, if we brought them."""
+        return self._arrivals.get(module)
+
+    def departure(self, module: torch.nn.Module) -> int:
+        """Bytes that the module's last unload by us let go; told once."""
+        return self._departures.pop(module, 0)
+
+    def _files(self, module: torch.nn.Module) -> dict[FileIdentity, Path]:
+        """The files that parameters at home are views of."""
+        around = self.registry.around
+        mappings = (
+            around(parameter.data_ptr(), parameter.nbytes)
+            for parameter in module.parameters()
+            if plain(parameter) and parameter.device.type == "cpu"
+        )
+        return {mapping.identity: mapping.path for mapping in mappings if mapping is not None}
+
+
+def _source(paths: Iterable[Path]) -> str:
+    """Asked before a load, which leaves every file in the page cache."""
+    fractions = [resident_fraction(path) for path in set(paths)]
+    known = [fraction for fraction in fractions if fraction is not None]
+    if not known:
+        return "file"
+    return "page cache" if min(known) >= _WARM else "disk"
+
+
+def _from_files(report: LoadReport) -> bool:
+    in_files = sum(report.by_backing[backing] for backing in (Backing.SPAN, Backing.SPAN_CAST))
+    return 2 * in_files >= report.bytes

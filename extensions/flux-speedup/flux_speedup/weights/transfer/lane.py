@@ -1,0 +1,166 @@
+"""How bytes get to one device: allocation, copies on a stream of their own, the order between streams."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+
+from ..errors import TransferError
+
+
+class Fence(Protocol):
+    """A point in the copies of a lane."""
+
+    def synchronize(self) -> None:
+        """Wait until every copy before this point is done."""
+        ...
+
+    def query(self) -> bool:
+        """Whether every copy before this point is done."""
+        ...
+
+
+class Lane(Protocol):
+    """One device, one transfer. `copying`, `copy`, `fence`: on reader threads; the rest on the caller's."""
+
+    pinned: bool
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """New device memory, from the allocator of the caller's stream. Raises torch.OutOfMemoryError."""
+        ...
+
+    def publish(self) -> None:
+        """From here on copies may go into everything allocated so far."""
+        ...
+
+    def copying(self) -> AbstractContextManager[object]:
+        """What a reader thread does its copies in."""
+        ...
+
+    def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        """Copy bytes, or cast on the device, in the order of the calls of one thread."""
+        ...
+
+    def fence(self, again: Fence | None) -> Fence | None:
+        """A point after this thread's copies so far (`again`: one of this thread's, to be used again)."""
+        ...
+
+    def behind(self) -> AbstractContextManager[object]:
+        """Device work queued in here comes after every copy so far, beside the copies that follow."""
+        ...
+
+    def finish(self) -> None:
+        """Everything copied may be used by the caller's stream. Raises what the copies raised."""
+        ...
+
+    def abort(self) -> None:
+        """Wait until no copy touches any buffer any more."""
+        ...
+
+
+class PlainLane:
+    """A device without streams of ours: the CPU (or a second CPU that stands for a card in tests)."""
+
+    pinned = False
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device=self._device)
+
+    def publish(self) -> None:
+        return
+
+    def copying(self) -> AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+    def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        target.copy_(source)
+
+    def fence(self, again: Fence | None) -> Fence | None:
+        return None
+
+    def behind(self) -> AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+    def finish(self) -> None:
+        return
+
+    def abort(self) -> None:
+        return
+
+
+class StreamLane:
+    """CUDA (ROCm too) or XPU: copies run on a copy stream, beside whatever the caller's stream does.
+
+    The copy stream waits for the caller's stream after each batch of allocations: a block that the
+    allocator hands out may still be read by work queued before it was freed. Blocks belong to the caller's
+    stream, which waits for the copy stream in `finish`, so record_stream is not needed; it would also delay
+    the reuse of every freed block until the allocator polls its event, and count the block as in use until
+    then.
+    """
+
+    pinned = True
+    _streams: dict[tuple[Any, torch.device], Any] = {}  # noqa: RUF012 - two streams a device and process
+
+    def __init__(self, device: torch.device, *, blocking: bool = False, module: Any = None) -> None:
+        """`blocking`: who waits for a slot sleeps instead of spinning. `module`: torch.cuda or its like."""
+        self._module: Any = module or (torch.cuda if device.type == "cuda" else torch.xpu)
+        if device.index is None:
+            device = torch.device(device.type, self._module.current_device())
+        self._device = device
+        self._blocking = blocking
+        self._current = self._module.current_stream(device)
+        key = (self._module, device)
+        if key not in self._streams:
+            self._streams[key] = self._module.Stream(device), self._module.Stream(device)
+        self._copies, self._behind = self._streams[key]
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device=self._device)
+
+    def publish(self) -> None:
+        self._copies.wait_stream(self._current)
+
+    def copying(self) -> AbstractContextManager[object]:
+        stream: AbstractContextManager[object] = self._module.stream(self._copies)
+        return stream
+
+    def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        target.copy_(source, non_blocking=True)
+
+    def fence(self, again: Fence | None) -> Fence | None:
+        event: Any = again if again is not None else self._new_event()
+        event.record(self._copies)
+        fence: Fence = event
+        return fence
+
+    def behind(self) -> AbstractContextManager[object]:
+        self._behind.wait_stream(self._copies)
+        stream: AbstractContextManager[object] = self._module.stream(self._behind)
+        return stream
+
+    def finish(self) -> None:
+        self._current.wait_stream(self._copies)
+        self._current.wait_stream(self._behind)
+        self._copies.synchronize()
+
+    def abort(self) -> None:
+        self._copies.synchronize()
+        self._behind.synchronize()
+
+    def _new_event(self) -> Any:
+        return self._module.Event(blocking=True) if self._blocking else self._module.Event()
+
+
+def lane_for(device: torch.device) -> Lane:
+    """The lane to a device. Raises TransferError for a kind of device that has none."""
+    if device.type == "cpu":
+        return PlainLane(device)
+    if device.type == "cuda" or (device.type == "xpu" and hasattr(torch, "xpu")):
+        return StreamLane(device)
+    raise TransferError(None, f"no way to stream to a {device.type} device")

@@ -1,0 +1,140 @@
+"""Where chunks are read from: a file whose identity is checked before and after, or a tensor in RAM."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from ..errors import ReadError
+from ..files.mapping import MAPPINGS, FileIdentity, Registry
+from ..files.span import Span
+
+
+class Source(Protocol):
+    """Bytes by offset. `read_into` is called from several threads at once, the others from one."""
+
+    path: Path | None
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        """Fill `target` with the bytes at `offset`. Raises ReadError."""
+        ...
+
+    def check(self) -> None:
+        """Raise ReadError unless the bytes are still those that were mapped."""
+        ...
+
+    def close(self) -> None: ...
+
+
+SourceOpener = Callable[["Span | torch.Tensor"], Source]
+
+
+class FileSource:
+    """A weight file, read by position. Where its mapping lives, the mapped file itself is read, not its name.
+
+    So a file that was replaced under its name since is still read as it was; one that was changed in place,
+    or that has no living mapping and is another one now, raises ReadError.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        identity: FileIdentity,
+        registry: Registry = MAPPINGS,
+        *,
+        positional: bool = hasattr(os, "preadv"),
+    ) -> None:
+        self.path: Path | None = path
+        self._identity = identity
+        self._positional = positional
+        self._name = path
+        self._local = threading.local()
+        self._files: list[int] = []
+        self._lock = threading.Lock()
+        held = registry.descriptor(identity)
+        self._shared = held if held is not None else self._open()
+        try:
+            self.check()
+        except ReadError:
+            self.close()
+            raise
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        done = 0
+        while done < len(target):
+            try:
+                count = self._read(offset + done, target[done:])
+            except OSError as error:
+                raise ReadError(self.path, f"reading failed ({error})", offset=offset + done) from error
+            if count <= 0:
+                raise ReadError(self.path, "the file ended here", offset=offset + done)
+            done += count
+
+    def check(self) -> None:
+        with self._lock:
+            descriptors = [self._shared, *self._files]
+        for descriptor in descriptors:
+            try:
+                now = FileIdentity.of(os.fstat(descriptor))
+            except OSError as error:
+                raise ReadError(self.path, f"its state cannot be read ({error})") from error
+            if now != self._identity:
+                raise ReadError(self.path, "the file was changed or replaced since it was opened")
+
+    def close(self) -> None:
+        with self._lock:
+            descriptors = [self._shared, *self._files]
+            self._files.clear()
+        for descriptor in descriptors:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._name, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise ReadError(self.path, f"cannot be opened ({error})") from error
+
+    def _read(self, offset: int, target: memoryview) -> int:
+        """One read; short ones are the caller's to go on with, interrupted ones Python repeats by itself."""
+        if self._positional:
+            return os.preadv(self._shared, [target], offset)
+        file = getattr(self._local, "file", None)  # a position of its own for each thread
+        if file is None:
+            descriptor = self._open()
+            with self._lock:
+                self._files.append(descriptor)
+            file = self._local.file = open(descriptor, "rb", buffering=0, closefd=False)  # noqa: SIM115
+        file.seek(offset)
+        return file.readinto(target) or 0
+
+
+class MemorySource:
+    """A contiguous tensor in RAM, so that it takes the same way through the staging slots as a file."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.path: Path | None = None
+        self._bytes = tensor.detach().reshape(-1).view(torch.uint8)
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        piece = self._bytes[offset : offset + len(target)]
+        torch.frombuffer(target, dtype=torch.uint8).copy_(piece)
+
+    def check(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+def open_source(what: Span | torch.Tensor) -> Source:
+    """The source of a span's file, or of a tensor in RAM. Raises ReadError."""
+    if isinstance(what, Span):
+        return FileSource(what.path, what.identity)
+    return MemorySource(what)

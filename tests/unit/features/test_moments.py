@@ -1,0 +1,96 @@
+"""What the configuration and the card together mean for the items, and what is armed before scripts are listed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from flux_speedup.configuration.config import Config, Source, load
+from flux_speedup.features import memory as items_memory
+from flux_speedup.features import scripts as items_scripts
+from flux_speedup.hosts.common.webui import WebUI
+from flux_speedup.memory import Card, MemoryPlan, Tier
+from flux_speedup.patching.change import Call, Change
+from flux_speedup.patching.table import PatchTable, State
+
+
+class Host(WebUI):
+    """A WebUI with this card; nothing of it is imported in this process."""
+
+    def __init__(self, *, manager: bool, gpu: bool) -> None:
+        super().__init__()
+        self.has_memory_manager = manager
+        self._gpu = gpu
+
+    def card(self) -> Card:
+        return Card("a card", is_gpu=self._gpu, total=None)
+
+    def page_changes_at_build(self) -> list[Change]:
+        return [Call(lambda: lambda: None, module="never_imported_by_a_test")]
+
+
+def armed(host: Host, tier: Tier, config: Config | None = None) -> dict[str, State]:
+    table = PatchTable(logging.getLogger("flux_speedup.test"))
+    items_scripts.at_listing(table, host, MemoryPlan(tier, ""), config or Config())
+    states = {outcome.item: outcome.state for outcome in table.outcomes()}
+    table.put_back()
+    return states
+
+
+@pytest.mark.parametrize(
+    ("manager", "gpu", "tier", "small"),
+    [
+        (True, True, Tier.LARGE, False),
+        (True, True, Tier.STANDARD, True),
+        (True, True, Tier.NONE, True),
+        (True, False, Tier.NONE, False),
+        (False, False, Tier.NONE, True),
+    ],
+)
+def test_the_rescue_of_a_small_card_stays_unless_the_card_is_known_not_to_need_it(
+    manager: bool, gpu: bool, tier: Tier, small: bool
+) -> None:
+    host = Host(manager=manager, gpu=gpu)
+    armed(host, tier)
+    assert host.pruner()._small_card is small
+
+
+def test_each_has_its_own_switch() -> None:
+    host = Host(manager=False, gpu=False)
+    for key in ("fast_callbacks", "lazy_apps", "pruning"):
+        states = armed(host, Tier.NONE, replace(Config(), **{key: False}))
+        assert [item for item, state in states.items() if state is State.SKIPPED] == [key]
+
+
+def test_the_configuration_says_what_is_left_out() -> None:
+    wishes = items_scripts.wishes(replace(Config(), keep=("loopback",), group_batch="leave out"))
+    assert len(wishes.left_out) == 36
+    assert wishes.keep == ("loopback",)
+    assert wishes.groups["group_batch"] == "leave out"
+    assert len(wishes.groups) == 6
+
+
+@pytest.mark.parametrize(
+    ("asked", "tier", "pinning", "share"),
+    [
+        ("auto", Tier.LARGE, True, 0.25),
+        ("auto", Tier.LARGE, False, 0.0),  # nothing is to be pinned
+        ("auto", Tier.STANDARD, True, 0.0),
+        ("auto", Tier.NONE, True, 0.0),
+        (True, Tier.STANDARD, False, 0.5),
+        ("off", Tier.LARGE, True, 0.0),
+        (False, Tier.LARGE, True, 0.0),
+    ],
+)
+def test_how_much_ram_registered_files_may_take(
+    asked: object, tier: Tier, pinning: bool, share: float
+) -> None:
+    loaded = load([Source("a file", {"direct": asked, "pinning": pinning})])
+    assert loaded.problems == ()
+    assert items_memory.direct_share(MemoryPlan(tier, ""), loaded.config) == share
+
+
+def test_by_default_it_is_decided_by_the_card() -> None:
+    assert Config().direct == "auto"

@@ -1,0 +1,183 @@
+"""What is read while the WebUI starts, and that digests come along, on a stand-in for the host's modules."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flux_speedup.hosts.forge import digests as forge_digests
+from flux_speedup.hosts.forge import readahead as forge_readahead
+from flux_speedup.hosts.forge.readahead import Background
+from flux_speedup.patching.table import PatchTable, State
+from flux_speedup.storage.sidecar import Sidecar
+from flux_speedup.weights.files.file_digests import FileDigests
+from flux_speedup.weights.files.readahead import ReadAhead
+
+
+class Host:
+    """Modules by the host's names, and a models folder with a checkpoint, a text encoder and a VAE."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.files = [folder / f"{name}.safetensors" for name in ("model", "t5", "vae")]
+        for path in self.files:
+            path.write_bytes(os.urandom(10_000))
+        self.info = SimpleNamespace(filename=str(self.files[0]), sha256=None)
+        self.opts = SimpleNamespace(
+            sd_model_checkpoint="model", forge_additional_modules=[str(path) for path in self.files[1:]]
+        )
+        self.flags = SimpleNamespace(no_hashing=False)
+        self.computed: list[str] = []
+        self.entry = self._add(patch, "modules_forge.main_entry", forge_main_entry=self._main_entry)
+        self.hashes = self._add(patch, "modules.hashes", calculate_sha256_real=self._compute)
+        self._add(patch, "modules.sd_models", checkpoint_aliases={"model": self.info})
+        self._add(patch, "modules.shared", opts=self.opts, cmd_opts=self.flags)
+
+    @staticmethod
+    def _add(patch: pytest.MonkeyPatch, name: str, **values: Any) -> Any:
+        made: Any = ModuleType(name)
+        vars(made).update(values)
+        patch.setitem(sys.modules, name, made)
+        return made
+
+    def _main_entry(self) -> str:
+        self.opts.sd_model_checkpoint = "model"
+        return "built"
+
+    def _compute(self, filename: str) -> str:
+        self.computed.append(filename)
+        return hashlib.sha256(Path(filename).read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
+    return Host(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forge_readahead, "resident_fraction", lambda path: 0.5)
+
+
+@pytest.fixture
+def digests(tmp_path: Path) -> FileDigests:
+    return FileDigests(Sidecar(tmp_path / "digests.json"))
+
+
+@pytest.fixture
+def apply(digests: FileDigests) -> Iterator[Callable[[Background], PatchTable]]:
+    table = PatchTable(logging.getLogger("flux_speedup.test"))
+
+    def add(background: Background) -> PatchTable:
+        table.add("digest", "title", "why", forge_digests.changes(digests))
+        table.add("read_ahead", "title", "why", background.changes())
+        assert {outcome.state for outcome in table.outcomes()} == {State.APPLIED}
+        return table
+
+    yield add
+    table.put_back()
+
+
+def read(background: Background) -> list[str]:
+    reading = background._reading
+    assert isinstance(reading, ReadAhead)
+    assert reading.wait(10)
+    return [outcome.path.stem for outcome in reading.outcomes if outcome.complete]
+
+
+@pytest.mark.usefixtures("cold")
+def test_the_selected_model_is_read_and_its_digest_is_there_when_asked(
+    host: Host, digests: FileDigests, apply: Callable[[Background], PatchTable]
+) -> None:
+    background = Background(digests)
+    apply(background)
+    assert read(background) == ["model", "t5", "vae"]
+    expected = hashlib.sha256(host.files[0].read_bytes()).hexdigest()
+    assert host.hashes.calculate_sha256_real(str(host.files[0])) == expected
+    assert host.computed == []
+    # Nobody asks for those of the others: they are computed when somebody does, once.
+    for _ in range(2):
+        host.hashes.calculate_sha256_real(str(host.files[1]))
+    assert host.computed == [str(host.files[1])]
+
+
+def test_what_is_warm_is_read_for_its_digest_only(
+    host: Host,
+    digests: FileDigests,
+    apply: Callable[[Background], PatchTable],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(forge_readahead, "resident_fraction", lambda path: 1.0)
+    background = Background(digests)
+    apply(background)
+    assert read(background) == ["model"]
+
+
+@pytest.mark.usefixtures("cold")
+@pytest.mark.parametrize("why", ["the host has it", "no hashing", "we have it", "switched off"])
+def test_no_digest_that_nobody_needs(
+    host: Host, digests: FileDigests, apply: Callable[[Background], PatchTable], why: str
+) -> None:
+    if why == "the host has it":
+        host.info.sha256 = "a" * 64
+    host.flags.no_hashing = why == "no hashing"
+    if why == "we have it":
+        digests.computed(host.files[0], lambda: "b" * 64)
+    background = Background(None if why == "switched off" else digests)
+    apply(background)
+    assert read(background) == ["model", "t5", "vae"]
+    assert digests.known(host.files[0]) == ("b" * 64 if why == "we have it" else None)
+
+
+@pytest.mark.usefixtures("cold")
+def test_where_no_checkpoint_is_selected_it_begins_when_the_host_has_chosen(
+    host: Host, digests: FileDigests, apply: Callable[[Background], PatchTable]
+) -> None:
+    host.opts.sd_model_checkpoint = None
+    background = Background(digests)
+    apply(background)
+    assert background._reading is None
+    with background.paused():
+        assert host.entry.forge_main_entry() == "built"
+    assert read(background) == ["model", "t5", "vae"]
+
+
+@pytest.mark.usefixtures("cold")
+def test_missing_files_are_left_out_and_reload_ui_begins_nothing_again(
+    host: Host, digests: FileDigests, apply: Callable[[Background], PatchTable]
+) -> None:
+    host.files[1].unlink()
+    background = Background(digests)
+    apply(background).put_back()
+    first = background._reading
+    apply(background)
+    assert background._reading is first
+    assert "t5" not in read(background)
+
+
+@pytest.mark.usefixtures("cold")
+def test_put_back_stops_it(
+    host: Host,
+    digests: FileDigests,
+    apply: Callable[[Background], PatchTable],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    background = Background(digests)
+    started = ReadAhead.start
+
+    def start(reading: ReadAhead) -> None:
+        reading._going.clear()
+        started(reading)
+
+    monkeypatch.setattr(ReadAhead, "start", start)
+    apply(background).put_back()
+    assert read(background) == []
+    assert host.hashes.calculate_sha256_real(str(host.files[0]))
+    assert host.computed == [str(host.files[0])]

@@ -1,0 +1,470 @@
+"""Load and unload: nothing moves back, nothing is lost, and the parameter objects stay the same."""
+
+from __future__ import annotations
+
+import gc
+import os
+import weakref
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flux_speedup.weights.errors import TransferError
+from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.files.span import find
+from flux_speedup.weights.residency.backing import Backing, classify, prove
+from tests.unit.weights.weight_files import (
+    CARD,
+    CountingLane,
+    file_opener,
+    module_of,
+    random_tensor,
+    raw_bytes,
+    residency_of,
+    write_weights,
+)
+
+MODES: dict[str, Any] = {
+    "grad": torch.enable_grad,
+    "no_grad": torch.no_grad,
+    "inference": torch.inference_mode,
+}
+
+
+class Case:
+    """A file, a module over it (two views, a RAM tensor, a buffer), and its residency."""
+
+    def __init__(self, folder: Path, *, mode: AbstractContextManager[Any] | None = None, **more: Any) -> None:
+        self.registry = Registry()
+        self.tensors = {
+            "a": random_tensor((50, 64), torch.bfloat16, 1).nan_to_num(),
+            "b": random_tensor((33, 40), torch.float16, 2).nan_to_num(),
+            "c": random_tensor((90, 10), torch.float8_e4m3fn, 3),
+        }
+        self.path = write_weights(folder / "a.safetensors", self.tensors)
+        self.ram = torch.randn(17, 3)
+        with mode or torch.enable_grad():
+            self.views = self.registry.open(self.path).views()
+            self.module = module_of({**self.views, "ram": self.ram.clone()}, {"positions": torch.arange(9)})
+        self.parameters = dict(self.module.named_parameters())
+        self.inference = {name: p.is_inference() for name, p in self.parameters.items()}
+        self.residency = residency_of(self.module, self.registry, **more)
+
+    def expect(self, **changed: torch.Tensor) -> None:
+        """The module's values and objects are the ones it was built with, less what is named."""
+        assert {name: p.is_inference() for name, p in self.parameters.items()} == self.inference
+        assert {id(p) for p in self.module.parameters()} == {id(p) for p in self.parameters.values()}
+        built = {**self.tensors, "ram": self.ram, "positions": torch.arange(9)}
+        for name, tensor in {**built, **changed}.items():
+            now = self.parameters.get(name, self.module.positions)
+            assert raw_bytes(now) == raw_bytes(tensor), name
+
+    def at_home(self) -> None:
+        """Views are views of the file again, and nothing is on the card."""
+        assert self.residency.resident == ()
+        for name in self.tensors:
+            assert find(self.parameters[name], self.registry) is not None, name
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    return Case(tmp_path)
+
+
+@pytest.mark.parametrize("built", MODES)
+@pytest.mark.parametrize("used", MODES)
+def test_there_and_back_again(tmp_path: Path, built: str, used: str) -> None:
+    case = Case(tmp_path, mode=MODES[built]())
+    assert set(case.inference.values()) == {built == "inference"}
+    addresses = {name: parameter.data_ptr() for name, parameter in case.parameters.items()}
+    for _ in range(2):
+        with MODES[used]():
+            report = case.residency.load(CARD)
+        case.expect()
+        assert not any(find(parameter, case.registry) for parameter in case.parameters.values())
+        assert report.bytes == sum(t.nbytes for t in (*case.parameters.values(), case.module.positions))
+        assert report.by_backing[Backing.SPAN] == sum(t.nbytes for t in case.tensors.values())
+        assert report.by_backing[Backing.HOST] == case.ram.nbytes + 9 * 8
+        assert report.skipped == ()
+        with MODES[used]():
+            back = case.residency.unload()
+        case.expect()
+        case.at_home()
+        assert {name: parameter.data_ptr() for name, parameter in case.parameters.items()} == addresses
+        assert (back.bytes, back.merged, back.copied_back, back.skipped) == (report.bytes, (), (), ())
+
+
+def test_a_second_load_moves_nothing_and_an_unload_at_home_drops_nothing(case: Case) -> None:
+    assert case.residency.unload().bytes == 0
+    case.residency.load(CARD)
+    assert case.residency.load(CARD).bytes == 0
+    assert case.residency.unload().bytes > 0
+    assert case.residency.unload().bytes == 0
+
+
+def test_device_memory_goes_at_unload(tmp_path: Path) -> None:
+    lane = CountingLane()
+    case = Case(tmp_path, lane=lane)
+    case.residency.load(CARD)
+    buffers = [weakref.ref(tensor.untyped_storage()) for tensor in lane.made]
+    pointers = {tensor.data_ptr() for tensor in lane.made}
+    assert {p.data_ptr() for p in case.module.parameters()} <= pointers
+    del buffers
+    owned = [weakref.ref(tensor) for tensor in lane.made]
+    lane.made.clear()
+    case.residency.unload()
+    gc.collect()
+    assert [tensor() for tensor in owned] == [None] * len(owned)
+
+
+def test_some_by_name_then_the_rest(case: Case) -> None:
+    assert case.residency.load(CARD, {"a", "ram"}).bytes == case.tensors["a"].nbytes + case.ram.nbytes
+    assert set(case.residency.resident) == {"a", "ram"}
+    case.residency.load(CARD)
+    assert case.residency.unload({"a"}).bytes == case.tensors["a"].nbytes
+    assert "a" not in case.residency.resident
+    assert find(case.parameters["a"], case.registry) is not None
+    case.expect()
+    case.residency.unload()
+    case.at_home()
+
+
+def test_tied_parameters_are_moved_once(tmp_path: Path) -> None:
+    registry = Registry()
+    views = registry.open(write_weights(tmp_path / "a.safetensors", {"a": torch.ones(6, 4)})).views()
+    module = module_of({"one": views["a"]})
+    module.register_parameter("two", module.one)
+    residency = residency_of(module, registry)
+    assert residency.load(CARD).bytes == 96
+    assert module.one is module.two
+    assert set(residency.resident) == {"one", "two"}
+    with torch.no_grad():
+        module.two[0, 0] = 5
+    assert residency.unload({"two"}).copied_back == ("one", "two")
+    assert module.one[0, 0] == 5
+
+
+def test_a_write_on_the_device_behind_its_back_is_saved(case: Case) -> None:
+    case.residency.load(CARD)
+    storage = torch.frombuffer(case.parameters["b"].detach().numpy(), dtype=torch.float16)
+    storage[7] = 3.0
+    report = case.residency.unload()
+    assert report.copied_back == ("b",)
+    expected = case.tensors["b"].clone()
+    expected.view(-1)[7] = 3.0
+    case.expect(b=expected)
+    assert find(case.parameters["b"], case.registry) is None
+    assert find(case.parameters["a"], case.registry) is not None
+    assert case.residency.load(CARD).by_backing[Backing.HOST] >= expected.nbytes
+    case.expect(b=expected)
+    assert case.residency.unload().copied_back == ()
+    case.expect(b=expected)
+
+
+def test_a_write_into_the_host_view_is_loaded_and_kept(case: Case) -> None:
+    on_disk = case.path.read_bytes()
+    case.parameters["a"].data[3, 3] = 9.0
+    expected = case.tensors["a"].clone()
+    expected[3, 3] = 9.0
+    for _ in range(2):
+        case.residency.load(CARD)
+        case.expect(a=expected)
+        assert case.residency.unload().copied_back == ()
+        case.expect(a=expected)
+    assert case.path.read_bytes() == on_disk
+
+
+def test_data_that_somebody_pointed_elsewhere_is_kept(case: Case) -> None:
+    case.residency.load(CARD)
+    other = torch.full_like(case.parameters["a"], 2.0)
+    case.parameters["a"].data = other
+    assert case.residency.unload().copied_back == ("a",)
+    case.expect(a=other)
+
+
+def test_merged_weights_are_dropped_reported_and_clean_after(case: Case) -> None:
+    case.residency.load(CARD)
+    with torch.no_grad():
+        case.parameters["a"].data = case.parameters["a"].data + 1
+        case.parameters["b"].mul_(2)
+    case.residency.mark_merged(["a", "b"])
+    report = case.residency.unload()
+    assert set(report.merged) == {"a", "b"}
+    assert report.copied_back == ()
+    case.expect()
+    case.at_home()
+    case.residency.load(CARD)
+    case.expect()
+    assert case.residency.unload().merged == ()
+
+
+def test_marking_one_weight_after_the_other(case: Case) -> None:
+    case.residency.load(CARD)
+    mark = case.residency.marker()
+    clean = weakref.ref(case.parameters["a"].untyped_storage())
+    with torch.no_grad():
+        for name in ("a", "b"):
+            case.parameters[name].data = case.parameters[name].data + 1
+            mark(name)
+            assert name in case.residency.merged
+    mark("no such weight")
+    gc.collect()
+    assert clean() is None  # what it was merged from is let go at once
+    assert set(case.residency.unload().merged) == {"a", "b"}
+    case.expect()
+    case.at_home()
+
+
+def test_a_merge_that_put_a_new_parameter_in(case: Case) -> None:
+    case.residency.load(CARD)
+    merged = torch.nn.Parameter(case.parameters["a"].detach() + 1, requires_grad=False)
+    case.module.a = merged
+    case.residency.mark_merged(["a"])
+    assert find(case.parameters["a"], case.registry) is not None  # its clean device memory is let go at once
+    assert case.residency.unload({"b"}).bytes == case.tensors["b"].nbytes
+    assert case.module.a is merged
+    assert case.residency.unload().merged == ("a",)
+    assert case.module.a is case.parameters["a"]
+    case.expect()
+    case.at_home()
+
+
+def test_clean_bytes_again_for_merged_ones(case: Case) -> None:
+    case.residency.load(CARD)
+    with torch.no_grad():
+        case.parameters["a"].add_(1)
+        case.parameters["b"].add_(1)
+    case.residency.mark_merged(["a", "b"])
+    assert case.residency.reload(CARD, ["a", "c"]).bytes == case.tensors["a"].nbytes
+    assert raw_bytes(case.parameters["a"]) == raw_bytes(case.tensors["a"])
+    assert raw_bytes(case.parameters["b"]) != raw_bytes(case.tensors["b"])
+    assert case.residency.unload().merged == ("b",)
+    case.expect()
+
+
+def test_a_new_parameter_from_somebody_unknown_is_left_to_the_host(case: Case) -> None:
+    case.residency.load(CARD)
+    new = torch.nn.Parameter(torch.zeros(50, 64), requires_grad=False)
+    case.module.a = new
+    case.residency.unload()
+    assert case.module.a is new
+    assert torch.equal(new, torch.zeros(50, 64))
+    assert case.residency.resident == ()
+
+
+def test_what_only_the_host_can_move_is_left_alone_and_named(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.module.register_parameter("ghost", torch.nn.Parameter(torch.empty(3, device="meta")))
+    case.module.register_buffer("sparse", torch.eye(3).to_sparse())
+
+    class Quantised(torch.nn.Parameter):
+        pass
+
+    case.module.register_parameter("packed", Quantised(torch.ones(3), requires_grad=False))
+    report = case.residency.load(CARD)
+    assert set(report.skipped) == {"ghost", "sparse", "packed"}
+    assert set(case.residency.unload().skipped) == {"ghost", "sparse", "packed"}
+    assert case.residency.backings()[Backing.NONE] > 0
+
+
+def test_backings_are_counted_in_bytes(case: Case) -> None:
+    home = case.residency.backings()
+    assert home[Backing.SPAN] == sum(t.nbytes for t in case.tensors.values())
+    assert home[Backing.HOST] == case.ram.nbytes + 72
+    case.residency.load(CARD)
+    assert case.residency.backings() == home
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["at home", "on the device"])
+def test_what_load_state_dict_writes_is_kept_and_the_file_is_not_touched(case: Case, away: bool) -> None:
+    before = case.path.read_bytes()
+    if away:
+        case.residency.load(CARD)
+    loaded = {
+        **case.tensors,
+        "a": torch.ones_like(case.tensors["a"]),
+        "ram": case.ram,
+        "positions": torch.arange(9),
+    }
+    case.module.load_state_dict(loaded)
+    for _ in range(2):
+        case.residency.load(CARD)
+        case.expect(a=loaded["a"])
+        case.residency.unload()
+        case.expect(a=loaded["a"])
+    assert case.path.read_bytes() == before
+
+
+def test_a_module_is_not_kept_alive(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.residency.load(CARD)
+    gone = weakref.ref(case.module)
+    del case.module
+    gc.collect()
+    assert gone() is None
+    assert case.residency.unload().bytes == 0
+
+
+class TestCasts:
+    def build(self, folder: Path, source: torch.Tensor, parameter: torch.Tensor) -> tuple[Any, Any, Any]:
+        registry = Registry()
+        views = registry.open(write_weights(folder / "a.safetensors", {"a": source})).views()
+        module = module_of({"a": parameter})
+        return module, residency_of(module, registry), views
+
+    @pytest.mark.parametrize(
+        ("source", "target"),
+        [
+            (torch.float16, torch.float32),
+            (torch.bfloat16, torch.float16),
+            (torch.float8_e5m2, torch.bfloat16),
+        ],
+    )
+    def test_ram_that_is_a_cast_of_the_file_is_let_go_and_cast_on_the_device(
+        self, tmp_path: Path, source: torch.dtype, target: torch.dtype
+    ) -> None:
+        stored = torch.randn(70, 9).to(source)
+        wanted = stored.to(target)
+        module, residency, views = self.build(tmp_path, stored, wanted.clone())
+        parameter = module.a
+        assert residency.adopt(views) == ("a",)
+        assert parameter.dtype == source
+        views.clear()
+        for _ in range(2):
+            report = residency.load(CARD)
+            assert report.by_backing[Backing.SPAN_CAST] == wanted.nbytes
+            assert module.a is parameter
+            assert parameter.dtype == target
+            assert raw_bytes(parameter) == raw_bytes(wanted)
+            assert residency.unload().copied_back == ()
+            assert parameter.dtype == source
+        assert residency.backings()[Backing.SPAN_CAST] == stored.nbytes
+        residency.undo_casts()
+        assert raw_bytes(parameter) == raw_bytes(wanted)
+        assert residency.load(CARD).by_backing[Backing.HOST] == wanted.nbytes
+
+    def test_undone_on_the_device_it_comes_home_in_its_own_dtype(self, tmp_path: Path) -> None:
+        stored = torch.randn(7, 9).half()
+        module, residency, views = self.build(tmp_path, stored, stored.float())
+        residency.adopt(views)
+        residency.load(CARD)
+        residency.undo_casts()
+        residency.unload()
+        assert raw_bytes(module.a) == raw_bytes(stored.float())
+
+    def test_what_was_written_on_the_device_or_at_home_is_kept(self, tmp_path: Path) -> None:
+        stored = torch.randn(7, 9).half()
+        module, residency, views = self.build(tmp_path, stored, stored.float())
+        residency.adopt(views)
+        with torch.no_grad():
+            module.a[0, 0] = 2.0
+        residency.load(CARD)
+        assert module.a.dtype == torch.float32
+        assert module.a[0, 0] == 2.0
+        with torch.no_grad():
+            module.a[1, 1] = 4.5
+        assert residency.unload().copied_back == ("a",)
+        assert (module.a.dtype, module.a[0, 0], module.a[1, 1]) == (torch.float32, 2.0, 4.5)
+
+    def test_only_a_proven_cast_counts(self, tmp_path: Path) -> None:
+        registry = Registry()
+        stored = torch.randn(7, 9).half()
+        view = registry.open(write_weights(tmp_path / "a.safetensors", {"a": stored})).views()["a"]
+        right = stored.float()
+        assert prove(view, right, registry) is not None
+        wrong = right.clone()
+        wrong[6, 8] += 1e-3
+        assert prove(view, wrong, registry) is None
+        assert prove(view, right[:6], registry) is None
+        assert prove(view, right.t().contiguous().t(), registry) is None
+        assert prove(view, stored.clone(), registry) is not None  # the same dtype: a copy of the file
+        assert prove(view, stored.float().half() + 1, registry) is None
+        assert prove(stored, right, registry) is None
+        view[2, 2] = float("nan")
+        assert prove(view, view.float(), registry) is None
+
+
+FAULTS = ["read", "copy", "allocation", "changed in place", "unreadable"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_after_a_fault_everything_is_as_it_was_and_a_second_load_works(tmp_path: Path, fault: str) -> None:
+    lanes = {"copy": CountingLane(fail_copy_at=1), "allocation": CountingLane(fail_empty_at=2)}
+    state = {"broken": True}
+
+    class Source:
+        def __init__(self, source: Any) -> None:
+            self._source, self.path = source, source.path
+            self.check, self.close = source.check, source.close
+
+        def read_into(self, offset: int, target: memoryview) -> None:
+            if state["broken"] and fault == "read":
+                raise OSError(5, "Input/output error")
+            self._source.read_into(offset, target)
+
+    def wrap(source: Any) -> Any:
+        if state["broken"] and fault == "unreadable":
+            source.close()
+            raise PermissionError(13, "Permission denied")
+        return Source(source)
+
+    registry = Registry()
+    case = Case(tmp_path, opener=file_opener(registry, wrap), lane=lanes.get(fault))
+    stat = case.path.stat()
+    if fault == "changed in place":
+        os.utime(case.path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
+    before = {name: parameter.data_ptr() for name, parameter in case.parameters.items()}
+    with pytest.raises(TransferError):
+        case.residency.load(CARD)
+    case.expect()
+    case.at_home()
+    assert {name: parameter.data_ptr() for name, parameter in case.parameters.items()} == before
+    state["broken"] = False
+    if fault in lanes:
+        lanes[fault]._fail_copy_at = lanes[fault]._fail_empty_at = -1
+    os.utime(case.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    case.residency.load(CARD)
+    case.expect()
+    case.residency.unload()
+    case.expect()
+
+
+def test_a_file_replaced_by_rename_is_still_read_as_it_was(case: Case) -> None:
+    write_weights(case.path.with_name("new"), {"a": torch.zeros(3)}).replace(case.path)
+    case.residency.load(CARD)
+    case.expect()
+    case.residency.unload()
+    case.expect()
+
+
+def test_no_ram_to_save_changed_weights_leaves_them_on_the_device(tmp_path: Path) -> None:
+    room = [False]
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        if not room[0]:
+            raise MemoryError("no RAM")
+        return tensor.clone()
+
+    case = Case(tmp_path, save=save)
+    case.residency.load(CARD)
+    with torch.no_grad():
+        case.parameters["a"].zero_()
+
+    with pytest.raises(TransferError, match="cannot be saved"):
+        case.residency.unload()
+    assert "a" in case.residency.resident
+    case.expect(a=torch.zeros(50, 64, dtype=torch.bfloat16))
+    room[0] = True
+    assert case.residency.unload().copied_back == ("a",)
+
+
+def test_classify_names_the_backings(tmp_path: Path) -> None:
+    registry = Registry()
+    view = registry.open(write_weights(tmp_path / "a.safetensors", {"a": torch.ones(4, 4)})).views()["a"]
+    assert classify(view, registry)[0] is Backing.SPAN
+    assert classify(view.t(), registry)[0] is Backing.HOST
+    assert classify(torch.ones(3), registry)[0] is Backing.HOST
+    assert classify(torch.empty(3, device="meta"), registry) == (Backing.NONE, None)

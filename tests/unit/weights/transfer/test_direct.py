@@ -1,0 +1,400 @@
+"""Files the device reads straight: held within limits, let go in time, the same bytes, all or nothing."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flux_speedup.ram import cgroup_limit
+from flux_speedup.weights.errors import TransferError
+from flux_speedup.weights.files.header import DTYPES
+from flux_speedup.weights.files.mapping import Mapping, Registry
+from flux_speedup.weights.files.span import Span, find
+from flux_speedup.weights.residency.placement import Placement
+from flux_speedup.weights.residency.residency import Residency
+from flux_speedup.weights.transfer.direct import Direct
+from flux_speedup.weights.transfer.item import Item
+from flux_speedup.weights.transfer.lane import lane_for
+from flux_speedup.weights.transfer.registration import Registrar
+from flux_speedup.weights.transfer.staging import Arena
+from flux_speedup.weights.transfer.transfer import transfer
+from tests.unit.weights.registering import ERROR, PIECE, Machine
+from tests.unit.weights.weight_files import (
+    CARD,
+    CountingLane,
+    file_opener,
+    module_of,
+    random_tensor,
+    raw_bytes,
+    write_weights,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are registered on Linux only")
+PLENTY = 1 << 40
+
+
+def direct_of(registry: Registry, machine: Machine, **more: Any) -> Direct:
+    more = {"available": lambda: PLENTY, "limit": lambda: None, "kinds": frozenset({"cpu"}), **more}
+    return Direct(registry, registrar=machine.registrar, **more)
+
+
+def written(folder: Path, name: str = "a", count: int = 5, rows: int = 500) -> Path:
+    tensors = {f"t{n}": random_tensor((rows, 3), torch.bfloat16, n) for n in range(count)}
+    return write_weights(folder / f"{name}.safetensors", tensors)
+
+
+def resident(module: Any, registry: Registry, direct: Direct | None, lane: Any = None) -> Residency:
+    opener, arena = file_opener(registry), Arena(limit=8 << 10, chunk=1 << 10)
+
+    def run(items: Any, chosen: Any, *, arrived: Any = None) -> list[torch.Tensor]:
+        more = {"threads": 2, "opener": opener, "arrived": arrived, "direct": direct}
+        return transfer(items, lane or chosen, arena, **more)
+
+    return Residency(module, registry=registry, run=run)
+
+
+def test_a_held_file_is_registered_whole_and_has_the_same_bytes(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    path = written(tmp_path)
+    mapping = registry.open(path)
+    direct = direct_of(registry, machine)
+    assert direct.source(mapping.identity) is None
+    assert direct.hold(mapping)
+    assert direct.hold(mapping)
+    assert direct.bytes == machine.bytes == path.stat().st_size
+    assert machine.calls == -(-path.stat().st_size // PIECE)
+    source = direct.source(mapping.identity)
+    assert source is not None
+    assert raw_bytes(source) == path.read_bytes()
+    direct.release_all()
+    assert (direct.bytes, machine.bytes, direct.source(mapping.identity)) == (0, 0, None)
+    assert raw_bytes(source) == path.read_bytes()  # still mapped for whoever has it
+
+
+def test_the_file_that_was_mapped_is_held_whatever_its_name_leads_to(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    path = written(tmp_path)
+    before = path.read_bytes()
+    mapping = registry.open(path)
+    written(tmp_path, "b", rows=7).replace(path)
+    direct = direct_of(registry, machine)
+    assert direct.hold(mapping)
+    source = direct.source(mapping.identity)
+    assert source is not None
+    assert raw_bytes(source) == before
+
+
+@pytest.mark.parametrize("fail_at", [0, 2])
+def test_a_failure_undoes_what_was_done_and_is_told_once(
+    tmp_path: Path, fail_at: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry, machine = Registry(), Machine(fail_at)
+    mapping = registry.open(written(tmp_path))
+    direct = direct_of(registry, machine)
+    with caplog.at_level(logging.INFO, "flux_speedup"):
+        assert not direct.hold(mapping)
+        assert not direct.hold(mapping)
+    assert machine.calls == fail_at + 1
+    assert (machine.bytes, direct.bytes) == (0, 0)
+    (line,) = caplog.messages
+    assert f"error {ERROR}" in line
+    assert "a.safetensors" in line
+    assert direct.hold_soon([mapping.identity], CARD) is None
+
+
+def test_a_file_changed_since_it_was_mapped_is_not_held(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    path = written(tmp_path)
+    mapping = registry.open(path)
+    os.utime(path, ns=(1, 1))
+    assert not direct_of(registry, machine).hold(mapping)
+    assert machine.calls == 0
+
+
+def test_at_most_half_of_the_ram_and_of_the_groups_limit(tmp_path: Path) -> None:
+    registry = Registry()
+    mapping = registry.open(written(tmp_path))
+    size = mapping.identity.size
+    for available, limit, held in (
+        (2 * size, None, True),
+        (2 * size - 1, None, False),
+        (PLENTY, 2 * size, True),
+        (PLENTY, 2 * size - 1, False),
+    ):
+        machine = Machine()
+        direct = direct_of(
+            registry, machine, available=lambda free=available: free, limit=lambda most=limit: most
+        )
+        assert direct.hold(mapping) == held
+        assert machine.bytes == (size if held else 0)
+
+
+def test_a_refusal_for_room_is_not_for_ever(tmp_path: Path) -> None:
+    registry, machine, free = Registry(), Machine(), [0]
+    mapping = registry.open(written(tmp_path))
+    direct = direct_of(registry, machine, available=lambda: free[0])
+    assert not direct.hold(mapping)
+    free[0] = PLENTY
+    assert direct.hold(mapping)
+
+
+def test_what_was_used_longest_ago_goes_first_but_never_what_a_load_uses(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    maps = [registry.open(written(tmp_path, name)) for name in "abcd"]
+    views = [mapping.views() for mapping in maps]
+    size = maps[0].identity.size
+    direct = direct_of(registry, machine, available=lambda: 4 * size)  # room for two
+
+    def held() -> str:
+        return "".join(
+            n for n, mapping in zip("abcd", maps, strict=True) if direct.source(mapping.identity) is not None
+        )
+
+    assert direct.hold(maps[0])
+    assert direct.hold(maps[1])
+    with direct.lend(items_of(registry, views[0])) as straight:
+        assert len(straight) == len(views[0])
+        assert direct.hold(maps[2])
+        assert held() == "ac"
+        with direct.lend(items_of(registry, views[2])):
+            assert not direct.hold(maps[3])  # both are in use
+        assert held() == "ac"
+    assert direct.hold(maps[3])  # c was lent last
+    assert held() == "cd"
+    assert machine.bytes == direct.bytes == 2 * size
+
+
+def items_of(registry: Registry, views: dict[str, torch.Tensor]) -> list[Item]:
+    found = [(view, find(view, registry)) for view in views.values()]
+    return [Item(view if span is None else span, view.dtype, tuple(view.shape)) for view, span in found]
+
+
+def test_what_is_released_during_a_load_stays_registered_until_its_end(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    mapping = registry.open(written(tmp_path))
+    direct = direct_of(registry, machine)
+    direct.hold(mapping)
+    with direct.lend(items_of(registry, mapping.views())), direct.lend(items_of(registry, mapping.views())):
+        direct.release_all()
+        assert machine.bytes == mapping.identity.size
+    assert machine.bytes == 0
+
+
+def test_a_file_is_released_with_its_last_view(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    mapping: Mapping | None = registry.open(written(tmp_path))
+    direct = direct_of(registry, machine)
+    assert mapping is not None
+    direct.hold(mapping)
+    views = mapping.views()
+    mapping = None
+    gc.collect()
+    assert machine.bytes
+    with direct._lock, direct._changing:  # wherever it dies: no lock is waited for
+        views.clear()
+        gc.collect()
+    assert (machine.bytes, direct.bytes) == (0, 0)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    specs=st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 40), max_size=3).map(tuple), st.sampled_from(list(DTYPES.values()))
+        ),
+        min_size=1,
+        max_size=10,
+    ),
+    piece=st.sampled_from([1, 7, 64, 1000, 1 << 20]),
+    cuts=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 20), st.integers(0, 20)), max_size=6),
+    order=st.randoms(use_true_random=False),
+)
+def test_direct_and_staged_bytes_are_the_same(
+    tmp_path_factory: pytest.TempPathFactory, specs: Any, piece: int, cuts: Any, order: Any
+) -> None:
+    tensors = {f"t{n}": random_tensor(shape, dtype, n) for n, (shape, dtype) in enumerate(specs)}
+    registry, machine = Registry(), Machine(piece=piece)
+    mapping = registry.open(write_weights(tmp_path_factory.mktemp("d") / "a.safetensors", tensors))
+    views = mapping.views()
+    for number, (which, start, stop) in enumerate(cuts):  # slices, which overlap
+        view = views[f"t{which % len(specs)}"].reshape(-1)
+        views[f"slice{number}"] = view[start : max(start, stop)]
+    names = list(views)
+    order.shuffle(names)
+    items = items_of(registry, {name: views[name] for name in names})
+    direct = direct_of(registry, machine)
+    assert direct.hold(mapping)
+    lane, arrived = CountingLane(), []
+    new = transfer(
+        items,
+        lane,
+        Arena(limit=4096, chunk=512),
+        threads=2,
+        opener=file_opener(registry),
+        arrived=lambda number, tensor: arrived.append((number, raw_bytes(tensor))),
+        direct=direct,
+    )
+    spans = [item.origin for item in items if isinstance(item.origin, Span)]
+    assert lane.copies == sum((s.offset + s.length - 1) // piece - s.offset // piece + 1 for s in spans)
+    assert [raw_bytes(tensor) for tensor in new] == [raw_bytes(views[name]) for name in names]
+    assert [tensor.shape for tensor in new] == [views[name].shape for name in names]
+    assert sorted(arrived) == [(n, raw_bytes(views[name])) for n, name in enumerate(names)]
+
+
+def test_a_module_goes_there_and_back_with_and_without(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    mapping = registry.open(written(tmp_path))
+    direct = direct_of(registry, machine)
+    modules = [module_of(mapping.views()) for _ in range(2)]
+    assert direct.hold(mapping)
+    both = [resident(modules[0], registry, direct), resident(modules[1], registry, None)]
+    for _ in range(2):
+        reports = [one.load(CARD) for one in both]
+        assert reports[0].by_backing == reports[1].by_backing
+        loaded = [[raw_bytes(p) for p in module.parameters()] for module in modules]
+        assert loaded[0] == loaded[1] == [raw_bytes(view) for view in mapping.views().values()]
+        assert [one.unload().copied_back for one in both] == [(), ()]  # the checksums are those of the bytes
+
+
+def test_casts_ram_and_other_files_are_staged_in_the_same_call(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    held, cast, other = (registry.open(written(tmp_path, name)) for name in ("held", "cast", "other"))
+    direct = direct_of(registry, machine)
+    assert direct.hold(held)
+    assert direct.hold(cast)
+    ram = random_tensor((300, 50), torch.float32)
+    parts = [items_of(registry, mapping.views()) for mapping in (cast, other, held)]
+    first = parts[0][0]
+    parts[0][0] = Item(first.origin, torch.float32, first.shape)
+    small = Item(torch.tensor(3), torch.int64, (), staged=False)
+    items = [Item(ram, torch.float32, (300, 50)), *parts[0], *parts[1], small, *parts[2]]
+    with direct.lend(items) as straight:
+        assert sorted(straight) == [2, 3, 4, 5, *range(12, 17)]  # of the file with the cast, all the rest
+    arena = Arena(limit=8 << 10, chunk=1 << 10)
+    new = transfer(items, lane_for(CARD), arena, opener=file_opener(registry), direct=direct)
+    expected = [view for mapping in (cast, other) for view in mapping.views().values()]
+    expected[0] = expected[0].to(torch.float32)
+    expected = [ram, *expected, torch.tensor(3), *held.views().values()]
+    for got, wanted in zip(new, expected, strict=True):
+        assert torch.equal(got.nan_to_num(), wanted.nan_to_num())
+
+
+@pytest.mark.parametrize("when", ["between hold and load", "during the load"])
+def test_a_file_changed_in_place_leaves_every_parameter_whole_and_old(tmp_path: Path, when: str) -> None:
+    registry, machine = Registry(), Machine()
+    path = written(tmp_path)
+    mapping = registry.open(path)
+    direct = direct_of(registry, machine)
+    assert direct.hold(mapping)
+    module = module_of(mapping.views())
+    places = [parameter.data_ptr() for parameter in module.parameters()]
+
+    def change() -> None:
+        with path.open("r+b") as file:
+            file.seek(-4, os.SEEK_END)
+            file.write(b"else")
+        os.utime(path, ns=(1, 1))
+
+    class Changing(CountingLane):
+        def finish(self) -> None:
+            change()
+
+    if when == "between hold and load":
+        change()
+    lane = Changing()
+    with pytest.raises(TransferError, match="changed or replaced") as caught:
+        resident(module, registry, direct, lane).load(CARD)
+    assert caught.value.path == path
+    assert [parameter.data_ptr() for parameter in module.parameters()] == places
+    with direct.lend(items_of(registry, mapping.views())):
+        pass
+    direct.release_all()  # no longer lent to anybody
+    assert machine.bytes == 0
+
+
+@pytest.mark.parametrize("fault", [{"fail_copy_at": 3}, {"fail_empty_at": 3}, {"fail_copy_at": 0}])
+def test_a_fault_on_the_device_drops_everything(tmp_path: Path, fault: dict[str, int]) -> None:
+    registry, machine = Registry(), Machine()
+    mapping = registry.open(written(tmp_path))
+    direct = direct_of(registry, machine)
+    assert direct.hold(mapping)
+    items = items_of(registry, mapping.views())
+    lane = CountingLane(**fault)  # type: ignore[arg-type]
+    arena = Arena(limit=8 << 10, chunk=1 << 10)
+    with pytest.raises(TransferError) as caught:
+        transfer(items, lane, arena, opener=file_opener(registry), direct=direct)
+    assert lane.aborted == 1
+    buffers = [weakref.ref(tensor) for tensor in lane.made]
+    lane.made.clear()
+    gc.collect()
+    assert [buffer() for buffer in buffers] == [None] * len(buffers)  # while the error is still held
+    assert caught.value.out_of_memory == ("fail_empty_at" in fault)
+    direct.release_all()
+    assert machine.bytes == 0
+
+
+def test_without_a_share_nothing_is_held(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    direct = direct_of(registry, machine, share=0.0)
+    mapping = registry.open(written(tmp_path))
+    assert direct.hold_soon([mapping.identity], CARD) is None
+    assert not direct.hold(mapping)
+    direct.share = 0.5
+    assert direct.hold(mapping)
+
+
+def test_after_a_load_its_file_is_held_in_the_background(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    threads: list[str] = []
+    registrar = Registrar(
+        lambda a, n: threads.append(threading.current_thread().name) or machine.registrar.register(a, n),  # type: ignore[func-returns-value]
+        machine.registrar.unregister,
+    )
+    direct = Direct(
+        registry,
+        registrar=registrar,
+        available=lambda: PLENTY,
+        limit=lambda: None,
+        kinds=frozenset({"cpu"}),
+    )
+    mapping = registry.open(written(tmp_path))
+    module = module_of(mapping.views())
+    # Spans are opened through the process's own registry there: the names are still those of the files.
+    placement = Placement(registry, direct=direct)
+    placement.load(module, CARD)
+    for thread in threading.enumerate():
+        if thread.name == "flux-speedup-direct":
+            thread.join(20)
+    assert threads == ["flux-speedup-direct"]
+    assert direct.source(mapping.identity) is not None
+    placement.unload(module)
+    placement.load(module, CARD)
+    assert [raw_bytes(p) for p in module.parameters()] == [raw_bytes(v) for v in mapping.views().values()]
+    assert len(threads) == 1
+
+
+def test_devices_that_read_nothing_registered_hold_nothing(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    mapping = registry.open(written(tmp_path))
+    direct = direct_of(registry, machine, kinds=frozenset({"cuda"}))
+    assert direct.hold_soon([mapping.identity], CARD) is None
+
+
+def test_the_groups_limit_is_read_where_there_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "memory.max"
+    assert cgroup_limit(file) is None
+    file.write_text("max\n")
+    assert cgroup_limit(file) is None
+    file.write_text("8589934592\n")
+    assert cgroup_limit(file) == 8 << 30
