@@ -36,7 +36,7 @@ class Running:
         self._argv = argv
         self._environ = environ
         self._host = hosts.detect()
-        self._table = PatchTable(log)
+        self._table = PatchTable(log, lambda act: self._host.inside().when_idle(act))
         self._loaded: Loaded | None = None
         self._plan = MemoryPlan(Tier.NONE, "not decided yet")
         self._card = ""

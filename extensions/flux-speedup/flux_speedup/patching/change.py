@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .guard import Guarded, reporter
+
 Undo = Callable[[], None]
 _MISSING = object()
 
@@ -31,12 +33,16 @@ class Function:
     After the undo the replacement passes straight on to the original, so that whoever kept or wrapped it
     in the meantime has the host's own behaviour. `own_signature` shows the replacement's parameters
     instead of the original's (gradio reads them).
+
+    `guarded`: where ours fails, the host's own runs (guard.py). False where the host's own must not follow a
+    failure of ours, as what ours had begun would make its work wrong; ours then ends what it began by itself.
     """
 
     module: str
     path: str
     make: Callable[[Callable[..., Any]], Callable[..., Any]]
     own_signature: bool = False
+    guarded: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,13 @@ def _set_value(owner: Any, name: str, value: Any) -> Undo:
 
 def _set_function(owner: Any, name: str, found: Callable[..., Any], change: Function) -> Undo:
     before = vars(owner).get(name, _MISSING)
-    ours = change.make(found)
-    target = [ours]
+    target: list[Callable[..., Any]]
+    if change.guarded:
+        guard = Guarded(change.path, found, change.make, reporter())
+        ours, target = guard.ours, [guard]
+    else:
+        ours = change.make(found)
+        target = [ours]
 
     @functools.wraps(ours if change.own_signature else found)
     def replacement(*args: Any, **kwargs: Any) -> Any:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 
 from .change import AlreadySo, Change, ChangeError, Declined, Undo, apply
+from .guard import reporting
 from .import_hook import PostImportHook
+
+ENOUGH = 3
+"""Failures of one kind, in the life of a process, after which an item is switched off."""
+Later = Callable[[Callable[[], None]], None]
+"""Does something as soon as it does no harm, on whatever thread."""
 
 
 class State(str, Enum):
@@ -58,10 +66,17 @@ class _Item:
 
 
 class PatchTable:
-    """Items by key, each a group of changes that is applied and put back together. Thread safe."""
+    """Items by key, each a group of changes that is applied and put back together. Thread safe.
 
-    def __init__(self, log: logging.Logger) -> None:
+    Ours that fails in a function of the host is counted by item, function and kind of exception: three of a
+    kind, and the item is put back (`later`: not under an image being made) and stays so until a restart.
+    """
+
+    def __init__(self, log: logging.Logger, later: Later | None = None) -> None:
         self._log = log
+        self._later = later or _now
+        self._failures: Counter[tuple[str, str, str]] = Counter()
+        self._given_up: dict[str, str] = {}
         self._lock = threading.RLock()
         self._items: dict[str, _Item] = {}
         self._hook = PostImportHook(self._imported)
@@ -79,6 +94,9 @@ class PatchTable:
         """Let more changes join an item that is in force or pending; they share its fate."""
         with self._lock:
             item = self._items[key]
+            if key in self._given_up:
+                item.state, item.why = State.FAILED, self._given_up[key]
+                return
             added = [_Made(change) for change in changes]
             item.made.extend(added)
             for made in added:
@@ -122,6 +140,36 @@ class PatchTable:
         """Keys of the items in force."""
         return frozenset(o.item for o in self.outcomes() if o.state is State.APPLIED)
 
+    def failed(self, key: str, function: str, error: Exception) -> bool:
+        """Ours failed in a function of the host, which has its own way; whether that was once too often."""
+        kind = type(error).__name__
+        said = f"{kind}: {error}"
+        with self._lock:
+            item = self._items[key]
+            self._failures[key, function, kind] += 1
+            times = self._failures[key, function, kind]
+            if times < ENOUGH:
+                note = f"failed in {function} and left it to the WebUI ({said})"
+                if note not in item.notes:
+                    item.notes.append(note)
+                self._log.warning("%s: %s failed (%s); the WebUI's own runs", item.title, function, said)
+                self._log.debug("%s: %s failed", item.title, function, exc_info=error)
+                return False
+            first = key not in self._given_up
+            if first:
+                why = f"{function} failed {times} times ({said}); the WebUI's own runs until a restart"
+                self._given_up[key] = why
+                self._log.warning("%s: switched off, %s", item.title, why)
+        if first:
+            self._later(partial(self._give_up, key))
+        return True
+
+    def _give_up(self, key: str) -> None:
+        with self._lock:
+            self.put_back([key])
+            item = self._items[key]
+            item.state, item.why = State.FAILED, self._given_up[key]
+
     def _imported(self, module: str) -> None:
         # A reload executes a module again and drops what we had set there, so the change is made anew.
         with self._lock:
@@ -140,7 +188,8 @@ class PatchTable:
             if module is not None and module != executed and not _is_ready(module):
                 continue
             try:
-                made.undo = apply(made.change)
+                with reporting(partial(self.failed, item.key)):
+                    made.undo = apply(made.change)
             except AlreadySo as reason:
                 made.undo = _nothing
                 item.notes.append(str(reason))
@@ -186,3 +235,7 @@ def _is_ready(module: str) -> bool:
 
 def _nothing() -> None:
     return None
+
+
+def _now(act: Callable[[], None]) -> None:
+    act()

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from ...patching.change import Call, Change, Undo
+from ...patching.guard import Guarded, reporter
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -21,7 +22,12 @@ def changes(wrap: Wrap) -> list[Change]:
 def _watch(detector: type, wrap: Wrap) -> Undo:
     # A script is no module that could be imported by its name, so its class is changed where it is.
     original: Any = vars(detector)["postprocess_image"]
-    wrapped = functools.wraps(original)(wrap(original))
+    guard = Guarded(f"{detector.__name__}.postprocess_image", original, wrap, reporter())
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return guard(*args, **kwargs)
+
     detector.postprocess_image = wrapped  # type: ignore[attr-defined]
 
     def undo() -> None:

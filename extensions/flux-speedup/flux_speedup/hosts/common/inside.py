@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,22 @@ class Inside:
             yield
         finally:
             lock.release()
+
+    def when_idle(self, act: Callable[[], None]) -> None:
+        """Do it on a thread of its own once no image is made; whoever asks for one meanwhile waits."""
+        threading.Thread(target=_locked, args=(act,), name="flux-speedup-when-idle", daemon=True).start()
+
+
+def _locked(act: Callable[[], None]) -> None:
+    lock = _queue_lock()
+    if lock is None:
+        act()
+        return
+    lock.acquire()
+    try:
+        act()
+    finally:
+        lock.release()
 
 
 def _shared() -> Any:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ...patching.change import Call, Change, ChangeError, Function, Undo, apply_all
+from ...patching.guard import meant
 from ...pruning.decision import Decision
 from ...pruning.requests import Asked, extras_refusal, refusal, sentence, without_idle
 
@@ -124,7 +125,7 @@ def _refuse(why: str | None) -> None:
     from fastapi import HTTPException
 
     log.info("a request was refused: %s", why)
-    raise HTTPException(status_code=422, detail=why)
+    raise meant(HTTPException(status_code=422, detail=why))
 
 
 def answer_missing_routes(app: Any, decision: Decision) -> list[str]:

@@ -54,7 +54,7 @@ class Attachment:
             Function("backend.loader", "load_state_dict", sources.wrap_load_state_dict),
             Function("modules.sd_models", "forge_loader", sources.wrap_loader),
             Function("backend.loader", "load_torch_file", self._wrap_load_file),
-            Function("safetensors.torch", "save_file", self._wrap_save_file),
+            Function("safetensors.torch", "save_file", self._wrap_save_file, guarded=False),
             Function("backend.loader", "split_state_dict", self._wrap_split),
             Function(MANAGER, "unet_inital_load_device", self._wrap_initial_device),
             Function(MANAGER, "LoadedModel.compute_inclusive_exclusive_memory", self._wrap_compute_memory),
@@ -62,9 +62,13 @@ class Attachment:
             Function(MANAGER, "build_module_profile", self._wrap_profile),
             Function(PATCHER, "ModelPatcher.forge_patch_model", self._wrap_patch),
             Function(PATCHER, "ModelPatcher.forge_unpatch_model", self._wrap_unpatch),
-            Function("backend.patcher.lora", "LoraLoader.refresh", merges.wrap_refresh),
-            Function(ENGINE, "ForgeDiffusionEngine.save_unet", partial(merges.wrap_save, False)),
-            Function(ENGINE, "ForgeDiffusionEngine.save_checkpoint", partial(merges.wrap_save, True)),
+            Function("backend.patcher.lora", "LoraLoader.refresh", merges.wrap_refresh, guarded=False),
+            Function(
+                ENGINE, "ForgeDiffusionEngine.save_unet", partial(merges.wrap_save, False), guarded=False
+            ),
+            Function(
+                ENGINE, "ForgeDiffusionEngine.save_checkpoint", partial(merges.wrap_save, True), guarded=False
+            ),
         ]
 
     # Files.
