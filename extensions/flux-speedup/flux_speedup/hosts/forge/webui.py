@@ -13,6 +13,7 @@ from ...patching.change import AlreadySo, Call, Change, Declined, Function, Undo
 from ..common import timing
 from ..common.webui import MemoryItem, Record, WebUI
 from . import pages as forge_pages
+from . import stash as forge_stash
 from . import swap as forge_swap
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Forge(WebUI):
         return None
 
     def stream_changes(self) -> list[Change]:
-        return [Value(STREAM, "stream_activated", True)]
+        return [Value(STREAM, "stream_activated", True), *forge_stash.changes()]
 
     def page_changes(self, held: Callable[[], frozenset[str]]) -> list[Change]:
         return forge_pages.changes(held)
