@@ -1,13 +1,21 @@
-"""What stands for CUDA's registering of memory: it cannot be had without a card."""
+"""What stands for CUDA's registering of memory, which cannot be had without a card, and for a machine's RAM."""
 
 from __future__ import annotations
 
 import torch
 
+from flux_speedup.ram import Free, Held
 from flux_speedup.weights.transfer.registration import Registrar
 
 PIECE = 4096
 ERROR = 801
+PLENTY = 1 << 40
+
+
+def ledger(total: int = PLENTY) -> Held:
+    """The ledger of a machine on which nobody else takes RAM."""
+    held = Held(lambda _: Free(max(0, total - held.bytes), total))
+    return held
 
 
 class Machine:

@@ -10,10 +10,8 @@ import torch
 
 from flux_speedup.hosts.forge.pinning import Pinning
 from flux_speedup.weights.transfer.pinned import PinnedHomes
-from tests.unit.weights.registering import Machine
+from tests.unit.weights.registering import PLENTY, Machine, ledger
 from tests.unit.weights.weight_files import CARD, module_of
-
-PLENTY = 1 << 40
 
 
 @pytest.fixture
@@ -29,8 +27,8 @@ def loaded() -> Any:
     return SimpleNamespace(model=model, device=CARD)
 
 
-def pinning(machine: Machine, available: int = PLENTY) -> Pinning:
-    homes = PinnedHomes(registrar=machine.registrar, available=lambda: available, limit=lambda: None)
+def pinning(machine: Machine, total: int = PLENTY) -> Pinning:
+    homes = PinnedHomes(registrar=machine.registrar, held=ledger(total))
     return Pinning(homes, kinds=frozenset({"cpu"}))
 
 
@@ -51,7 +49,7 @@ def test_what_is_not_on_the_device_is_pinned_and_the_host_finds_it_so(machine: M
 
 def test_where_there_is_no_room_for_all_the_host_pins_nothing_more(machine: Machine, loaded: Any) -> None:
     manager = SimpleNamespace(PIN_SHARED_MEMORY=True)
-    assert not load(pinning(machine, available=2 * 832), manager, loaded)
+    assert not load(pinning(machine, total=2 * 832), manager, loaded)
     assert machine.has(loaded.model.model.stays)
     assert not machine.has(loaded.model.model.too)
     assert manager.PIN_SHARED_MEMORY  # for the next load
@@ -59,7 +57,7 @@ def test_where_there_is_no_room_for_all_the_host_pins_nothing_more(machine: Mach
 
 def test_a_load_that_fails_leaves_the_hosts_pinning_as_it_was(machine: Machine, loaded: Any) -> None:
     manager = SimpleNamespace(PIN_SHARED_MEMORY=True)
-    made = pinning(machine, available=0)
+    made = pinning(machine, total=0)
 
     def failing() -> None:
         with made.during_load(manager):

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_speedup.ram import cgroup_limit
+from flux_speedup.ram import Free, Held
 from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.files.header import DTYPES
 from flux_speedup.weights.files.mapping import Mapping, Registry
@@ -29,7 +29,7 @@ from flux_speedup.weights.transfer.lane import lane_for
 from flux_speedup.weights.transfer.registration import Registrar
 from flux_speedup.weights.transfer.staging import Arena
 from flux_speedup.weights.transfer.transfer import transfer
-from tests.unit.weights.registering import ERROR, PIECE, Machine
+from tests.unit.weights.registering import ERROR, PIECE, PLENTY, Machine, ledger
 from tests.unit.weights.weight_files import (
     CARD,
     CountingLane,
@@ -41,11 +41,10 @@ from tests.unit.weights.weight_files import (
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are registered on Linux only")
-PLENTY = 1 << 40
 
 
 def direct_of(registry: Registry, machine: Machine, **more: Any) -> Direct:
-    more = {"available": lambda: PLENTY, "limit": lambda: None, "kinds": frozenset({"cpu"}), **more}
+    more = {"held": ledger(), "kinds": frozenset({"cpu"}), **more}
     return Direct(registry, registrar=machine.registrar, **more)
 
 
@@ -122,28 +121,30 @@ def test_a_file_changed_since_it_was_mapped_is_not_held(tmp_path: Path) -> None:
     assert machine.calls == 0
 
 
-def test_at_most_half_of_the_ram_and_of_the_groups_limit(tmp_path: Path) -> None:
+def test_at_most_half_of_the_ram_with_all_that_is_held(tmp_path: Path) -> None:
     registry = Registry()
     mapping = registry.open(written(tmp_path))
     size = mapping.identity.size
-    for available, limit, held in (
-        (2 * size, None, True),
-        (2 * size - 1, None, False),
-        (PLENTY, 2 * size, True),
-        (PLENTY, 2 * size - 1, False),
+    for total, others, held in (
+        (2 * size, 0, True),
+        (2 * size - 2, 0, False),
+        (2 * size + 100, 50, True),
+        (2 * size + 100, 52, False),
     ):
-        machine = Machine()
-        direct = direct_of(
-            registry, machine, available=lambda free=available: free, limit=lambda most=limit: most
-        )
+        machine, taken = Machine(), ledger(total)
+        taken.note(others)
+        direct = direct_of(registry, machine, held=taken)
         assert direct.hold(mapping) == held
         assert machine.bytes == (size if held else 0)
+        assert taken.bytes == others + machine.bytes
+        direct.release_all()
+        assert taken.bytes == others
 
 
 def test_a_refusal_for_room_is_not_for_ever(tmp_path: Path) -> None:
     registry, machine, free = Registry(), Machine(), [0]
     mapping = registry.open(written(tmp_path))
-    direct = direct_of(registry, machine, available=lambda: free[0])
+    direct = direct_of(registry, machine, held=Held(lambda _: Free(free[0], PLENTY)))
     assert not direct.hold(mapping)
     free[0] = PLENTY
     assert direct.hold(mapping)
@@ -154,7 +155,7 @@ def test_what_was_used_longest_ago_goes_first_but_never_what_a_load_uses(tmp_pat
     maps = [registry.open(written(tmp_path, name)) for name in "abcd"]
     views = [mapping.views() for mapping in maps]
     size = maps[0].identity.size
-    direct = direct_of(registry, machine, available=lambda: 4 * size)  # room for two
+    direct = direct_of(registry, machine, held=ledger(4 * size))  # room for two
 
     def held() -> str:
         return "".join(
@@ -364,8 +365,7 @@ def test_after_a_load_its_file_is_held_in_the_background(tmp_path: Path) -> None
     direct = Direct(
         registry,
         registrar=registrar,
-        available=lambda: PLENTY,
-        limit=lambda: None,
+        held=ledger(),
         kinds=frozenset({"cpu"}),
     )
     mapping = registry.open(written(tmp_path))
@@ -389,12 +389,3 @@ def test_devices_that_read_nothing_registered_hold_nothing(tmp_path: Path) -> No
     mapping = registry.open(written(tmp_path))
     direct = direct_of(registry, machine, kinds=frozenset({"cuda"}))
     assert direct.hold_soon([mapping.identity], CARD) is None
-
-
-def test_the_groups_limit_is_read_where_there_is_one(tmp_path: Path) -> None:
-    file = tmp_path / "memory.max"
-    assert cgroup_limit(file) is None
-    file.write_text("max\n")
-    assert cgroup_limit(file) is None
-    file.write_text("8589934592\n")
-    assert cgroup_limit(file) == 8 << 30

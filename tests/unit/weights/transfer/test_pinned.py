@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
 
 import pytest
 import torch
 
 from flux_speedup.weights.transfer.pinned import PinnedHomes
 from flux_speedup.weights.transfer.registration import Refused
-from tests.unit.weights.registering import ERROR, Machine
+from tests.unit.weights.registering import ERROR, PLENTY, Machine, ledger
 from tests.unit.weights.weight_files import random_tensor, raw_bytes
 
-PLENTY = 1 << 40
 
-
-def homes(machine: Machine, available: int = PLENTY, limit: int | None = None, **more: Any) -> PinnedHomes:
-    return PinnedHomes(registrar=machine.registrar, available=lambda: available, limit=lambda: limit, **more)
+def homes(machine: Machine, total: int = PLENTY) -> PinnedHomes:
+    return PinnedHomes(registrar=machine.registrar, held=ledger(total))
 
 
 def weights(count: int = 4, rows: int = 100) -> list[torch.nn.Parameter]:
@@ -70,16 +67,17 @@ def test_half_of_the_ram_at_most() -> None:
     machine = Machine()
     parameters = weights(4)
     room = sum(-(-p.nbytes // 64) * 64 for p in parameters[:2])
-    pinned = homes(machine, available=2 * room)
+    pinned = homes(machine, total=2 * room)
     assert not pinned.pin(parameters)
     assert [machine.has(p) for p in parameters] == [True, True, False, False]
     assert pinned.bytes == room
 
 
-def test_half_of_the_process_limit_at_most() -> None:
-    machine = Machine()
-    assert not homes(machine, limit=100).pin(weights())
-    assert machine.calls == 0
+def test_what_others_of_ours_hold_counts_as_taken() -> None:
+    machine, held = Machine(), ledger(4000)
+    held.note(2000)
+    assert not PinnedHomes(registrar=machine.registrar, held=held).pin(weights(rows=1))
+    assert (machine.calls, held.bytes) == (0, 2000)
 
 
 def test_where_it_cannot_be_registered_nothing_changes() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from flux_speedup.weights.transfer.staging import LIMIT, Arena
+from tests.unit.weights.registering import ledger
 
 MB = 1 << 20
 
@@ -41,14 +42,19 @@ def test_pinning_that_fails_ends_in_a_smaller_arena_then_in_ordinary_memory(
 
         return allocate
 
-    arena = Arena(limit=256 * MB, allocate=room_for(70 * MB, pinned_at_all=True))  # type: ignore[arg-type]
+    held = ledger()
+    arena = Arena(limit=256 * MB, allocate=room_for(70 * MB, pinned_at_all=True), held=held)  # type: ignore[arg-type]
     with arena.slots(pinned=True) as slots:
         assert sum(slot.tensor.numel() for slot in slots) == 64 * MB
     assert arena.pinned
-    arena = Arena(limit=64 * MB, allocate=room_for(0, pinned_at_all=False))  # type: ignore[arg-type]
+    assert held.bytes == arena.bytes > 0
+    arena.release()
+    assert held.bytes == 0
+    arena = Arena(limit=64 * MB, allocate=room_for(0, pinned_at_all=False), held=held)  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING, "flux_speedup"), arena.slots(pinned=True) as slots:
         assert len(slots) == 4
     assert not arena.pinned
+    assert held.bytes == 0
     assert "no pinned memory" in caplog.text
     assert tried[-1] == (32 * MB, False)
     count = len(tried)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import weakref
 from pathlib import Path
@@ -154,8 +153,12 @@ def test_nothing_to_do() -> None:
     assert transfer([], lane_for(CARD), Arena(limit=64, chunk=64)) == []
 
 
-def test_threads_are_the_cores_up_to_sixteen() -> None:
-    assert 1 <= default_threads() <= min(16, os.cpu_count() or 1)
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (5, 5), (64, 12)])
+def test_threads_are_the_cores_that_may_be_used_up_to_twelve(
+    cores: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flux_speedup.weights.transfer.transfer.cores", lambda: cores)
+    assert default_threads() == threads
 
 
 def test_a_kind_of_device_without_a_lane_is_refused() -> None:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
-
+from ...ram import available
 from ...stats.report import figures
 from ..transfer.plan import CHUNK
 
@@ -21,11 +20,6 @@ _log = logging.getLogger("flux_speedup")
 
 Look = Callable[["Path", "memoryview"], None]
 """Told every piece of a file in order, on the reading thread (a hash can come along)."""
-
-
-def available_ram() -> int:
-    """Bytes that could be used without swapping, the page cache's clean pages included."""
-    return int(psutil.virtual_memory().available)
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class ReadAhead:
     look: Look | None = None
     needed: Callable[[Path], bool] = everything
     ended: Callable[[Outcome], None] = nobody
-    available: Callable[[], int] = available_ram
+    available: Callable[[], int] = available
     chunk: int = CHUNK
     outcomes: list[Outcome] = field(default_factory=list)
     _thread: threading.Thread | None = None

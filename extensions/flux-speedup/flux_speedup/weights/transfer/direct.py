@@ -12,14 +12,13 @@ import logging
 import mmap
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from ...ram import cgroup_limit
+from ...ram import HALF, HELD, Held, Hold
 from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry
-from ..files.readahead import available_ram
 from ..files.span import Span
 from .item import Item
 from .registration import CUDA, Registrar, Registration
@@ -35,8 +34,14 @@ class _Held:
     identity: FileIdentity
     buffer: weakref.ref[mmap.mmap]  # of the ordinary mapping, whose end is ours
     registration: Registration
+    hold: Hold
     used: int
     users: int = 0
+
+    def release(self) -> None:
+        """Its pages can be evicted again. Takes no lock."""
+        self.registration.release()
+        self.hold.release()
 
 
 class Direct:
@@ -47,20 +52,18 @@ class Direct:
         registry: Registry = MAPPINGS,
         *,
         registrar: Registrar = CUDA,
-        available: Callable[[], int] = available_ram,
-        limit: Callable[[], int | None] = cgroup_limit,
+        held: Held = HELD,
         kinds: frozenset[str] = frozenset({"cuda"}),
-        share: float = 0.5,
+        share: float = HALF,
     ) -> None:
-        """At most `share` of the `available` RAM is held, and of the `limit` for this process, if any.
+        """All that is in the ledger `held`, whoever's it is, is at most `share` of the RAM, or nothing is added.
 
         `kinds`: of devices that read what is registered. With a `share` of 0 nothing more is ever held.
         """
         self.share = share
         self._registry = registry
         self._registrar = registrar
-        self._available = available
-        self._limit = limit
+        self._ledger = held
         self._kinds = kinds
         self._held: dict[int, _Held] = {}
         self._failed: set[FileIdentity] = set()
@@ -84,16 +87,20 @@ class Direct:
             identity = mapping.identity
             if self._of(identity) is not None:
                 return True
-            if identity in self._failed or not self._make_room(identity.size):
+            hold = None if identity in self._failed else self._make_room(identity.size)
+            if hold is None:
                 return False
             try:
                 registration = Registration.of(self._registry, identity, self._registrar)
             except Exception as error:  # only a faster way: whatever it is, loads go on without it
+                hold.release()
                 self._failed.add(identity)
                 _log.info("%s: not read directly (%s); going on through staging", mapping.path, error)
                 return False
             token = next(self._tokens)
-            self._held[token] = _Held(identity, weakref.ref(mapping.buffer), registration, next(self._clock))
+            self._held[token] = _Held(
+                identity, weakref.ref(mapping.buffer), registration, hold, next(self._clock)
+            )
             weakref.finalize(mapping.buffer, self._forget, token).atexit = False
             return True
 
@@ -141,7 +148,7 @@ class Direct:
                     held.users -= 1
                 left = [h for h, _ in taken.values() if not h.users and h not in self._held.values()]
             for held in left:  # released while it was lent
-                held.registration.release()
+                held.release()
             taken.clear()
 
     def release_all(self) -> None:
@@ -159,22 +166,19 @@ class Direct:
                 if mapping is not None:
                     self.hold(mapping)
 
-    def _make_room(self, size: int) -> bool:
-        """Whether there is room, once what was used longest ago, and by no load now, is released."""
-        # What is registered still counts as available: the system takes it for page cache (H200 machine, Linux).
-        registered, limit, ram = self.bytes, self._limit(), self._available()
-        most = int((ram if limit is None else min(ram, limit)) * self.share)
+    def _make_room(self, size: int) -> Hold | None:
+        """Room for so much, once what was used longest ago, and by no load now, is released."""
         with self._lock:
             idle = sorted((h.used, token, h) for token, h in list(self._held.items()) if not h.users)
-        chosen: list[int] = []
+        room, chosen = self._ledger.room(self.share), []
         for _, token, held in idle:
-            if registered + size > most:
+            if room < size:
                 chosen.append(token)
-                registered -= held.identity.size
-        if registered + size > most:
-            return False
+                room += held.identity.size
+        if room < size:
+            return None
         self._let_go(chosen, in_use=False)
-        return self.bytes + size <= most
+        return self._ledger.take(size, self.share, of_file=True)
 
     def _let_go(self, tokens: Sequence[int], *, in_use: bool) -> None:
         gone: list[_Held] = []
@@ -186,11 +190,11 @@ class Direct:
                 if not held.users:
                     gone.append(held)  # else whoever uses it releases it
         for held in gone:
-            held.registration.release()
+            held.release()
 
     def _forget(self, token: int) -> None:
         # Runs wherever the last view dies, perhaps inside one of our own calls: it takes no lock. Nobody has
         # the file on loan then, and whoever takes it out of the table is the one to release it.
         held = self._held.pop(token, None)
         if held is not None:
-            held.registration.release()
+            held.release()

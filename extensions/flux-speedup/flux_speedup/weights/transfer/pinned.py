@@ -9,18 +9,16 @@ from __future__ import annotations
 import mmap
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
-from ...ram import cgroup_limit
-from ..files.readahead import available_ram
+from ...ram import HELD, Held, Hold
 from ..files.span import plain
 from ..residency.entry import set_data
 from .registration import CUDA_WRITABLE, Refused, Registrar
 
-SHARE = 0.5
 _ALIGN = 64
 
 
@@ -31,13 +29,11 @@ class PinnedHomes:
         self,
         *,
         registrar: Registrar = CUDA_WRITABLE,
-        available: Callable[[], int] = available_ram,
-        limit: Callable[[], int | None] = cgroup_limit,
+        held: Held = HELD,
     ) -> None:
-        """All blocks together take at most half of the `available` RAM, and of the `limit` of this process."""
+        """All that is in the ledger `held`, whoever's it is, is at most half of the RAM, or nothing is added."""
         self._registrar = registrar
-        self._available = available
-        self._limit = limit
+        self._held = held
         self._lock = threading.Lock()
         self._blocks: dict[int, int] = {}  # address: bytes
 
@@ -55,7 +51,7 @@ class PinnedHomes:
         with self._lock:
             missing = [t for t in tensors if t.numel() and not self._holds(t)]
             movable = [t for t in missing if plain(t) and t.device.type == "cpu" and t.is_contiguous()]
-            starts, size = _laid_out(movable, self._room())
+            starts, size = _laid_out(movable, self._held.room())
             if size:
                 try:
                     self._move(movable, starts, size)
@@ -66,11 +62,6 @@ class PinnedHomes:
     def _holds(self, tensor: torch.Tensor) -> bool:
         address = tensor.data_ptr() if tensor.device.type == "cpu" else -1
         return any(start <= address < start + size for start, size in list(self._blocks.items()))
-
-    def _room(self) -> int:
-        taken, limit, available = self.bytes, self._limit(), self._available()
-        most = available + taken if limit is None else min(available + taken, limit)
-        return int(most * SHARE) - taken
 
     def _move(self, tensors: Sequence[torch.Tensor], starts: dict[int, int], size: int) -> None:
         buffer = self._block(size)
@@ -85,17 +76,25 @@ class PinnedHomes:
         set_data(pairs)
 
     def _block(self, size: int) -> mmap.mmap:
-        buffer = mmap.mmap(-1, size)
-        address = torch.frombuffer(buffer, dtype=torch.uint8).data_ptr()
-        # In one piece: no copy may cross from one registration into the next.
-        registered = replace(self._registrar, piece=size).register_all(address, size)
+        hold = self._held.take(size)
+        if hold is None:
+            raise Refused(f"there is no room for {size} bytes any more")
+        try:
+            buffer = mmap.mmap(-1, size)
+            address = torch.frombuffer(buffer, dtype=torch.uint8).data_ptr()
+            # In one piece: no copy may cross from one registration into the next.
+            registered = replace(self._registrar, piece=size).register_all(address, size)
+        except BaseException:
+            hold.release()
+            raise
         self._blocks[address] = size
-        weakref.finalize(buffer, self._forget, address, registered).atexit = False
+        weakref.finalize(buffer, self._forget, address, registered, hold).atexit = False
         return buffer
 
-    def _forget(self, address: int, registered: list[int]) -> None:
+    def _forget(self, address: int, registered: list[int], hold: Hold) -> None:
         # Runs wherever the last view dies, perhaps inside one of our own calls: it takes no lock.
         self._registrar.unregister_all(registered)
+        hold.release()
         self._blocks.pop(address, None)
 
 

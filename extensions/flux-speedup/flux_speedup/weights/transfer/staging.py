@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ...ram import HELD, Held, Hold
 from .plan import CHUNK
 
 LIMIT = 96 << 20
@@ -35,13 +36,17 @@ class Arena:
         limit: int = LIMIT,
         chunk: int = CHUNK,
         allocate: Callable[[int, bool], torch.Tensor] | None = None,
+        held: Held = HELD,
     ) -> None:
+        """`held`: the ledger in which it counts while it is pinned."""
         self.chunk = chunk
         self._limit = max(limit, chunk)
         self._allocate = allocate or _allocate
         self._lock = threading.Lock()
         self._slots: list[Slot] = []
         self._pinned = False
+        self._ledger = held
+        self._hold: Hold | None = None
         self._asked_for_pinned = False
 
     @property
@@ -65,17 +70,17 @@ class Arena:
     def release(self) -> None:
         """Give the RAM back; waits for a load that uses it. The next load makes the arena anew."""
         with self._lock:
-            self._slots = []
-            self._pinned = False
+            self._let_go()
             _return_pinned_memory()
 
     def _make(self, pinned: bool) -> None:
-        self._slots = []
+        self._let_go()
         size = self._limit
         while True:
             try:
                 self._cut(self._allocate(size, pinned))
                 self._pinned = pinned
+                self._hold = self._ledger.note(self.bytes) if pinned else None
             except (RuntimeError, MemoryError) as error:
                 if size > max(_LEAST, self.chunk):
                     size = max(size // 2, self.chunk)
@@ -86,6 +91,13 @@ class Arena:
                     raise
             else:
                 return
+
+    def _let_go(self) -> None:
+        self._slots = []
+        self._pinned = False
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
 
     def _cut(self, block: torch.Tensor) -> None:
         array: Any = block.numpy()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from ...ram import cores
 from ..errors import OUT_OF_MEMORY, TransferError, WeightsError
 from .direct import Direct, Straight
 from .item import Item
@@ -21,9 +21,7 @@ MOST_THREADS = 12
 
 def default_threads() -> int:
     """As many as the cores this process may use, 12 at most: more only wait for memory (bench/gpu_load.py)."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return max(1, min(MOST_THREADS, cores))
+    return min(MOST_THREADS, cores())
 
 
 def transfer(

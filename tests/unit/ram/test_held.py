@@ -1,0 +1,97 @@
+"""The ledger: what several hold together never passes the share, and comes back from wherever it dies."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flux_speedup import ram
+from flux_speedup.ram import Free, Held, Hold
+
+TOTAL = 1000
+
+
+def held_on(total: int, others: int = 0) -> Held:
+    """The ledger of a machine of which others use some; the kernel takes file pages for ones that could go."""
+    made = Held(lambda files: Free(max(0, total - others - (made.bytes - made.file_bytes) - files), total))
+    return made
+
+
+def test_half_of_what_there_would_be_without_us_together() -> None:
+    held = held_on(TOTAL, others=200)
+    assert held.room() == 400
+    first = held.take(300, of_file=True)
+    assert first is not None
+    assert (held.room(), held.bytes, held.file_bytes) == (100, 300, 300)
+    assert held.take(101) is None
+    second = held.take(100)
+    assert second is not None
+    assert (held.room(), held.bytes, held.file_bytes) == (0, 400, 300)
+    first.release()
+    first.release()
+    assert (held.room(), held.bytes, held.file_bytes) == (300, 100, 0)
+    second.release()
+    assert held.room(0.25) == 200
+
+
+def test_what_is_held_in_any_case_takes_the_others_room() -> None:
+    held = held_on(TOTAL)
+    assert held.note(600).size == 600
+    assert held.room() == 0
+    assert held.take(1) is None
+    assert held.take(0) is not None
+
+
+def test_where_nobody_can_say_nothing_is_taken() -> None:
+    held = Held(lambda _: None)
+    assert (held.room(), held.take(1), held.free()) == (0, None, None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 600), st.booleans(), st.sampled_from([0.25, 0.5])), max_size=12))
+def test_the_share_holds_whatever_is_asked_for(asked: list[tuple[int, bool, float]]) -> None:
+    held = held_on(TOTAL, others=100)
+    for size, of_file, share in asked:
+        before = held.bytes
+        if held.take(size, share, of_file=of_file) is not None:
+            assert held.bytes == before + size <= int(900 * share) or size == 0
+    assert held.bytes <= 450
+
+
+def test_threads_that_take_at_once_never_take_more_than_there_is() -> None:
+    held, ready, taken = held_on(TOTAL), threading.Barrier(8), list[Hold | None]()
+
+    def work() -> None:
+        ready.wait()
+        taken.extend(held.take(100) for _ in range(10))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([hold for hold in taken if hold is not None]) == 5
+    assert held.bytes == 500
+
+
+def test_what_is_released_while_somebody_takes_waits_for_no_lock() -> None:
+    held = held_on(TOTAL)
+    hold = held.note(10)
+    with held._taking:
+        hold.release()
+    assert held.bytes == 0
+
+
+def test_the_answers_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ram.available() > 0
+    assert ram.available_and_total()[1] is not None
+    monkeypatch.setattr(ram.HELD, "_read", lambda files: Free(1000 - files, 2000))
+    hold = ram.HELD.note(300, of_file=True)
+    others = ram.HELD.file_bytes - 300
+    assert ram.available() == 700 - others
+    hold.release()
+    monkeypatch.setattr(ram.HELD, "_read", lambda files: None)
+    assert ram.available() == 0
+    assert ram.available_and_total() == (None, None)
