@@ -1,0 +1,1 @@
+"""Flux models of random numbers: the real names, shapes and dtypes, in files that every loader takes."""

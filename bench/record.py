@@ -1,0 +1,97 @@
+"""The one writer: what a run found, printed as it comes and kept in one JSON file that is whole at every moment."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .places import ROOT
+
+Row = dict[str, Any]
+
+
+def say(text: str) -> None:
+    """A line, at once: whoever watches a long run sees where it is."""
+    print(text, flush=True)
+
+
+class Record:
+    """A run's rows beside its name, date, machine, versions and settings; written anew after every row."""
+
+    def __init__(self, bench: str, path: Path | None, **about: Any) -> None:
+        self._path = path
+        self.content: dict[str, Any] = {
+            "bench": bench,
+            "date": datetime.date.today().isoformat(),
+            "revision": revision(),
+            "machine": machine(),
+            **about,
+            "rows": [],
+            "ended": "not yet",
+        }
+        self._write()
+
+    @property
+    def rows(self) -> list[Row]:
+        rows: list[Row] = self.content["rows"]
+        return rows
+
+    def row(self, **row: Any) -> None:
+        self.rows.append(row)
+        say("  ".join(f"{key} {_short(value)}" for key, value in row.items() if value not in (None, [], {})))
+        self._write()
+
+    def end(self, how: str = "complete", **more: Any) -> None:
+        self.content |= {**more, "ended": how}
+        self._write()
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self._path.with_name(f".{self._path.name}.part")
+        beside.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
+        beside.replace(self._path)
+
+
+def machine() -> dict[str, Any]:
+    """What is told of the machine; a benchmark that uses a GPU adds it."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "ram_gb": _ram(),
+        "python": platform.python_version(),
+    }
+
+
+def revision() -> str:
+    """The commit that is measured, with a mark where files differ from it; empty outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _ram() -> float | None:
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return round(psutil.virtual_memory().total / 1e9, 1)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={_short(each)}" for key, each in value.items())
+    return f"{len(value)} lines" if isinstance(value, list) else str(value)

@@ -1,0 +1,1 @@
+"""A whole WebUI over its API, without and with the extension."""

@@ -1,0 +1,177 @@
+"""Seconds a request in a whole WebUI, headless over its API: without the extension and with it, in turns.
+
+    python -m bench webui --webui DIR --make tiny                       without a GPU, some minutes
+    python -m bench webui --webui DIR --make flux --cards 12,24,all     with one; needs 60 GB for the files
+    python -m bench webui --webui DIR --models DIR                      with your own files
+
+A smaller card is this one that says it is smaller and refuses what would not fit. Variants: ours, alone,
+alone-tuned (--cuda-stream --pin-shared-memory), ours-tuned; configuration follows a plus: ours+streams=off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.clock import Budget
+from bench.flux import models
+from bench.record import Record, say
+
+from .cases import CASES
+from .pictures import compared
+from .server import Gone, Host, Server, Start, host_at
+from .turn import Turn
+from .variants import Variant, variant
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "bench webui", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--webui", type=Path, required=True, metavar="DIR", help="a checkout that starts")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--models", type=Path, metavar="DIR", help="a models folder that is there")
+    source.add_argument("--make", choices=models.KINDS, help="models of random numbers")
+    add("--into", type=Path, metavar="DIR", help="where made models go; those there are used again")
+    add("--cards", type=_cards, default=[None], help="sizes in GiB, or all: 8,12,16,24,all")
+    add("--variants", type=_variants, default=_variants("ours,alone"), help="default: ours,alone")
+    add("--cases", type=_cases, default=list(CASES), help=f"default: {','.join(CASES)}")
+    add("--rounds", type=int, default=1, help="how often, every other time in the other order")
+    add("--size", type=_pair, default=None, metavar="WxH", help="default: 1024x1024; tiny: 64x64")
+    add("--steps", type=_pair, default=None, metavar="FEWxMANY", help="default: 2x8; tiny: 1x3")
+    add("--no-hash", action="store_true", help="no model hashes, with the extension and without")
+    add("--budget", type=float, default=3600.0, metavar="SECONDS")
+    add("--json", type=Path, default=None, metavar="FILE")
+    return parser.parse_args(words)
+
+
+def main(words: list[str]) -> int:
+    given = arguments(words)
+    budget = Budget(given.budget)
+    host, about = host_at(given.webui)
+    cards: list[float | None] = given.cards if host.gpu else [None]
+    if cards != given.cards:
+        say("no GPU here: cards of other sizes are left out")
+    tiny = given.make == "tiny"
+    settings = {
+        "models": given.make or "found",
+        "size": given.size or ((64, 64) if tiny else (1024, 1024)),
+        "steps": given.steps or ((1, 3) if tiny else (2, 8)),
+        "hashes": not given.no_hash,
+    }
+    record = Record("webui", given.json, webui=about, settings=settings)
+    with tempfile.TemporaryDirectory(prefix="bench-webui-") as scratch:
+        began = time.perf_counter()
+        if given.make:
+            made = models.made(
+                given.into or Path(scratch) / "models", given.make, second="switch" in given.cases
+            )
+        else:
+            made = models.found(given.models.absolute())
+        say(f"models after {time.perf_counter() - began:.1f} s: {made.folder}")
+        run = Run(given, host, made, record, budget, Path(scratch), settings)
+        how = run.all(cards)
+    pictures = compared(record.rows)
+    record.end(how, pictures=pictures)
+    say(f"{how}; pictures compared {pictures['compared']}, identical {pictures['identical']}")
+    return 1 if pictures["different"] else 0
+
+
+class Run:
+    """All turns of a run."""
+
+    def __init__(
+        self,
+        given: argparse.Namespace,
+        host: Host,
+        made: models.Models,
+        record: Record,
+        budget: Budget,
+        scratch: Path,
+        settings: dict[str, Any],
+    ) -> None:
+        self._given, self._host, self._models, self._record = given, host, made, record
+        self._budget, self._scratch, self._settings = budget, scratch, settings
+
+    def all(self, cards: list[float | None]) -> str:
+        """Every card with every variant; how it ended."""
+        for number in range(self._given.rounds):
+            # Every other round the other way round: whoever comes second must not always gain from it.
+            variants = self._given.variants[:: -1 if number % 2 else 1]
+            for card in cards:
+                for each in variants:
+                    try:
+                        self._turn(number, card, each)
+                    except Gone as gone:
+                        say(f"{each.name}: {gone}")
+                        self._record.row(
+                            **_named(number, card, each), request="the turn", error=str(gone)[-1500:]
+                        )
+                    if self._budget.left() <= 0:
+                        return "out of time"
+        return "complete"
+
+    def _turn(self, number: int, card: float | None, each: Variant) -> None:
+        """A data folder a variant: hashes and statistics of an earlier turn are there, as in a second start."""
+        data = self._scratch / each.name
+        flags = (*each.flags, *(("--no-hashing",) if self._given.no_hash else ()))
+        start = Start(
+            data,
+            self._models.folder,
+            self._models.options(),
+            each.extension,
+            flags,
+            card,
+            self._given.make == "tiny",
+        )
+        width, height = self._settings["size"]
+        common = {
+            "width": width,
+            "height": height,
+            "cfg_scale": 1,
+            "distilled_cfg_scale": 3.5,
+            "sampler_name": "Euler",
+            "scheduler": "Simple",
+            "steps": tuple(self._settings["steps"]),
+            "checkpoint": self._models.checkpoint,
+            "second": self._models.second,
+            "loras": self._models.loras,
+        }
+        server = Server(self._host, start, self._budget)
+        try:
+            with server:
+                Turn(server, self._record, _named(number, card, each), common).ask(self._given.cases)
+        finally:
+            if self._given.json:
+                kept = f"{self._given.json.stem}-{each.name}-{card or 'all'}-{number}.log"
+                shutil.copy(data / "log.txt", self._given.json.with_name(kept))
+
+
+def _named(number: int, card: float | None, each: Variant) -> dict[str, Any]:
+    return {"round": number, "card": card or "all", "variant": each.name, "extension": each.extension}
+
+
+def _cards(text: str) -> list[float | None]:
+    return [None if each == "all" else float(each) for each in text.split(",")]
+
+
+def _variants(text: str) -> list[Variant]:
+    return [variant(each) for each in text.split(",")]
+
+
+def _cases(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no case {unknown[0]!r}; there are {', '.join(CASES)}")
+    return names
+
+
+def _pair(text: str) -> tuple[int, int]:
+    one, two = map(int, text.split("x"))
+    return one, two

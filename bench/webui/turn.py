@@ -1,0 +1,100 @@
+"""One start of a WebUI: the cases are asked one after the other, and every answer is a row."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+from typing import Any
+
+from bench.record import Record, Row, say
+
+from .cases import CASES, CAT
+from .log import said
+from .pictures import examined
+from .server import Gone, Server
+
+
+class Turn:
+    """What `cases` asks: rows of one card, one variant and one round."""
+
+    def __init__(self, server: Server, record: Record, about: Row, common: dict[str, Any]) -> None:
+        self.steps: tuple[int, int] = common.pop("steps")
+        self.checkpoint: str = common.pop("checkpoint")
+        self.second: str | None = common.pop("second")
+        self.loras: tuple[str, ...] = common.pop("loras")
+        self._server, self._record, self._about, self._common = server, record, about, common
+        self._seconds: dict[str, float] = {}
+
+    def ask(self, names: list[str]) -> None:
+        """The cases by name; raises `Gone` where the WebUI ended or the time is over."""
+        self._record.row(**self._about, request="start", seconds=round(self._server.seconds, 3))
+        for name in names:
+            CASES[name](self)
+        if {"few steps", "more steps"} <= self._seconds.keys():
+            difference = self._seconds["more steps"] - self._seconds["few steps"]
+            a_step = difference / (self.steps[1] - self.steps[0])
+            self._record.row(**self._about, request="a step", seconds=round(a_step, 4))
+
+    def image(self, name: str, **body: Any) -> str | None:
+        """The picture in base64; None where the WebUI refused, which is a row as well."""
+        body = {"prompt": CAT, "seed": 1, "steps": self.steps[1], **self._common, **body}
+        path = "/sdapi/v1/img2img" if "init_images" in body else "/sdapi/v1/txt2img"
+        before = self._server.log_size()
+        began = time.perf_counter()
+        try:
+            picture: str = self._server.post(path, body)["images"][0]
+        except urllib.error.HTTPError as refused:
+            text = refused.read().decode(errors="replace")
+            self._record.row(**self._about, request=name, error=f"{refused.code}: {text[:300]}")
+            return None
+        except (OSError, KeyError, IndexError) as lost:
+            self._record.row(**self._about, request=name, error=repr(lost)[:300])
+            raise Gone(f"no answer to {name!r}: {lost!r}") from lost
+        seconds = time.perf_counter() - began
+        self._seconds[name] = seconds
+        told = said(self._server.log(before))
+        looked = examined(picture)
+        self._record.row(
+            **self._about,
+            request=name,
+            seconds=round(seconds, 3),
+            moving=told.moving,
+            building=told.building,
+            file=looked.file,
+            pixels=looked.pixels,
+            text=looked.text,
+            **({"flat": True} if looked.flat else {}),
+            **self._memory(),
+            **self._parts(),
+            lines=told.lines,
+        )
+        return picture
+
+    def unload(self) -> None:
+        began = time.perf_counter()
+        self._server.post("/sdapi/v1/unload-checkpoint", {})
+        seconds = round(time.perf_counter() - began, 3)
+        self._record.row(**self._about, request="unload", seconds=seconds, **self._memory())
+
+    def _memory(self) -> Row:
+        """GB: VRAM that is free and that PyTorch had taken at most since the start, RAM of the process."""
+        try:
+            answer = self._server.get("/sdapi/v1/memory")
+        except OSError as refused:
+            say(f"  (no memory figures: {refused})")
+            return {}
+        row = {"ram": round(answer["ram"]["used"] / 1e9, 3)} if "used" in answer["ram"] else {}
+        if "system" in answer["cuda"]:
+            row["vram_free"] = round(answer["cuda"]["system"]["free"] / 1e9, 3)
+            row["vram_peak"] = round(answer["cuda"]["reserved"]["peak"] / 1e9, 3)
+        return row
+
+    def _parts(self) -> Row:
+        """Where the request's seconds went, as the extension tells it; nothing without it."""
+        if not self._about["extension"]:
+            return {}
+        try:
+            latest = self._server.get("/flux-speedup/v1/requests?limit=1")["requests"]
+        except (OSError, KeyError):
+            return {}
+        return {"parts": {k: v for k, v in latest[0]["parts"].items() if v}} if latest else {}

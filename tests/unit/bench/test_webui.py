@@ -1,0 +1,169 @@
+"""What a turn makes of a WebUI's answers, with a WebUI of the test's own."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, PngImagePlugin
+
+from bench.record import Record
+from bench.webui.cases import CASES
+from bench.webui.log import said
+from bench.webui.pictures import compared, examined
+from bench.webui.server import LAUNCHER, Gone
+from bench.webui.turn import Turn
+from bench.webui.variants import variant
+
+
+def picture(color: int = 0, text: str = "x", *, flat: bool = False) -> str:
+    image = Image.new("RGB", (16, 16), (color, 1, 2))
+    if not flat:
+        image.putdata([((x * 7 + color) % 256, x % 251, x * 3 % 256) for x in range(256)])
+    told = PngImagePlugin.PngInfo()
+    told.add_text("parameters", text)
+    file = io.BytesIO()
+    image.save(file, "PNG", pnginfo=told)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+class FakeServer:
+    """Answers with a picture that depends on the prompt; `fails` names what goes wrong at the n-th picture."""
+
+    seconds = 3.0
+
+    def __init__(self, fails: dict[int, Exception] | None = None, text: str = "x") -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self._fails, self._text = fails or {}, text
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        if path.endswith("unload-checkpoint"):
+            return {}
+        self.bodies.append(body)
+        if len(self.bodies) in self._fails:
+            raise self._fails[len(self.bodies)]
+        return {"images": [picture(len(body["prompt"]) + body["seed"], self._text)]}
+
+    def get(self, path: str) -> Any:
+        if path.startswith("/flux-speedup"):
+            return {"requests": [{"parts": {"move": 1.5, "vae": 0}}]}
+        peak = {"peak": 4e9}
+        return {"ram": {"used": 1e9}, "cuda": {"system": {"free": 5e9}, "reserved": peak, "allocated": peak}}
+
+    def log_size(self) -> int:
+        return 0
+
+    def log(self, since: int = 0) -> str:
+        return (
+            "1/8 it\r2/8 it\nMoving model(s) has taken 1.25 seconds\nMemory cleanup has taken 0.50 seconds\n"
+        )
+
+
+def turn(server: FakeServer, record: Record, name: str = "ours") -> Turn:
+    about = {"round": 0, "card": "all", "variant": name, "extension": name == "ours"}
+    common = {"width": 64, "steps": (2, 8), "checkpoint": "a", "second": "b", "loras": ("one", "two")}
+    return Turn(server, record, about, common)  # type: ignore[arg-type]
+
+
+def test_every_case_is_asked_and_every_answer_is_a_row(tmp_path: Path) -> None:
+    server, record = FakeServer(), Record("webui", tmp_path / "x.json")
+    turn(server, record).ask(list(CASES))
+    rows = {row["request"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
+    assert next(iter(rows)) == "start"
+    assert rows["start"]["seconds"] == 3.0
+    assert rows["hires fix"] | {"moving": 1.75, "vram_free": 5.0, "parts": {"move": 1.5}} == rows["hires fix"]
+    assert {"a step", "unload", "LoRA off", "A again", "img2img"} <= rows.keys()
+    assert [body["steps"] for body in server.bodies if body["seed"] == 3] == [2, 8]
+    assert server.bodies[-1]["prompt"] == server.bodies[0]["prompt"]
+    assert rows["first"]["file"] == rows["again"]["file"] != rows["new prompt"]["file"]
+
+
+def test_a_refused_request_is_a_row_and_the_turn_goes_on() -> None:
+    refused = urllib.error.HTTPError("http://x", 500, "no", {}, io.BytesIO(b"out of memory"))  # type: ignore[arg-type]
+    record = Record("webui", None)
+    turn(FakeServer({1: refused}), record).ask(["first", "repeat"])
+    errors = [row.get("error") for row in record.rows if row["request"] in ("first", "again")]
+    assert errors == ["500: out of memory", None]
+
+
+def test_a_webui_that_is_gone_ends_the_turn_and_what_was_seen_is_kept(tmp_path: Path) -> None:
+    record = Record("webui", tmp_path / "x.json")
+    with pytest.raises(Gone):
+        turn(FakeServer({2: ConnectionResetError("gone")}), record).ask(["first", "repeat", "prompt"])
+    assert [row["request"] for row in json.loads((tmp_path / "x.json").read_text())["rows"]] == [
+        "start",
+        "first",
+        "again",
+    ]
+
+
+def test_pictures_are_compared_between_variants_of_one_card() -> None:
+    record = Record("webui", None)
+    for name, text in (("ours", "x"), ("alone", "x")):
+        turn(FakeServer(text=text), record, name).ask(["first", "prompt"])
+    assert compared(record.rows) == {"compared": 2, "identical": 2, "different": []}
+    turn(FakeServer(text="y"), record, "alone-tuned").ask(["first"])
+    assert compared(record.rows)["different"] == ["all: first"]
+
+
+def test_a_picture_has_a_file_pixels_and_text_of_its_own() -> None:
+    one, other = examined(picture(text="x")), examined(picture(text="y"))
+    assert one.pixels == other.pixels
+    assert one.text != other.text
+    assert one.file != other.file
+    assert one.pixels != examined(picture(9)).pixels
+    assert not one.flat
+    assert examined(picture(flat=True)).flat
+
+
+def test_the_log_is_summed_and_progress_bars_are_left_out() -> None:
+    seen = said(
+        "Model loaded in 1.5s (a: 1.0s).\n 10%|# | 1/8\r 20%|## | 2/8\r\nMoving model(s) has taken 2.00 seconds\n"
+    )
+    assert (seen.moving, seen.building) == (2.0, 1.5)
+    assert seen.lines == ["Model loaded in 1.5s (a: 1.0s).", "Moving model(s) has taken 2.00 seconds"]
+
+
+def test_variants_carry_their_configuration() -> None:
+    assert variant("ours+streams=off").flags == ("--flux-speedup-streams", "off")
+    assert variant("alone-tuned").flags == ("--cuda-stream", "--pin-shared-memory")
+    for wrong in ("theirs", "alone+streams=off", "ours+streams"):
+        with pytest.raises(ValueError, match=r"ours|KEY=VALUE|extension"):
+            variant(wrong)
+
+
+FAKE_TORCH = """
+import types
+def ask(device=None): return 70 << 30, 80 << 30
+said = []
+memory = types.SimpleNamespace(mem_get_info=ask)
+cuda = types.SimpleNamespace(mem_get_info=ask, memory=memory, set_per_process_memory_fraction=said.append)
+"""
+FAKE_LAUNCH = """
+import sys, torch
+assert not torch.said, "limited before anybody asked"
+print([n >> 30 for n in torch.cuda.mem_get_info()], [n >> 30 for n in torch.cuda.memory.mem_get_info()])
+print(torch.said, sys.argv, __name__)
+"""
+
+
+def test_a_smaller_card_says_so_and_is_limited_at_the_first_question(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(FAKE_TORCH)
+    (tmp_path / "launch.py").write_text(FAKE_LAUNCH)
+    done = subprocess.run(
+        [sys.executable, str(LAUNCHER), "--api"],
+        cwd=tmp_path,
+        env={**os.environ, "BENCH_CARD_GIB": "12", "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["[2, 12] [2, 12]", "[0.15] ['launch.py', '--api'] __main__"]
