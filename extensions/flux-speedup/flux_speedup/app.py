@@ -24,7 +24,7 @@ def preload(parser: argparse.ArgumentParser, folder: Path) -> None:
     if not _is_ours(folder):
         return
     try:
-        config_sources.add_flags(parser)
+        config_sources.add_flags(parser, config_sources.command_line(sys.argv, os.environ))
     except argparse.ArgumentError as error:
         log.warning("%s: stands down, another copy has registered its flags (%s)", folder, error)
         _stood_down.add(FOLDER)

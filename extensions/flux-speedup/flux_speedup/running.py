@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +117,7 @@ class Running:
             pruning.build(self.seen)
             return result
 
-        self._host.add_settings(settings.OPTIONS, panel, self._master_switch_changed)
+        self._host.add_settings(settings.OPTIONS, panel, self._master_switch_changed, self._configured())
 
     def _build_tab(self) -> list[tuple[Any, str, str]]:
         from .ui import tab
@@ -206,15 +206,24 @@ class Running:
             detail = was if stage == WHOLE else ""
             self._statistics.record(Event(STARTUP, stage, 0, seconds, "", "", now, detail))
 
-    def _load_configuration(self) -> Loaded:
-        gathered = config_sources.gather(
+    def _configured(self) -> dict[str, str]:
+        """By an option's key: what is in force while the Settings page says "as configured"."""
+        from .ui.settings import behind
+
+        return behind(config.load(self._gather(settings={}).sources))
+
+    def _gather(self, settings: Mapping[str, object] | None) -> config_sources.Sources:
+        return config_sources.gather(
             self._argv,
             self._environ,
             shipped=self._folder / "config.json",
             data_folder=self._host.data_folder(),
             settings_file=self._host.settings_file(),
-            settings=self._host.settings(),
+            settings=settings,
         )
+
+    def _load_configuration(self) -> Loaded:
+        gathered = self._gather(self._host.settings())
         loaded = config.load(gathered.sources)
         self._local_models.configure(gathered.sources)
         for problem in (*gathered.problems, *loaded.problems):

@@ -32,7 +32,13 @@ REQUEST = Request(
 def report() -> str:
     return bug_report.text(
         Status("0.1.0", "Forge", True, "NVIDIA H100", "large", "79.1 GiB", False, OUTCOMES),
-        [ConfigRow("tier", "auto", f"/home/me/{SECRET}.json"), ConfigRow("streams", True, "environment")],
+        [
+            ConfigRow("tier", "large", f"/home/me/{SECRET}.json", "auto"),
+            ConfigRow("streams", False, "environment", True),
+            ConfigRow("weights", True, "environment", True),
+            ConfigRow("keep", f"/home/{SECRET}/x", "environment", ""),
+            ConfigRow("allowed_hosts", SECRET, "environment", "", private=True),
+        ],
         EVENTS,
         [REQUEST],
         Machine(5.0, "NVIDIA H100", disk=1.5, bus=55.0),
@@ -46,8 +52,10 @@ def test_the_figures_are_there() -> None:
     for part in (
         "flux-speedup 0.1.0 on Forge, on",
         "card: NVIDIA H100",
-        "tier = auto (a file)",
-        "streams = True (environment)",
+        "changed from the defaults:",
+        "  tier = large (a file)",
+        "  streams = False (environment)",
+        "  allowed_hosts = set (environment)",
         "move transformer: 23.8 GB in 0.51 s, 46.7 GB/s page cache -> GPU",
         "checkpoint a model:",
         "txt2img by API: 2.50 s (load 0.50 s, sampling 2.00 s; passes: hires 1.00 s)",
@@ -62,6 +70,7 @@ def test_the_figures_are_there() -> None:
 
 def test_no_path_and_no_name_is() -> None:
     text = report()
+    assert "weights = True" not in text
     for part in (SECRET, "home", "Users", "safetensors/", ".json"):
         assert part not in text
 

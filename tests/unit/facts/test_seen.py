@@ -185,10 +185,11 @@ def test_the_rate_of_refreshing_is_the_one_chosen_now(
 
 
 def test_the_bug_report_is_put_together(make: Make) -> None:
-    seen, statistics, _ = make()
+    seen, statistics, _ = make(refresh_s=3, streams=True, allowed_hosts=["my-own.example.org"])
     statistics.record(event())
     statistics.record(event("checkpoint", "my own.safetensors"))
     text = seen.bug_report()
     assert "move transformer" in text
-    assert "refresh_s" in text
+    assert "changed from the defaults:\n  refresh_s = 3.0 (a file)\n  allowed_hosts = set (a file)\n\n" in text
+    assert "my-own" not in text
     assert "my own" not in text

@@ -12,7 +12,8 @@ from typing import Any
 
 import gradio as gr
 
-from flux_speedup.configuration.config import KINDS, Config, Switch
+from flux_speedup.configuration.config import KINDS, Config
+from flux_speedup.configuration.kinds import Switch
 from flux_speedup.facts.seen import NO_GPU, SIMULATED
 from flux_speedup.facts.view import LeftOut, MemoryUse
 from flux_speedup.features import moments as items

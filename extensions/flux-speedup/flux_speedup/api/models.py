@@ -75,6 +75,12 @@ class ConfigRowModel(BaseModel):
     key: str
     value: ConfigValue
     source: str
+    default: ConfigValue
+    allowed: str = Field(description="its values, in words")
+    group: str
+    help: str
+    hosts: list[str] = Field(description="where it has an effect")
+    restart: bool = Field(description="true: Reload UI does not bring it in force")
 
 
 def text(value: object) -> str:
@@ -144,10 +150,23 @@ def _event_json(event: Event) -> Json:
 
 def config_json(rows: Sequence[ConfigRow]) -> list[Json]:
     """A list of `ConfigRowModel`."""
-    return [{"key": text(row.key), "value": _value(row), "source": text(row.source)} for row in rows]
+    return [
+        {
+            "key": text(row.key),
+            "value": _value(row.value),
+            "source": text(row.source),
+            "default": _value(row.default),
+            "allowed": row.allowed,
+            "group": row.group,
+            "help": row.help,
+            "hosts": list(row.hosts),
+            "restart": row.restart,
+        }
+        for row in rows
+    ]
 
 
-def _value(row: ConfigRow) -> object:
-    if row.value is None or isinstance(row.value, (bool, int)):
-        return row.value
-    return number(row.value) if isinstance(row.value, float) else text(row.value)
+def _value(value: object) -> object:
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    return number(value) if isinstance(value, float) else text(value)

@@ -1,117 +1,29 @@
 """What the user asked for: typed, validated, and with the winning source of every key.
 
-The sources come in as plain mappings (config_sources.py reads them), highest precedence first. A value
+The sources come in as plain mappings (sources.py reads them), highest precedence first. A value
 that does not fit is one sentence naming source, key, value and what is allowed; the next source decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ..pruning.catalog import LEFT_OUT
-from .kinds import BadValue, Choice, Kind, Names, Number, Seconds, Switch
+from .kinds import BadValue
+from .setting import Value
+from .settings import KINDS, SETTINGS, Config
 
-Value = str | int | float | bool | None | tuple[str, ...]
+__all__ = ["AS_CONFIGURED", "KINDS", "SECTIONS", "SETTINGS", "Config", "Loaded", "Source", "Value", "load"]
+
 AS_CONFIGURED = "as configured"
 SECTIONS = ("catalog",)
 """Keys of the files that another room reads."""
-
-
-GROUP_WORDS = ("auto", "keep", "leave out")
-
-
-@dataclass(frozen=True)
-class Config:
-    """Every key with its default, the same as in config.json. GiB = 2^30 bytes, as card makers count."""
-
-    enabled: bool = True
-    tier: str = "auto"
-    large_tier_over_gib: float = 50.0
-    large_tier_inference_share: float = 0.25
-    large_tier_swap_divisor: float = 1.15
-    large_tier_swap_reserve_gib: float = 2.0
-    large_tier_low_vram_below_gib: float = -1.0
-    large_tier_process_share: float = 0.95
-    standard_tier_inference_share: float | None = None
-    pinning: bool = True
-    streams: bool = True
-    attention_kernels: bool = True
-    allocator: bool = True
-    cudnn_benchmark: bool = False
-    weights: bool = True
-    direct: str = "auto"
-    checkpoints: bool = True
-    checkpoints_kept: int = 4
-    checkpoints_ram_gib: float = 8.0
-    needless_unloads: bool = True
-    read_ahead: bool = True
-    digest: bool = True
-    fast_callbacks: bool = True
-    local_models: bool = True
-    fetch_at_start: bool = False
-    lazy_apps: bool = True
-    pruning: bool = True
-    left_out: tuple[str, ...] = LEFT_OUT
-    keep: tuple[str, ...] = ()
-    group_controlnet: str = "auto"
-    group_ip_adapter: str = "auto"
-    group_guidance: str = "auto"
-    group_hires: str = "auto"
-    group_upscalers: str = "auto"
-    group_batch: str = "auto"
-    statistics: bool = True
-    statistics_rows: int = 10_000
-    requests: bool = True
-    load_in_infotext: bool = False
-    refresh_s: float = 5.0
-    translations: bool = True
-
-
-KINDS: dict[str, Kind] = {
-    "enabled": Switch(),
-    "tier": Choice(("auto", "large", "standard", "off")),
-    "large_tier_over_gib": Number(0, 4096),
-    "large_tier_inference_share": Number(0.05, 0.95),
-    "large_tier_swap_divisor": Number(1, 4),
-    "large_tier_swap_reserve_gib": Number(0, 64),
-    "large_tier_low_vram_below_gib": Number(-64, 0),
-    "large_tier_process_share": Number(0.5, 1),
-    "standard_tier_inference_share": Number(0.05, 0.95, optional=True),
-    "pinning": Switch(),
-    "streams": Switch(),
-    "attention_kernels": Switch(),
-    "allocator": Switch(),
-    "cudnn_benchmark": Switch(),
-    "weights": Switch(),
-    "direct": Choice(("on", "auto", "off")),
-    "checkpoints": Switch(),
-    "checkpoints_kept": Number(1, 64, whole=True),
-    "checkpoints_ram_gib": Number(0, 4096),
-    "needless_unloads": Switch(),
-    "read_ahead": Switch(),
-    "digest": Switch(),
-    "fast_callbacks": Switch(),
-    "local_models": Switch(),
-    "fetch_at_start": Switch(),
-    "lazy_apps": Switch(),
-    "pruning": Switch(),
-    "left_out": Names(),
-    "keep": Names(),
-    "group_controlnet": Choice(GROUP_WORDS),
-    "group_ip_adapter": Choice(GROUP_WORDS),
-    "group_guidance": Choice(GROUP_WORDS),
-    "group_hires": Choice(GROUP_WORDS),
-    "group_upscalers": Choice(GROUP_WORDS),
-    "group_batch": Choice(GROUP_WORDS),
-    "statistics": Switch(),
-    "statistics_rows": Number(100, 10_000, whole=True),
-    "requests": Switch(),
-    "load_in_infotext": Switch(),
-    "refresh_s": Seconds(0, 3600),
-    "translations": Switch(),
-}
+MAX_PROBLEMS = 20
+"""Sentences; the rest is counted."""
+MAX_SHOWN = 120
+"""Characters of what somebody wrote."""
 
 
 @dataclass(frozen=True)
@@ -135,25 +47,61 @@ def load(sources: Iterable[Source]) -> Loaded:
     """Take each key from the first source that has a fitting value, else its default."""
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    problems: list[str] = []
+    problems = Problems()
     for source in sources:
         for key, raw in source.values.items():
             if raw == AS_CONFIGURED or key in SECTIONS:
                 continue
             kind = KINDS.get(key)
             if kind is None:
-                problems.append(f"{source.name}: unknown key {key!r} = {raw!r}; it is ignored")
+                problems.add(source.name, unknown, key)
                 continue
             try:
                 value = kind.parse(raw)
             except BadValue as allowed:
-                problems.append(
-                    f"{source.name}: {key} = {raw!r} is not {allowed}; the next source or the default is used"
-                )
+                problems.add(source.name, _misfit, key, raw, allowed)
                 continue
             if key not in values:
                 values[key] = value
                 origin[key] = source.name
-    for field in fields(Config):
-        origin.setdefault(field.name, "built-in default")
-    return Loaded(Config(**values), origin, tuple(problems))
+    for key in SETTINGS:
+        origin.setdefault(key, "built-in default")
+    return Loaded(Config(**values), origin, problems.sentences())
+
+
+class Problems:
+    """Sentences on what is wrong with a configuration: however much that is, it fills no log."""
+
+    def __init__(self) -> None:
+        self._first: list[str] = []
+        self._number = 0
+
+    def add(self, where: str, clause: Callable[..., str], *about: object) -> None:
+        """`clause(*about)` says what; it is only asked where the sentence is kept."""
+        self._number += 1
+        if len(self._first) < MAX_PROBLEMS:
+            self._first.append(f"{where}: {clause(*about)}")
+
+    def sentences(self) -> tuple[str, ...]:
+        more = self._number - len(self._first)
+        return (*self._first, f"{more} more problems like these are not listed") if more else (*self._first,)
+
+
+def unknown(key: str) -> str:
+    """A clause on a key that nothing is called by, with the one that was probably meant."""
+    meant = difflib.get_close_matches(key[:MAX_SHOWN].lower(), KINDS, 1, 0.75)
+    probably = f" ({meant[0]} was probably meant)" if meant else ""
+    return f"unknown key {_cut(key)}{probably}; it is ignored"
+
+
+def _misfit(key: str, raw: object, allowed: BadValue) -> str:
+    return f"{key} = {_cut(raw)} is not {allowed}; the next source or the default is used"
+
+
+def _cut(value: object) -> str:
+    """A value that somebody wrote, short enough for a line."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "a deeply nested value"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"

@@ -13,9 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import KINDS, Source
+from .config import Source
+from .setting import Setting
+from .settings import SETTINGS
 
 OPTION_PREFIX = "flux_speedup_"
+FLAG, VARIABLE = "--flux-speedup-", "FLUX_SPEEDUP_"
+OFF, CONFIG = f"{FLAG}off", f"{FLAG}config"
+OTHER_VARIABLES = frozenset({"CONFIG", "WEBUI", "REPOSITORY"})
+"""Those that are no settings: the configuration file; what the launcher and the image builder read."""
 MAX_FILE_BYTES = 1 << 20
 
 
@@ -27,20 +33,33 @@ class Sources:
     problems: tuple[str, ...]
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> None:
     """Declare our flags, so that the WebUI's own parsing accepts them.
+
+    A flag without its value, and one of `words` (a command line) that is ours by its beginning and unknown, must
+    not stop the start either: the first means on, the second is declared as well; `gather` tells of both.
 
     Raises:
         argparse.ArgumentError: another copy of the extension has declared them already.
     """
     group = parser.add_argument_group("flux-speedup")
-    group.add_argument("--flux-speedup-off", action="store_true", help="turn flux-speedup off for this start")
-    group.add_argument(
-        "--flux-speedup-config", metavar="PATH", default=None, help="configuration file to use"
-    )
-    for key in KINDS:
-        flag = "--flux-speedup-" + key.replace("_", "-")
-        group.add_argument(flag, metavar="VALUE", default=None, help=argparse.SUPPRESS)
+    helps = {OFF: "turn flux-speedup off for this start", CONFIG: "configuration file to use"}
+    helps |= {flag(each): each.help.replace("%", "%%") for each in SETTINGS.values()}
+    helps |= {each: argparse.SUPPRESS for each in misspelt(words)}
+    for name, text in helps.items():
+        group.add_argument(name, metavar="VALUE", nargs="?", const=True, default=None, help=text)
+
+
+def flag(setting: Setting) -> str:
+    """As it is written on the command line."""
+    return FLAG + setting.key.replace("_", "-")
+
+
+def misspelt(words: Sequence[str]) -> list[str]:
+    """Flags among `words` that begin as ours do and are none."""
+    known = {flag(each) for each in SETTINGS.values()} | {OFF, CONFIG}
+    found = (word.partition("=")[0] for word in words if word.startswith(FLAG))
+    return [each for each in dict.fromkeys(found) if each not in known]
 
 
 class _QuietParser(argparse.ArgumentParser):
@@ -61,14 +80,19 @@ def gather(
 ) -> Sources:
     """Read every source. `settings` are the WebUI's options where they are loaded, else its file is read."""
     problems: list[str] = []
-    flags = _flags([*argv, *_webui_arguments(argv, environ, problems)], problems)
-    chosen = str(flags.pop("config", None) or environ.get("FLUX_SPEEDUP_CONFIG") or "")
-    if flags.pop("off", False):
+    flags = _flags(command_line(argv, environ, problems), problems)
+    path = flags.pop("config", None)
+    if path is True:
+        problems.append(f"command line: {CONFIG} needs the path of a file; it is ignored")
+        path = None
+    chosen = str(path or environ.get(VARIABLE + "CONFIG") or "")
+    # Only what says that it does not, such as `=false`, leaves it on.
+    if str(flags.pop("off", "no")).lower() not in ("no", "false", "0", "off"):
         flags["enabled"] = False
     environment = {
-        key: environ["FLUX_SPEEDUP_" + key.upper()]
-        for key in KINDS
-        if "FLUX_SPEEDUP_" + key.upper() in environ
+        name.removeprefix(VARIABLE).lower(): value
+        for name, value in environ.items()
+        if name.startswith(VARIABLE) and name.removeprefix(VARIABLE) not in OTHER_VARIABLES
     }
     if settings is None:
         settings = _read_json(settings_file, problems, "the WebUI's settings") if settings_file else {}
@@ -89,28 +113,30 @@ def gather(
     )
 
 
-def _webui_arguments(argv: Sequence[str], environ: Mapping[str, str], problems: list[str]) -> list[str]:
-    """COMMANDLINE_ARGS, which some WebUIs append to sys.argv before our door and others after it."""
+def command_line(
+    argv: Sequence[str], environ: Mapping[str, str], problems: list[str] | None = None
+) -> list[str]:
+    """All words, with COMMANDLINE_ARGS, which some WebUIs append to sys.argv before our door, others after it."""
     try:
         words = shlex.split(environ.get("COMMANDLINE_ARGS", ""))
     except ValueError as error:
-        problems.append(f"COMMANDLINE_ARGS cannot be split ({error}); it is ignored here")
-        return []
-    return [] if words and list(argv[-len(words) :]) == words else words
+        if problems is not None:
+            problems.append(f"COMMANDLINE_ARGS cannot be split ({error}); it is ignored here")
+        return list(argv)
+    return [*argv] if words and list(argv[-len(words) :]) == words else [*argv, *words]
 
 
 def _flags(words: Sequence[str], problems: list[str]) -> dict[str, object]:
+    """Values by key; the misspelt ones too, which are told of as any unknown key is."""
     parser = _QuietParser(add_help=False, allow_abbrev=False)
-    add_flags(parser)
+    add_flags(parser, words)
     try:
         found, _others = parser.parse_known_args(list(words))
     except ValueError as error:
         problems.append(f"command line: {error}; the flags of flux-speedup are ignored")
         return {}
     prefix = "flux_speedup_"
-    return {
-        k[len(prefix) :]: v for k, v in vars(found).items() if k.startswith(prefix) and v not in (None, False)
-    }
+    return {k[len(prefix) :]: v for k, v in vars(found).items() if k.startswith(prefix) and v is not None}
 
 
 def _read_json(path: Path, problems: list[str], what: str) -> dict[str, object]:

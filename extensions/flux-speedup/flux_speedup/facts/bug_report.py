@@ -45,8 +45,8 @@ def text(
         "changes:",
         *(_outcome(each) for each in status.outcomes),
         "",
-        "configuration:",
-        *(f"  {row.key} = {row.value} ({_source(row.source)})" for row in config),
+        "changed from the defaults:",
+        *_changed(config),
         "",
         "newest events:",
         *(_event(each) for each in events),
@@ -75,6 +75,16 @@ def _outcome(outcome: Outcome) -> str:
     failed = outcome.state is State.FAILED
     why = outcome.why.partition(":")[0] if failed else without_paths(outcome.why)
     return f"  {outcome.item}: {outcome.state.value}" + (f" ({why})" if why else "")
+
+
+def _changed(config: Sequence[ConfigRow]) -> list[str]:
+    changed = [row for row in config if row.value != row.default]
+    lines = [f"  {row.key} = {_told(row)} ({_source(row.source)})" for row in changed]
+    return lines or ["  nothing"]
+
+
+def _told(row: ConfigRow) -> str:
+    return "set" if row.private else without_paths(str(row.value))
 
 
 def _source(source: str) -> str:

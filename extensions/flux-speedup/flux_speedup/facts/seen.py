@@ -86,7 +86,19 @@ class Seen:
     def config(self) -> list[ConfigRow]:
         loaded = self._decided().loaded
         return [
-            ConfigRow(key, _shown(getattr(loaded.config, key)), loaded.origin[key]) for key in config.KINDS
+            ConfigRow(
+                each.key,
+                _shown(getattr(loaded.config, each.key)),
+                loaded.origin[each.key],
+                _shown(each.default),
+                each.kind.allowed,
+                each.group,
+                each.help,
+                each.hosts,
+                each.restart,
+                each.private,
+            )
+            for each in config.SETTINGS.values()
         ]
 
     def keep_only(self, items: Sequence[str]) -> Status:

@@ -16,11 +16,21 @@ Value = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class ConfigRow:
-    """One configuration key as it is in force, and the source that won."""
+    """One configuration key as it is in force, the source that won, and what is known of the setting.
+
+    allowed: its values, in words. private: for no bug report.
+    """
 
     key: str
     value: Value
     source: str
+    default: Value = None
+    allowed: str = ""
+    group: str = ""
+    help: str = ""
+    hosts: tuple[str, ...] = ()
+    restart: bool = False
+    private: bool = False
 
 
 @dataclass(frozen=True)

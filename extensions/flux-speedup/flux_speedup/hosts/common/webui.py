@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from html import escape as html_escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,9 +214,16 @@ class WebUI:
         getattr(script_callbacks, f"on_{event}")(function)
 
     def add_settings(
-        self, options: Iterable[Option], html: Callable[..., Any], changed: Callable[[], None]
+        self,
+        options: Iterable[Option],
+        html: Callable[..., Any],
+        changed: Callable[[], None],
+        configured: Mapping[str, str],
     ) -> None:
-        """Put our section on the Settings page; `html` builds its last, unsaved component."""
+        """Put our section on the Settings page; `html` builds its last, unsaved component.
+
+        configured: by an option's key what "as configured" comes to, in words.
+        """
         import gradio as gr
         from modules import shared
 
@@ -228,6 +236,8 @@ class WebUI:
                 info.needs_restart()
             else:
                 info.needs_reload_ui()
+            behind = html_escape(configured.get(option.key, ""))
+            info.comment_after = f"{info.comment_after} <span class='info'>[{behind}]</span>"
             shared.opts.add_option(option.key, info)
         # A handler on the master switch only: it must work at once.
         shared.opts.onchange("flux_speedup_enabled", changed, call=False)
