@@ -26,12 +26,15 @@ class Host:
     """Modules by the host's names, and a models folder with a checkpoint, a text encoder and a VAE."""
 
     def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.files = [folder / f"{name}.safetensors" for name in ("model", "t5", "vae")]
+        self.files = [
+            folder / f"{name}.safetensors" for name in ("models/model", "text_encoder/t5", "VAE/vae")
+        ]
         for path in self.files:
+            path.parent.mkdir()
             path.write_bytes(os.urandom(10_000))
         self.info = SimpleNamespace(filename=str(self.files[0]), sha256=None)
         self.opts = SimpleNamespace(
-            sd_model_checkpoint="model", forge_additional_modules=[str(path) for path in self.files[1:]]
+            sd_model_checkpoint="model", forge_additional_modules=[str(path) for path in self.files[:0:-1]]
         )
         self.flags = SimpleNamespace(no_hashing=False)
         self.computed: list[str] = []
@@ -96,9 +99,9 @@ def read(background: Background) -> list[str]:
 def test_the_selected_model_is_read_and_its_digest_is_there_when_asked(
     host: Host, digests: FileDigests, apply: Callable[[Background], PatchTable]
 ) -> None:
-    background = Background(digests)
+    background = Background(digests, digests.gate)
     apply(background)
-    assert read(background) == ["model", "t5", "vae"]
+    assert read(background) == ["t5", "model", "vae"]
     expected = hashlib.sha256(host.files[0].read_bytes()).hexdigest()
     assert host.hashes.calculate_sha256_real(str(host.files[0])) == expected
     assert host.computed == []
@@ -115,9 +118,11 @@ def test_what_is_warm_is_read_for_its_digest_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(forge_readahead, "resident_fraction", lambda path: 1.0)
-    background = Background(digests)
+    background = Background(digests, digests.gate)
     apply(background)
-    assert read(background) == ["model"]
+    assert read(background) == []
+    assert host.hashes.calculate_sha256_real(str(host.files[0]))
+    assert host.computed == []
 
 
 @pytest.mark.usefixtures("cold")
@@ -130,9 +135,9 @@ def test_no_digest_that_nobody_needs(
     host.flags.no_hashing = why == "no hashing"
     if why == "we have it":
         digests.computed(host.files[0], lambda: "b" * 64)
-    background = Background(None if why == "switched off" else digests)
+    background = Background(None if why == "switched off" else digests, digests.gate)
     apply(background)
-    assert read(background) == ["model", "t5", "vae"]
+    assert read(background) == ["t5", "model", "vae"]
     assert digests.known(host.files[0]) == ("b" * 64 if why == "we have it" else None)
 
 
@@ -141,12 +146,12 @@ def test_where_no_checkpoint_is_selected_it_begins_when_the_host_has_chosen(
     host: Host, digests: FileDigests, apply: Callable[[Background], PatchTable]
 ) -> None:
     host.opts.sd_model_checkpoint = None
-    background = Background(digests)
+    background = Background(digests, digests.gate)
     apply(background)
     assert background._reading is None
-    with background.paused():
+    with digests.gate.loading():
         assert host.entry.forge_main_entry() == "built"
-    assert read(background) == ["model", "t5", "vae"]
+    assert read(background) == ["t5", "model", "vae"]
 
 
 @pytest.mark.usefixtures("cold")
@@ -154,7 +159,7 @@ def test_missing_files_are_left_out_and_reload_ui_begins_nothing_again(
     host: Host, digests: FileDigests, apply: Callable[[Background], PatchTable]
 ) -> None:
     host.files[1].unlink()
-    background = Background(digests)
+    background = Background(digests, digests.gate)
     apply(background).put_back()
     first = background._reading
     apply(background)
@@ -169,15 +174,9 @@ def test_put_back_stops_it(
     apply: Callable[[Background], PatchTable],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    background = Background(digests)
-    started = ReadAhead.start
-
-    def start(reading: ReadAhead) -> None:
-        reading._going.clear()
-        started(reading)
-
-    monkeypatch.setattr(ReadAhead, "start", start)
-    apply(background).put_back()
+    background = Background(digests, digests.gate)
+    with digests.gate.loading():
+        apply(background).put_back()
     assert read(background) == []
     assert host.hashes.calculate_sha256_real(str(host.files[0]))
     assert host.computed == [str(host.files[0])]

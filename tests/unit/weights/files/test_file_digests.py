@@ -6,13 +6,15 @@ import hashlib
 import json
 import os
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flux_speedup.storage.sidecar import MOST_FILES, Sidecar, Stamp
+from flux_speedup.weights.files.digest_pass import pieces
 from flux_speedup.weights.files.file_digests import FileDigests
-from flux_speedup.weights.files.readahead import ReadAhead
 
 
 @pytest.fixture
@@ -35,16 +37,33 @@ def never() -> str:
     raise AssertionError("it was computed again")
 
 
-def background(digests: FileDigests, path: Path, **more: object) -> ReadAhead:
-    digests.expect(path)
-    return ReadAhead(
-        [path],
-        digests.look,
-        ended=digests.ended,
-        available=lambda: 10**12,
-        chunk=1000,
-        **more,  # type: ignore[arg-type]
-    )
+class Reading:
+    """How a pass reads, held up: `begun` is set after the first piece, and the rest waits for `go_on`."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.passes = 0
+
+    def __call__(self, path: Path) -> Iterator[memoryview]:
+        self.passes += 1
+        for piece in pieces(path):
+            yield piece
+            self.begun.set()
+            assert self.go_on.wait(10)
+
+
+@pytest.fixture
+def reading() -> Iterator[Reading]:
+    made = Reading()
+    yield made
+    made.go_on.set()
+
+
+def over(digests: FileDigests, path: Path) -> bool:
+    end = time.monotonic() + 10
+    while digests.under_way(path) and time.monotonic() < end:
+        time.sleep(0.005)
+    return not digests.under_way(path)
 
 
 def test_computed_once_in_its_life(weights: Path, kept: Path) -> None:
@@ -74,76 +93,130 @@ def test_a_file_that_changes_while_it_is_computed_is_not_kept(weights: Path, kep
     assert digests.known(weights) is None
 
 
-def test_a_background_pass_brings_it_and_keeps_it(weights: Path, kept: Path) -> None:
-    digests = FileDigests(Sidecar(kept))
-    reading = background(digests, weights)
-    reading.start()
-    assert reading.wait(10)
+def test_a_background_pass_brings_it_and_keeps_it(weights: Path, kept: Path, reading: Reading) -> None:
+    reading.go_on.set()
+    digests = FileDigests(Sidecar(kept), read=reading)
+    digests.begin(weights)
+    assert over(digests, weights)
     assert digests.of(weights, never) == sha256(weights)
-    assert not digests.expected(weights)
+    digests.begin(weights)
+    assert reading.passes == 1
     assert FileDigests(Sidecar(kept)).known(weights) == sha256(weights)
 
 
-def test_a_pass_under_way_is_waited_for(weights: Path, kept: Path) -> None:
-    digests = FileDigests(Sidecar(kept))
-    begun, go_on = threading.Event(), threading.Event()
-
-    def look(path: Path, piece: memoryview) -> None:
-        digests.look(path, piece)
-        begun.set()
-        go_on.wait(10)
-
-    reading = background(digests, weights)
-    reading.look = look
-    reading.start()
-    assert begun.wait(10)
-    threading.Timer(0.1, go_on.set).start()
-    assert digests.of(weights, never) == sha256(weights)
-    assert reading.wait(10)
-
-
-def test_a_pass_that_is_stopped_leaves_it_to_be_computed(weights: Path, kept: Path) -> None:
-    digests = FileDigests(Sidecar(kept))
-    begun = threading.Event()
-
-    def look(path: Path, piece: memoryview) -> None:
-        digests.look(path, piece)
-        begun.set()
-        reading.stop(0)
-
-    reading = background(digests, weights)
-    reading.look = look
-    reading.start()
-    assert begun.wait(10)
-    assert digests.of(weights, lambda: sha256(weights)) == sha256(weights)
-
-
-def test_a_pass_that_has_not_begun_is_not_waited_for(weights: Path, kept: Path) -> None:
-    digests = FileDigests(Sidecar(kept))
-    reading = background(digests, weights)
-    with reading.paused():
-        reading.start()
-        assert digests.of(weights, lambda: sha256(weights)) == sha256(weights)
-    assert reading.wait(10)
-    assert digests.known(weights) == sha256(weights)
-
-
-def test_a_pass_over_a_file_replaced_since_counts_for_the_old_one_only(weights: Path, kept: Path) -> None:
-    digests = FileDigests(Sidecar(kept))
-
-    def look(path: Path, piece: memoryview) -> None:
-        digests.look(path, piece)
-        if weights.stat().st_size == 50_000:
-            other = weights.with_name("other")
-            other.write_bytes(b"other")
-            other.replace(weights)
-
-    reading = background(digests, weights)
-    reading.look = look
-    reading.start()
-    assert reading.wait(10)
+def test_a_pass_under_way_is_waited_for_and_none_is_begun_beside_it(
+    weights: Path, kept: Path, reading: Reading
+) -> None:
+    digests = FileDigests(Sidecar(kept), read=reading)
+    digests.begin(weights)
+    assert reading.begun.wait(10)
+    digests.begin(weights)
     assert digests.known(weights) is None
+    threading.Timer(0.1, reading.go_on.set).start()
+    assert digests.of(weights, never) == sha256(weights)
+    assert reading.passes == 1
+
+
+def test_a_pass_that_is_stopped_leaves_it_to_be_computed(weights: Path, kept: Path, reading: Reading) -> None:
+    digests = FileDigests(Sidecar(kept), read=reading)
+    digests.begin(weights)
+    assert reading.begun.wait(10)
+    digests.stop()
+    reading.go_on.set()
     assert digests.of(weights, lambda: sha256(weights)) == sha256(weights)
+    assert over(digests, weights)
+
+
+def test_a_pass_that_cannot_read_leaves_it_to_be_computed(weights: Path, kept: Path) -> None:
+    def read(path: Path) -> Iterator[memoryview]:
+        raise OSError("no")
+
+    digests = FileDigests(Sidecar(kept), read=read)
+    digests.begin(weights)
+    assert over(digests, weights)
+    assert digests.of(weights, lambda: sha256(weights)) == sha256(weights)
+
+
+def test_a_pass_gives_way_to_loads_and_to_computing_unless_it_is_waited_for(
+    weights: Path, kept: Path
+) -> None:
+    digests = FileDigests(Sidecar(kept))
+    with digests.gate.computing():
+        digests.begin(weights)
+        time.sleep(0.05)
+        assert digests.under_way(weights)
+        assert digests.of(weights, never) == sha256(weights)
+    other = weights.with_name("other")
+    other.write_bytes(b"other")
+    with digests.gate.loading():
+        digests.begin(other)
+        waiting = threading.Thread(target=digests.of, args=(other, never))
+        waiting.start()
+        waiting.join(0.05)
+        assert waiting.is_alive()
+    waiting.join(10)
+    assert digests.known(other) == sha256(other)
+
+
+def test_a_pass_over_a_file_replaced_since_counts_for_the_old_one_only(
+    weights: Path, kept: Path, reading: Reading
+) -> None:
+    digests = FileDigests(Sidecar(kept), read=reading)
+    digests.begin(weights)
+    assert reading.begun.wait(10)
+    other = weights.with_name("other")
+    other.write_bytes(b"other")
+    other.replace(weights)
+    digests.begin(weights)  # another pass, over what is there now
+    reading.go_on.set()
+    assert digests.of(weights, never) == hashlib.sha256(b"other").hexdigest()
+    assert over(digests, weights)
+    assert digests.known(weights) == hashlib.sha256(b"other").hexdigest()
+
+
+def test_a_file_that_changes_while_it_is_read_has_no_digest_from_that(
+    weights: Path, kept: Path, reading: Reading
+) -> None:
+    digests = FileDigests(Sidecar(kept), read=reading)
+    digests.begin(weights)
+    assert reading.begun.wait(10)
+    weights.write_bytes(b"other")
+    reading.go_on.set()
+    assert over(digests, weights)
+    assert digests.known(weights) is None
+
+
+def test_a_file_in_the_hub_cache_tells_its_own(tmp_path: Path, kept: Path) -> None:
+    digests = FileDigests(Sidecar(kept))
+    repository = tmp_path / "models--black-forest-labs--FLUX.1-dev"
+    blob = repository / "blobs" / ("a1" * 32)
+    snapshot = repository / "snapshots" / "rev" / "flux1-dev.safetensors"
+    for folder in (blob.parent, snapshot.parent):
+        folder.mkdir(parents=True)
+    blob.write_bytes(b"weights")
+    snapshot.symlink_to(blob)
+    link = tmp_path / "model.safetensors"
+    link.symlink_to(snapshot)
+    assert digests.known(link) == blob.name
+    assert digests.of(link, never) == blob.name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"models--a--b/blobs/{'a' * 40}",
+        f"models--a--b/blobs/{'A' * 64}",
+        f"models--a--b/blobs/{'a' * 64}.incomplete",
+        f"models--a--b/other/{'a' * 64}",
+        f"mine/blobs/{'a' * 64}",
+        "a" * 64,
+    ],
+)
+def test_other_names_tell_none(tmp_path: Path, kept: Path, name: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"weights")
+    assert FileDigests(Sidecar(kept)).known(file) is None
 
 
 def test_a_link_is_the_file_it_leads_to(weights: Path, kept: Path, tmp_path: Path) -> None:

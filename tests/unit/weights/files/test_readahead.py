@@ -1,9 +1,10 @@
-"""Read-ahead: every byte once, in order, in the background; paused, stopped, off, and never in the way."""
+"""Read-ahead: every byte once, in the background; paused, stopped, off, and never in the way."""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -30,29 +31,42 @@ def done(reading: ReadAhead) -> list[tuple[str, bool, str]]:
     return [(outcome.path.name, outcome.complete, outcome.why) for outcome in reading.outcomes]
 
 
-def test_every_byte_is_seen_once_and_in_order(files: list[Path]) -> None:
-    seen: dict[Path, bytes] = {path: b"" for path in files}
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Every piece that was read."""
+    pieces: list[bytes] = []
+    fill = ReadAhead._fill
 
-    def look(path: Path, piece: memoryview) -> None:
-        seen[path] += piece
+    def noted(readinto, buffer: memoryview) -> int:
+        count = fill(readinto, buffer)
+        pieces.append(bytes(buffer[:count]))
+        return count
 
+    monkeypatch.setattr(ReadAhead, "_fill", staticmethod(noted))
+    return pieces
+
+
+@pytest.mark.parametrize("chunk", [7_001, 1_000, SIZE, SIZE + 1])
+def test_every_byte_is_read_once_by_several_threads(files: list[Path], seen: list[bytes], chunk: int) -> None:
     told: list[Outcome] = []
-    reading = ReadAhead(files, look, ended=told.append, available=lambda: PLENTY, chunk=7_001)
+    begun: list[Path] = []
+    reading = ReadAhead(files, begins=begun.append, ended=told.append, available=lambda: PLENTY, chunk=chunk)
     reading.start()
     assert done(reading) == [("one", True, ""), ("two", True, "")]
-    assert seen == {path: path.read_bytes() for path in files}
+    whole = [path.read_bytes() for path in files]
+    expected = [data[at : at + chunk] for data in whole for at in range(0, SIZE, chunk)]
+    assert sorted(piece for piece in seen if piece) == sorted(expected)
     assert told == reading.outcomes
-    assert [outcome.mtime_ns for outcome in told] == [path.stat().st_mtime_ns for path in files]
+    assert begun == files
 
 
-def test_with_too_little_ram_nothing_is_read_and_everybody_is_told(files: list[Path]) -> None:
-    looked: list[Path] = []
-    needed = round(readahead.HEADROOM * 2 * SIZE)
-    for available, complete in ((needed - 1, False), (needed, True)):
-        reading = ReadAhead(files, lambda p, _: looked.append(p), available=lambda free=available: free)
+def test_as_many_files_as_fit_into_the_ram_are_read_and_everybody_is_told(files: list[Path]) -> None:
+    for available, complete in ((1.19, [False, False]), (1.21, [True, False]), (2.41, [True, True])):
+        reading = ReadAhead(files, available=lambda share=available: int(share * SIZE))
         reading.start()
-        assert [ok for _, ok, _ in done(reading)] == [complete, complete]
-        assert bool(looked) == complete
+        assert [ok for _, ok, _ in done(reading)] == complete
+        left_out = [why for _, ok, why in done(reading) if not ok]
+        assert left_out == ["too little RAM available"] * (2 - sum(complete))
 
 
 def test_what_is_not_needed_is_not_read_and_needs_no_ram(files: list[Path]) -> None:
@@ -62,29 +76,23 @@ def test_what_is_not_needed_is_not_read_and_needs_no_ram(files: list[Path]) -> N
     assert done(reading) == [("one", False, "not needed"), ("two", True, "")]
 
 
-def test_nothing_is_read_while_paused(files: list[Path]) -> None:
-    first, more = threading.Event(), threading.Event()
-
-    def look(path: Path, piece: memoryview) -> None:
-        (more if first.is_set() else first).set()
-
-    reading = ReadAhead(files, look, available=lambda: PLENTY, chunk=10)
-    with reading.paused(), reading.paused():
+def test_nothing_is_read_while_a_load_runs(files: list[Path], seen: list[bytes]) -> None:
+    reading = ReadAhead(files, available=lambda: PLENTY, chunk=1000)
+    with reading.gate.loading(), reading.gate.loading():
         reading.start()
-        assert not first.wait(0.1)
-    assert first.wait(10)
-    assert more.wait(10)
+        time.sleep(0.1)
+        assert seen == []
     assert all(ok for _, ok, _ in done(reading))
 
 
 def test_stopped_it_ends_and_tells_of_every_file(files: list[Path]) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def look(path: Path, piece: memoryview) -> None:
+    def begins(path: Path) -> None:
         begun.set()
-        go_on.wait(10)
+        assert go_on.wait(10)
 
-    reading = ReadAhead(files, look, available=lambda: PLENTY, chunk=1000)
+    reading = ReadAhead(files, begins=begins, available=lambda: PLENTY)
     reading.start()
     assert begun.wait(10)
     reading.stop(0)
@@ -92,35 +100,30 @@ def test_stopped_it_ends_and_tells_of_every_file(files: list[Path]) -> None:
     assert done(reading) == [("one", False, "stopped"), ("two", False, "stopped")]
 
 
-def test_stopped_while_paused_it_ends(files: list[Path]) -> None:
+def test_stopped_while_a_load_runs_it_ends(files: list[Path]) -> None:
     reading = ReadAhead(files, available=lambda: PLENTY)
-    with reading.paused():
+    with reading.gate.loading():
         reading.start()
         reading.stop(10)
         assert [why for _, _, why in done(reading)] == ["stopped", "stopped"]
 
 
-def test_a_missing_file_and_a_failing_look_leave_the_others(files: list[Path], tmp_path: Path) -> None:
-    def look(path: Path, piece: memoryview) -> None:
-        if path.name == "one":
-            raise RuntimeError("no")
-
-    reading = ReadAhead([tmp_path / "gone", *files], look, available=lambda: PLENTY)
+def test_a_missing_file_leaves_the_others(files: list[Path], tmp_path: Path) -> None:
+    reading = ReadAhead([tmp_path / "gone", tmp_path, *files], available=lambda: PLENTY)
     reading.start()
-    assert [ok for _, ok, _ in done(reading)] == [False, False, True]
+    assert [ok for _, ok, _ in done(reading)] == [False, False, True, True]
 
 
-def test_a_file_that_changes_meanwhile_is_not_complete(files: list[Path]) -> None:
-    def look(path: Path, piece: memoryview) -> None:
-        with path.open("ab") as file:
-            file.write(b"more")
-        os.utime(path, ns=(1, 1))
-        stop.set()
+def test_a_file_that_shrinks_meanwhile_is_not_complete(files: list[Path]) -> None:
+    reading = ReadAhead(files[:1], available=lambda: PLENTY)
+    fill = reading._fill
 
-    stop = threading.Event()
-    reading = ReadAhead(
-        files[:1], lambda p, b: None if stop.is_set() else look(p, b), available=lambda: PLENTY
-    )
+    def shrinks(readinto, buffer: memoryview) -> int:
+        count = fill(readinto, buffer)
+        os.truncate(files[0], 10)
+        return count
+
+    reading._fill = shrinks  # type: ignore[method-assign]
     reading.start()
     assert done(reading) == [("one", False, "the file changed meanwhile")]
 

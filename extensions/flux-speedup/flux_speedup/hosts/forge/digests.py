@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...patching.change import Change, Function
+from ...patching.change import Call, Change, Function
 from ...weights.files.file_digests import FileDigests
 
 
 def changes(digests: FileDigests) -> list[Change]:
-    """The function that computes; `sha256` around it asks the host's cache first, and fills it."""
+    """The function that computes; `sha256` around it asks the host's cache first, and fills it.
+
+    Passes in the background end with the undo.
+    """
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         def calculate_sha256_real(filename: Any) -> Any:
@@ -23,4 +26,4 @@ def changes(digests: FileDigests) -> list[Change]:
 
         return calculate_sha256_real
 
-    return [Function("modules.hashes", "calculate_sha256_real", make)]
+    return [Call(lambda: digests.stop), Function("modules.hashes", "calculate_sha256_real", make)]

@@ -6,18 +6,17 @@ has chosen one. Once in the life of a process: later its models are loaded, or w
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...patching.change import Call, Change, Function, Undo
 from ...weights.files.file_digests import FileDigests
+from ...weights.files.gate import Gate
 from ...weights.files.pagecache import resident_fraction
-from ...weights.files.readahead import ReadAhead
+from ...weights.files.readahead import Outcome, ReadAhead
 
 ENTRY = "modules_forge.main_entry"
 WARM = 0.95
@@ -32,29 +31,30 @@ class Selection:
     others: tuple[Path, ...]
     unhashed: bool
 
+    def in_order(self) -> list[Path]:
+        """As their bytes are needed: text encoders, the checkpoint, the VAE."""
+        last = [path for path in self.others if _is_vae(path)]
+        return [*(path for path in self.others if path not in last), self.checkpoint, *last]
+
 
 class Background:
     """The read-ahead of one process. `digests` None: no digest comes along."""
 
-    def __init__(self, digests: FileDigests | None) -> None:
+    def __init__(self, digests: FileDigests | None, gate: Gate) -> None:
         self._digests = digests
+        self._gate = gate
         self._reading: ReadAhead | None = None
+        self._unhashed: Path | None = None
 
     def changes(self) -> list[Change]:
         return [Call(self._begin), Function(ENTRY, "forge_main_entry", self._wrap_main_entry)]
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Nothing is read in here: for loads, which read the same disk."""
-        reading = self._reading
-        with reading.paused() if reading is not None else contextlib.nullcontext():
-            yield
 
     def _begin(self) -> Undo:
         self._start()
         return self._stop
 
     def _stop(self) -> None:
+        self._unhashed = None
         if self._reading is not None:
             self._reading.stop(STOP_S)
 
@@ -70,16 +70,21 @@ class Background:
         selection = _selected() if self._reading is None else None
         if selection is None:
             return
-        files = [path for path in (selection.checkpoint, *selection.others) if path.is_file()]
-        digests = self._digests
-        if digests is None:
-            self._reading = ReadAhead(files, needed=_is_cold)
-        else:
-            if selection.unhashed and digests.known(selection.checkpoint) is None:
-                digests.expect(selection.checkpoint)
-            needed = partial(_is_needed, digests)
-            self._reading = ReadAhead(files, digests.look, needed=needed, ended=digests.ended)
+        if selection.unhashed:
+            self._unhashed = selection.checkpoint
+        files = [path for path in selection.in_order() if path.is_file()]
+        self._reading = ReadAhead(
+            files, needed=_is_cold, begins=self._hash, ended=self._also_hash, gate=self._gate
+        )
         self._reading.start()
+
+    def _hash(self, path: Path) -> None:
+        """Where it is read anyway, hashing follows the reading; before that it would read other bytes."""
+        if self._digests is not None and path == self._unhashed:
+            self._digests.begin(path)
+
+    def _also_hash(self, outcome: Outcome) -> None:
+        self._hash(outcome.path)
 
 
 def _selected() -> Selection | None:
@@ -95,8 +100,8 @@ def _selected() -> Selection | None:
     return Selection(Path(found.filename), tuple(map(Path, others)), unhashed)
 
 
-def _is_needed(digests: FileDigests, path: Path) -> bool:
-    return digests.expected(path) or _is_cold(path)
+def _is_vae(path: Path) -> bool:
+    return any(part.lower() == "vae" for part in path.parts[:-1])
 
 
 def _is_cold(path: Path) -> bool:

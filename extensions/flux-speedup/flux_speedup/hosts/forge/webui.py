@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ...memory import GIB, Card, MemoryPlan, SwapRule
 from ...patching.change import AlreadySo, Call, Change, Declined, Function, Undo, Value, apply
+from ...weights.files.gate import Gate
 from ..common import timing
 from ..common.webui import MemoryItem, Record, WebUI
 from . import pages as forge_pages
@@ -44,6 +44,7 @@ class Forge(WebUI):
         self._direct: Direct | None = None
         self._digests: FileDigests | None = None
         self._background: Background | None = None
+        self._gate = Gate()
         self._attachment: Attachment | None = None
         self._keeper: Keeper | None = None
 
@@ -121,7 +122,7 @@ class Forge(WebUI):
         # One for the life of the process: after "Reload UI" what is on the device is still known.
         if self._placement is None:
             self._direct = Direct()
-            self._placement = Placement(quiet=self._quiet, direct=self._direct)
+            self._placement = Placement(quiet=self._gate.loading, direct=self._direct)
             self._attachment = Attachment(self._placement)
         assert self._attachment is not None
         assert self._direct is not None
@@ -152,18 +153,15 @@ class Forge(WebUI):
 
         if self._digests is None:
             folder = self.cache_folder()
-            self._digests = FileDigests(Sidecar(folder / "digests.json" if folder else None))
+            self._digests = FileDigests(Sidecar(folder / "digests.json" if folder else None), self._gate)
         return forge_digests.changes(self._digests)
 
     def read_ahead_changes(self) -> list[Change]:
         from .readahead import Background
 
         if self._background is None:
-            self._background = Background(self._digests)
+            self._background = Background(self._digests, self._gate)
         return self._background.changes()
-
-    def _quiet(self) -> AbstractContextManager[None]:
-        return self._background.paused() if self._background is not None else nullcontext()
 
     def inside(self) -> ForgeInside:
         from .inside import ForgeInside

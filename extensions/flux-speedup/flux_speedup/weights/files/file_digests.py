@@ -2,82 +2,66 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from ...storage.sidecar import Sidecar, Stamp
-from .readahead import Outcome
-
-
-class _Pass:
-    """A background pass over one file, expected or under way."""
-
-    def __init__(self) -> None:
-        self.hash = hashlib.sha256()
-        self.begun = False
-        self.over = threading.Event()
+from .digest_pass import DigestPass, Pieces, pieces
+from .gate import Gate
+from .hub_names import digest_in_name
 
 
 class FileDigests:
-    """Digests by file. `look` and `ended` belong to a `ReadAhead`, whose thread computes what is expected.
+    """Digests by file; safe from any thread. One counts for the file as it is now, never for an older one.
 
-    All else may be called from any thread. A digest counts for the file as it is now, never for an older one.
+    `gate`: what passes in the background give way to. `read`: how a pass reads a file.
     """
 
-    def __init__(self, sidecar: Sidecar) -> None:
+    def __init__(self, sidecar: Sidecar, gate: Gate | None = None, read: Pieces = pieces) -> None:
+        self.gate = gate or Gate()
         self._sidecar = sidecar
+        self._read = read
         self._lock = threading.Lock()
-        self._passes: dict[Path, _Pass] = {}
+        self._passes: dict[Path, tuple[Stamp, DigestPass]] = {}
 
-    def expect(self, file: Path | str) -> None:
-        """A background pass over the file is about to begin."""
+    def known(self, file: Path | str) -> str | None:
+        """The digest of the file as it is now, if we have it without reading the file."""
+        path = _real(file)
+        stamp = Stamp.of(path)
+        if stamp is None:
+            return None
+        return self._sidecar.get(path, stamp) or digest_in_name(path)
+
+    def begin(self, file: Path | str) -> None:
+        """A background pass over the file, unless its digest is known, on its way, or cannot be had."""
+        path = _real(file)
+        stamp = Stamp.of(path)
+        if stamp is None or self.known(path) is not None:
+            return
+        made = DigestPass(path, self.gate, self._ended, self._read)
         with self._lock:
-            self._passes[_real(file)] = _Pass()
+            under_way = self._passes.get(path)
+            if under_way is not None and under_way[0] == stamp:
+                return
+            self._passes[path] = stamp, made
+        made.start()
 
-    def expected(self, file: Path | str) -> bool:
+    def under_way(self, file: Path | str) -> bool:
         """Whether a background pass is still to bring the file's digest."""
         with self._lock:
             return _real(file) in self._passes
 
-    def look(self, path: Path, piece: memoryview) -> None:
-        """The next piece of a file."""
-        with self._lock:
-            found = self._passes.get(_real(path))
-            if found is None:
-                return
-            found.begun = True
-        found.hash.update(piece)
-
-    def ended(self, outcome: Outcome) -> None:
-        """A pass is over; what it brought is kept if it saw the whole file."""
-        path = _real(outcome.path)
-        with self._lock:
-            found = self._passes.get(path)
-        if found is None:
-            return
-        try:
-            if outcome.complete:
-                self._sidecar.put(path, Stamp(outcome.bytes, outcome.mtime_ns), found.hash.hexdigest())
-        finally:
-            with self._lock:
-                self._passes.pop(path, None)
-            found.over.set()
-
-    def known(self, file: Path | str) -> str | None:
-        """The digest of the file as it is now, if we have it."""
-        path = _real(file)
-        stamp = Stamp.of(path)
-        return None if stamp is None else self._sidecar.get(path, stamp)
-
     def of(self, file: Path | str, compute: Callable[[], str]) -> str:
-        """The digest: kept, or that of the pass that is under way, or computed here and kept."""
+        """The digest: known, or that of the pass that is under way, or computed here and kept."""
         found = self.known(file)
-        if found is None and (under_way := self._under_way(_real(file))) is not None:
-            under_way.over.wait()
-            found = self.known(file)
+        if found is None:
+            with self._lock:
+                under_way = self._passes.get(_real(file))
+            if under_way is not None:
+                under_way[1].wait()
+                found = self.known(file)
         return self.computed(file, compute) if found is None else found
 
     def computed(self, file: Path | str, compute: Callable[[], str]) -> str:
@@ -89,14 +73,23 @@ class FileDigests:
             self._sidecar.put(path, before, digest)
         return digest
 
-    def _under_way(self, path: Path) -> _Pass | None:
-        """The pass over a file, if it has begun; one that has not is not waited for, and need not hash."""
+    def stop(self) -> None:
+        """All passes end soon; who waits for one computes by himself."""
         with self._lock:
-            found = self._passes.get(path)
-            if found is None or found.begun:
-                return found
-            del self._passes[path]
-            return None
+            passes = [made for _, made in self._passes.values()]
+        for made in passes:
+            made.stop()
+
+    def _ended(self, over: DigestPass) -> None:
+        with self._lock:
+            stamp, newest = self._passes.get(over.path, (None, None))
+        if newest is not over or stamp is None:
+            return  # the file was replaced since, and another pass has begun
+        if over.digest is not None and Stamp.of(over.path) == stamp:
+            self._sidecar.put(over.path, stamp, over.digest)
+        with self._lock:
+            if self._passes.get(over.path) == (stamp, over):
+                del self._passes[over.path]
 
 
 def _real(file: Path | str) -> Path:

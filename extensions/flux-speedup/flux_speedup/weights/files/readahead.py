@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...ram import available
 from ...stats.report import figures
 from ..transfer.plan import CHUNK
+from .gate import Gate
 
 HEADROOM = 1.2
+THREADS = 8
 _log = logging.getLogger("flux_speedup")
-
-Look = Callable[["Path", "memoryview"], None]
-"""Told every piece of a file in order, on the reading thread (a hash can come along)."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file: `bytes` read; `complete` only if all of it was; `why` says what ended it.
-
-    `mtime_ns`: the file's modification time, 0 where it was not complete.
-    """
+    """What became of one file: `bytes` read; `complete` only if all of it was; `why` says what ended it."""
 
     path: Path
     bytes: int
     complete: bool
     why: str = ""
-    mtime_ns: int = 0
 
 
 def everything(path: Path) -> bool:
@@ -41,58 +35,39 @@ def everything(path: Path) -> bool:
     return True
 
 
-def nobody(outcome: Outcome) -> None:
+def nobody(_: object) -> None:
     """Nobody waits for it."""
 
 
 @dataclass(eq=False)
 class ReadAhead:
-    """One background thread over some files, in order. It never raises: a file it cannot read is left out.
+    """Background threads over some files, one after the other. It never raises: what it cannot read is left out.
 
-    Where less RAM is available than 1.2 times what is to be read, nothing is. `paused` is for loads: they
-    read the same disk. `needed` is asked on the thread before anything is read. `look` sees every byte once;
-    a file that changes meanwhile is not complete. `ended` is told of every file once, whatever happens.
+    Files are taken in order while 1.2 times what they have fits into the available RAM. `gate`: loads read the
+    same disk. `needed` is asked in the background before anything is read. `begins` is told of a file when its
+    reading does, `ended` of every file once, whatever happens.
     """
 
     paths: Sequence[Path]
-    look: Look | None = None
     needed: Callable[[Path], bool] = everything
+    begins: Callable[[Path], None] = nobody
     ended: Callable[[Outcome], None] = nobody
+    gate: Gate = field(default_factory=Gate)
     available: Callable[[], int] = available
     chunk: int = CHUNK
     outcomes: list[Outcome] = field(default_factory=list)
     _thread: threading.Thread | None = None
-    _going: threading.Event = field(default_factory=threading.Event)
-    _stopped: threading.Event = field(default_factory=threading.Event)
-    _pauses: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self._going.set()
+    _stopped: bool = False
 
     def start(self) -> None:
         """Begin; once."""
         self._thread = threading.Thread(target=self._work, name="flux-speedup-read-ahead", daemon=True)
         self._thread.start()
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """No reading in here, but for the piece under way. Nests; safe from any thread."""
-        with self._lock:
-            self._pauses += 1
-            self._going.clear()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._pauses -= 1
-                if self._pauses == 0:
-                    self._going.set()
-
     def stop(self, timeout: float | None = None) -> None:
         """End early and wait for the thread, `timeout` seconds at most."""
-        self._stopped.set()
-        self._going.set()
+        self._stopped = True
+        self.gate.look_again()
         self.wait(timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -106,16 +81,20 @@ class ReadAhead:
         waiting = list(dict.fromkeys(self.paths))
         why = "stopped"
         try:
-            sizes = {path: _size(path) for path in waiting if self.needed(path)}
-            if sizes and self.available() < HEADROOM * sum(sizes.values()):
-                why = "too little RAM available"
-                _log.info("read-ahead: off, %.1f GB do not fit into the RAM", sum(sizes.values()) / 1e9)
-                return
-            started = time.perf_counter()
+            wanted = [path for path in waiting if self.needed(path)]
+            left, started = self.available() / HEADROOM, time.perf_counter()
             for path in list(waiting):
-                read = self._read(path) if path in sizes else Outcome(path, 0, False, "not needed")
+                size = _size(path)
+                if path not in wanted:
+                    outcome = Outcome(path, 0, False, "not needed")
+                elif size > left:
+                    outcome = Outcome(path, 0, False, "too little RAM available")
+                    _log.info("read-ahead: %s left out, %.1f GB do not fit into the RAM", path, size / 1e9)
+                else:
+                    left -= size
+                    outcome = self._read(path)
                 waiting.remove(path)
-                self._end(read)
+                self._end(outcome)
             _tell(self.outcomes, time.perf_counter() - started)
         except Exception as error:  # a courtesy in the background: it must not be able to stop anything
             why = str(error)
@@ -129,29 +108,55 @@ class ReadAhead:
         self.ended(outcome)
 
     def _read(self, path: Path) -> Outcome:
-        done = 0
-        try:
-            buffer = memoryview(bytearray(self.chunk))
-            with path.open("rb", buffering=0) as file:
-                before = os.fstat(file.fileno())
-                while True:
-                    self._going.wait()
-                    if self._stopped.is_set():
-                        return Outcome(path, done, False, "stopped")
-                    count = file.readinto(buffer) or 0
-                    if count == 0:
-                        break
-                    if self.look is not None:
-                        self.look(path, buffer[:count])
-                    done += count
-                after = os.fstat(file.fileno())
-        except Exception as error:  # likewise
-            _log.info("read-ahead: %s left out (%s)", path, error)
-            return Outcome(path, done, False, str(error))
-        changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
-        if changed or done != after.st_size:
+        if self._stopped:
+            return Outcome(path, 0, False, "stopped")
+        self.begins(path)
+        counter, counts, errors = itertools.count(), list[int](), list[Exception]()
+
+        def read() -> None:
+            try:
+                counts.append(self._read_some(path, counter))
+            except Exception as error:  # likewise
+                errors.append(error)
+
+        # Daemons: a WebUI that ends does not wait for them.
+        threads = [
+            threading.Thread(target=read, name="flux-speedup-read", daemon=True) for _ in range(THREADS)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        done, size = sum(counts), _size(path)
+        if errors:
+            _log.info("read-ahead: %s left out (%s)", path, errors[0])
+            return Outcome(path, done, False, str(errors[0]))
+        if self._stopped:
+            return Outcome(path, done, False, "stopped")
+        if done != size:
             return Outcome(path, done, False, "the file changed meanwhile")
-        return Outcome(path, done, True, mtime_ns=after.st_mtime_ns)
+        return Outcome(path, done, True)
+
+    def _read_some(self, path: Path, counter: itertools.count[int]) -> int:
+        """Read pieces that no other thread has taken, until the file ends; the bytes read."""
+        buffer, done = memoryview(bytearray(self.chunk)), 0
+        with path.open("rb", buffering=0) as file:
+            while True:
+                self.gate.wait(lambda: self._stopped)
+                # One piece after the other is handed out, so that the disk sees the file nearly in order.
+                offset = next(counter) * self.chunk
+                file.seek(offset)
+                count = 0 if self._stopped else self._fill(file.readinto, buffer)
+                done += count
+                if count < self.chunk:
+                    return done
+
+    @staticmethod
+    def _fill(readinto: Callable[[memoryview], int | None], buffer: memoryview) -> int:
+        done = 0
+        while done < len(buffer) and (count := readinto(buffer[done:])):
+            done += count
+        return done
 
 
 def _tell(outcomes: Sequence[Outcome], seconds: float) -> None:

@@ -1,0 +1,77 @@
+"""One pass over a file in the background, for its sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .gate import Gate
+
+CHUNK = 16 << 20
+"""Bytes at a time; reading and hashing a piece of this size leaves the interpreter to others meanwhile."""
+_log = logging.getLogger("flux_speedup")
+
+Pieces = Callable[[Path], Iterator[memoryview]]
+
+
+def pieces(path: Path) -> Iterator[memoryview]:
+    """The bytes of a file in order. Raises OSError, also where it changed meanwhile."""
+    buffer = memoryview(bytearray(CHUNK))
+    with path.open("rb", buffering=0) as file:
+        before, done = os.fstat(file.fileno()), 0
+        while count := file.readinto(buffer):
+            yield buffer[:count]
+            done += count
+        after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (done, after.st_mtime_ns):
+        raise OSError(f"{path}: the file changed meanwhile")
+
+
+class DigestPass:
+    """A thread of its own; never raises. `digest` is there when it is over, None where there is none."""
+
+    def __init__(self, path: Path, gate: Gate, ended: Callable[[DigestPass], None], read: Pieces = pieces):
+        self.path = path
+        self.digest: str | None = None
+        self._gate = gate
+        self._ended = ended
+        self._read = read
+        self._stopped = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="flux-speedup-digest", daemon=True)
+
+    def start(self) -> None:
+        """Begin; once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End without a digest, soon."""
+        self._stopped = True
+        self._gate.look_again()
+
+    def wait(self) -> str | None:
+        """Its digest, once it is over; meanwhile it gives way to loads only."""
+        with self._gate.wanted():
+            self._over.wait()
+        return self.digest
+
+    def _work(self) -> None:
+        try:
+            found = hashlib.sha256()
+            for piece in self._read(self.path):
+                found.update(piece)
+                self._gate.wait(lambda: self._stopped)
+                if self._stopped:
+                    return
+            self.digest = found.hexdigest()
+        except Exception as error:  # a courtesy in the background: whoever needs the digest computes it then
+            _log.info("no digest in the background (%s)", error)
+        finally:
+            try:
+                self._ended(self)
+            finally:
+                self._over.set()
