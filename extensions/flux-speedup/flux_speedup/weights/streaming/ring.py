@@ -1,0 +1,102 @@
+"""Places in one block of bytes, handed out in a circle: who may overwrite what, and after which events.
+
+Pure bookkeeping: a mark is whatever stands for a point in a stream's work; nobody here looks into one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+ALIGN = 256
+Mark = Any
+
+
+@dataclass(eq=False)
+class Place:
+    """Bytes `start` to `end` of the ring, for one unit.
+
+    `expected`: brought ahead and not used yet. `users`: computations that use it and are still being queued.
+    `computed`: marks of computations that are queued; all of them must be over before it is overwritten.
+    `arrival`, `views`: kept here for whoever fills it.
+    """
+
+    unit: int
+    start: int
+    end: int
+    expected: bool = True
+    users: int = 0
+    computed: list[Mark] = field(default_factory=list)
+    arrival: Any = None
+    views: Any = None
+
+    @property
+    def free(self) -> bool:
+        """Whether it may be overwritten, once `computed` is over."""
+        return not self.expected and not self.users
+
+
+class Ring:
+    """Places by unit. What a free place holds stays readable until the place is handed out again."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._places: deque[Place] = deque()  # the oldest first: the circle's order
+        self._by_unit: dict[int, Place] = {}
+        self._end = 0
+
+    def find(self, unit: int) -> Place | None:
+        """The place that holds this unit's bytes."""
+        return self._by_unit.get(unit)
+
+    def place(self, unit: int, size: int) -> tuple[Place, list[Mark]] | None:
+        """A place of `size` bytes and what must be over before it is written; None while there is none.
+
+        The unit's older place, if it has one, is forgotten.
+        """
+        size = -(-size // ALIGN) * ALIGN
+        if size > self.size:
+            return None
+        start = self._end if self._end + size <= self.size else 0
+        wraps = start == 0 and self._end != 0
+        marks: list[Mark] = []
+        taken = 0
+        for old in self._places:
+            if not self._in_the_way(old, start, start + size, wraps):
+                break
+            if not old.free:
+                return None
+            marks += old.computed
+            taken += 1
+        for _ in range(taken):
+            self._drop(self._places.popleft())
+        new = Place(unit, start, start + size)
+        self._places.append(new)
+        self._by_unit[unit] = new
+        self._end = start + size
+        return new, marks
+
+    def forget(self, unit: int) -> None:
+        """What the unit's place holds is not to be found any more; the place is free once nobody uses it."""
+        found = self._by_unit.pop(unit, None)
+        if found is not None:
+            found.expected = False
+
+    def expected(self) -> list[Place]:
+        """Places that were brought ahead and not used, the oldest first."""
+        return [place for place in self._places if place.expected]
+
+    def _in_the_way(self, old: Place, start: int, end: int, wraps: bool) -> bool:
+        # Whatever lies between the circle's end and the block's end is skipped with the wrap.
+        return (old.start < end and start < old.end) or (wraps and old.start >= self._end)
+
+    def _drop(self, old: Place) -> None:
+        if self._by_unit.get(old.unit) is old:
+            del self._by_unit[old.unit]
+
+
+def ring_bytes(room: int, largest: int, most: int) -> int:
+    """Size of a ring where `room` bytes are for weights: a twelfth, at most `most`, at least two of the largest."""
+    aligned = -(-largest // ALIGN) * ALIGN
+    return max(2 * aligned, min(most, room // 12) // ALIGN * ALIGN)

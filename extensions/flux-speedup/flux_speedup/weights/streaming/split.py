@@ -1,0 +1,166 @@
+"""One model in two: units that stay on the device, and units that come through the ring when they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .giving_way import fitting, leaving
+from .spread import Cost
+from .stream import Stream
+from .unit import Merge, Unit
+
+LEAST = 1 << 20
+"""Bytes of a unit that is worth streaming; smaller ones always stay."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What moves weights to stay and lets them go, and is told of it; names are the model's.
+
+    `load`, `unload`: raise WeightsError, and then nothing has moved. `merged`: these weights on the device have
+    been replaced. `at_home`: a module's weights are not on the device from now on (or are again).
+    """
+
+    load: Callable[[Collection[str]], object]
+    unload: Callable[[Collection[str]], object]
+    merged: Callable[[Iterable[str]], None]
+    at_home: Callable[[torch.nn.Module, bool], None]
+
+
+class Split:
+    """Which units of one model stay. Not thread safe: the host moves models one at a time."""
+
+    def __init__(self, units: Mapping[torch.nn.Module, Unit], stream: Stream, owner: Owner) -> None:
+        """All units are at home, and stream, to begin with."""
+        self.stream = stream
+        self._units = dict(units)
+        self._modules = {unit.number: module for module, unit in units.items()}
+        self._by_number = {unit.number: unit for unit in units.values()}
+        self._owner = owner
+        self._staying: frozenset[int] = frozenset()
+        self._merges: Mapping[str, Merge] = {}
+
+    @property
+    def staying(self) -> int:
+        """Bytes of the units that stay."""
+        return sum(self._by_number[number].bytes for number in self._staying)
+
+    @property
+    def streaming(self) -> int:
+        """Bytes of the units that stream."""
+        return sum(unit.bytes for unit in self._by_number.values()) - self.staying
+
+    @property
+    def streamed_names(self) -> frozenset[str]:
+        """Names of the weights that stream."""
+        return frozenset(name for number in self.stream.streamed for name in self._names([number]))
+
+    def fit(self, budget: int) -> None:
+        """Units that stay take at most `budget` bytes from now on. Raises WeightsError: some did not come then."""
+        order, costs = self._costs()
+        place = {number: at for at, number in enumerate(order)}
+        shift = fitting(costs, {place[number] for number in self._staying}, budget)
+        self._let_go([order[at] for at in shift.leave])
+        self._bring_back([order[at] for at in shift.come])
+
+    def give_way(self, size: int) -> int:
+        """Let units go that have `size` bytes together, or all; returns how many bytes went."""
+        order, costs = self._costs()
+        place = {number: at for at, number in enumerate(order)}
+        gone = leaving(costs, {place[number] for number in self._staying}, size)
+        self._let_go([order[at] for at in gone])
+        return sum(costs[at].bytes for at in gone)
+
+    def set_merges(self, merges: Mapping[str, Merge]) -> None:
+        """How weights get their LoRA, by name: those that stream have it from now on, as they arrive.
+
+        Those that stay are merged by whoever calls this, now; by us whenever they come back.
+        """
+        self._merges = merges
+        for number, unit in self._by_number.items():
+            own = {name.rpartition(".")[2]: merges[name] for name in self._names([number]) if name in merges}
+            unit.merges = own
+
+    def close(self) -> None:
+        """Nothing streams any longer: what stays, stays, and the rest is at home, the host's to move."""
+        self.stream.close()
+
+    def _costs(self) -> tuple[Sequence[int], list[Cost]]:
+        order = self.stream.order()
+        units = [self._by_number[number] for number in order]
+        return order, [Cost(unit.bytes, unit.seconds) for unit in units]
+
+    def _let_go(self, numbers: Sequence[int]) -> None:
+        if numbers:
+            self._owner.unload(self._names(numbers))
+            self._staying -= set(numbers)
+        self._apply()
+
+    def _bring_back(self, numbers: Sequence[int]) -> None:
+        if not numbers:
+            return
+        self._staying |= set(numbers)
+        self._apply()
+        names = self._names(numbers)
+        try:
+            self._owner.load(names)
+            self._merge(names)
+        except BaseException:
+            self._owner.unload(names)
+            self._staying -= set(numbers)
+            self._apply()
+            raise
+
+    def _merge(self, names: Sequence[str]) -> None:
+        for name in names:
+            merge = self._merges.get(name)
+            if merge is not None:
+                module, _, leaf = name.rpartition(".")
+                parameter = self._named[module]._parameters[leaf]
+                if parameter is not None:
+                    parameter.data = merge(parameter)
+                    self._owner.merged([name])
+
+    @property
+    def _named(self) -> dict[str, torch.nn.Module]:
+        return {unit.name: module for module, unit in self._units.items()}
+
+    def _apply(self) -> None:
+        streamed = {module: unit for module, unit in self._units.items() if unit.number not in self._staying}
+        for module, unit in self._units.items():
+            self._owner.at_home(module, unit.number not in self._staying)
+        self.stream.set_streamed(streamed)
+
+    def _names(self, numbers: Iterable[int]) -> list[str]:
+        found: list[str] = []
+        for number in numbers:
+            unit, module = self._by_number[number], self._modules[number]
+            found += [f"{unit.name}.{name}" for name, one in module._parameters.items() if one is not None]
+        return found
+
+
+def units_of(
+    model: torch.nn.Module, may: Callable[[torch.nn.Module], bool], bytes_of: Callable[[torch.Tensor], int]
+) -> dict[torch.nn.Module, Unit]:
+    """Modules of a model whose own weights may stream, in its order; those too small to be worth it left out.
+
+    A weight that has several owners streams with none of them.
+    """
+    owners: dict[int, int] = {}
+    named = dict(model.named_modules())
+    for module in named.values():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    units: dict[torch.nn.Module, Unit] = {}
+    for name, module in named.items():
+        own = [parameter for parameter in module._parameters.values() if parameter is not None]
+        if not own or not may(module) or any(owners[id(one)] > 1 for one in own):
+            continue
+        size = sum(bytes_of(parameter) for parameter in own)
+        if size >= LEAST:
+            units[module] = Unit(len(units), name, bytes=size)
+    return units

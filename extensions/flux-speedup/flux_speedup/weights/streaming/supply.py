@@ -1,0 +1,62 @@
+"""How a unit's bytes come to its place: straight from memory that the device can read, or as the system copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from .ring import Mark
+from .timeline import Timeline
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """What goes to one place: copies first (bytes), then casts on the device, in this order."""
+
+    copies: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    casts: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()
+
+
+Arrival = Callable[[], Mark]
+"""Answers with the mark after which the bytes are there, once that is queued. Raises what copying raised."""
+
+
+class Supply(Protocol):
+    """`name` is shown to people. `bring` queues, or sees to it that somebody queues, in the order of the calls."""
+
+    name: str
+
+    def bring(self, load: Load, after: Sequence[Mark]) -> Arrival: ...
+
+    def close(self) -> None:
+        """Nothing is under way after that."""
+        ...
+
+
+class Straight:
+    """The copy stream reads the source by itself: pinned or registered memory (or waits, where it is neither)."""
+
+    def __init__(self, timeline: Timeline, name: str) -> None:
+        self.name = name
+        self._timeline = timeline
+
+    def bring(self, load: Load, after: Sequence[Mark]) -> Arrival:
+        timeline = self._timeline
+        with timeline.copying(after):
+            queue(load)
+        mark = timeline.copied()
+        return lambda: mark
+
+    def close(self) -> None:
+        self._timeline.drain()
+
+
+def queue(load: Load) -> None:
+    """Queue all of it on the current stream."""
+    for target, source in load.copies:
+        target.copy_(source, non_blocking=True)
+    for target, source in load.casts:
+        target.copy_(source)

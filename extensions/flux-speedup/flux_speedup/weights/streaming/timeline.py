@@ -1,0 +1,156 @@
+"""Two streams of one device, computing and copies, and the marks by which each waits for the other.
+
+Nothing here waits for the device but `drain`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+
+from .ring import Mark
+
+
+class Timeline(Protocol):
+    """`computing_*` speak of the caller's current stream, wherever it is called."""
+
+    pinned: bool
+
+    def memory(self, size: int) -> torch.Tensor:
+        """New device bytes that copies may go into. Raises torch.OutOfMemoryError."""
+        ...
+
+    def copying(self, after: Sequence[Mark]) -> AbstractContextManager[object]:
+        """What is queued in here are copies; they begin when all of `after` is over."""
+        ...
+
+    def copied(self) -> Mark:
+        """A mark after all copies queued so far."""
+        ...
+
+    def computing_waits(self, mark: Mark) -> None:
+        """What computing queues from here on begins after the mark."""
+        ...
+
+    def computed(self) -> Mark:
+        """A mark after all computing queued so far."""
+        ...
+
+    def stamp(self) -> Any:
+        """As `computed`, and with the time at which it is reached."""
+        ...
+
+    def seconds(self, first: Any, then: Any) -> float | None:
+        """Between two stamps; None while they are not reached."""
+        ...
+
+    def drain(self) -> None:
+        """Wait until no copy touches anything any more."""
+        ...
+
+
+class PlainTimeline:
+    """A device without streams of ours: everything is over when it was called."""
+
+    pinned = False
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def memory(self, size: int) -> torch.Tensor:
+        with torch.inference_mode(False):
+            return torch.empty(size, dtype=torch.uint8, device=self._device)
+
+    def copying(self, after: Sequence[Mark]) -> AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+    def copied(self) -> Mark:
+        return None
+
+    def computing_waits(self, mark: Mark) -> None:
+        return
+
+    def computed(self) -> Mark:
+        return None
+
+    def stamp(self) -> Any:
+        return time.perf_counter()
+
+    def seconds(self, first: Any, then: Any) -> float | None:
+        return float(then - first)
+
+    def drain(self) -> None:
+        return
+
+
+class CudaTimeline:
+    """CUDA (ROCm too). Memory belongs to the stream it was made on, so record_stream is not needed."""
+
+    pinned = True
+    _streams: dict[tuple[Any, torch.device], Any] = {}  # noqa: RUF012 - one stream a device and process
+
+    def __init__(
+        self, device: torch.device, others: Callable[[], Sequence[Any]] = tuple, *, module: Any = None
+    ) -> None:
+        """`others`: streams besides the current one that computing may use weights on. `module`: torch.cuda."""
+        self._module: Any = module or torch.cuda
+        if device.index is None:
+            device = torch.device(device.type, self._module.current_device())
+        self._device = device
+        self._others = others
+        key = (self._module, device)
+        if key not in self._streams:
+            self._streams[key] = self._module.Stream(device)
+        self._copies = self._streams[key]
+
+    def memory(self, size: int) -> torch.Tensor:
+        with torch.inference_mode(False):
+            made = torch.empty(size, dtype=torch.uint8, device=self._device)
+        # A block that the allocator hands out may still be read by work queued before it was freed.
+        self._copies.wait_stream(self._module.current_stream(self._device))
+        return made
+
+    @contextlib.contextmanager
+    def _on_copies(self, after: Sequence[Mark]) -> Any:
+        for mark in after:
+            self._copies.wait_event(mark)
+        with self._module.stream(self._copies):
+            yield
+
+    def copying(self, after: Sequence[Mark]) -> AbstractContextManager[object]:
+        found: AbstractContextManager[object] = self._on_copies(after)
+        return found
+
+    def copied(self) -> Mark:
+        return self._copies.record_event()
+
+    def computing_waits(self, mark: Mark) -> None:
+        self._module.current_stream(self._device).wait_event(mark)
+        for stream in self._others():
+            stream.wait_event(mark)
+
+    def computed(self) -> Mark:
+        return self._module.current_stream(self._device).record_event()
+
+    def stamp(self) -> Any:
+        event = self._module.Event(enable_timing=True)
+        event.record(self._module.current_stream(self._device))
+        return event
+
+    def seconds(self, first: Any, then: Any) -> float | None:
+        return first.elapsed_time(then) / 1e3 if then.query() else None
+
+    def drain(self) -> None:
+        self._copies.synchronize()
+
+
+def timeline_for(device: torch.device, others: Callable[[], Sequence[Any]] = tuple) -> Timeline | None:
+    """The timeline of a device; None for a kind that has none."""
+    if device.type == "cpu":
+        return PlainTimeline(device)
+    return CudaTimeline(device, others) if device.type == "cuda" else None

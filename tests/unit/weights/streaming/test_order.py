@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flux_speedup.weights.streaming.order import Cursor, Learner
+
+ROUNDS = st.lists(st.integers(1, 9), max_size=12).map(lambda rest: (0, *rest))
+
+
+@given(ROUNDS, st.integers(0, 3))
+def test_a_round_is_learnt_when_it_begins_anew(whole: tuple[int, ...], more: int) -> None:
+    learner = Learner(100)
+    told = [learner.note(number) for _ in range(2 + more) for number in whole]
+    assert next(one for one in told if one is not None) == whole
+
+
+@given(ROUNDS, ROUNDS)
+def test_another_order_is_believed_once_it_came_twice(first: tuple[int, ...], then: tuple[int, ...]) -> None:
+    learner = Learner(100)
+    told = [learner.note(number) for whole in (first, first, then, then, then) for number in whole]
+    found = [one for one in told if one is not None]
+    assert found[0] == first
+    assert found[-1] == then
+
+
+def test_a_single_odd_round_changes_nothing() -> None:
+    learner = Learner(100)
+    calls = (0, 1, 2, 0, 1, 2, 0, 2, 0, 1, 2, 0, 1, 2, 0)
+    assert {learner.note(number) for number in calls} <= {None, (0, 1, 2)}
+
+
+def test_what_never_begins_anew_is_given_up() -> None:
+    learner = Learner(5)
+    assert [learner.note(number) for number in range(20)] == [None] * 20
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.lists(st.integers(0, 11), max_size=60))
+def test_the_cursor_is_never_more_than_a_round_ahead_and_never_lost(order: list[int], ran: list[int]) -> None:
+    cursor = Cursor(order)
+    ahead: list[int] = []
+    for number in ran:
+        while (upcoming := cursor.upcoming()) is not None:
+            ahead.append(upcoming)
+            cursor.brought()
+        assert len(ahead) == len(order)
+        was_expected = number in ahead
+        over = cursor.ran(number)
+        if over or was_expected:
+            assert list(over) == ahead[: len(over)]
+            ahead = ahead[len(over) + 1 :]
+
+
+@given(st.permutations(list(range(8))))
+def test_followed_exactly_everything_is_expected_and_nothing_passed_over(order: list[int]) -> None:
+    cursor = Cursor(order)
+    for _ in range(3):
+        for number in order:
+            assert cursor.upcoming() == number
+            cursor.brought()
+            assert cursor.ran(number) == ()
+
+
+def test_what_is_left_out_is_passed_over_and_what_is_late_moves_nothing() -> None:
+    cursor = Cursor(range(40))
+    for _ in range(5):
+        cursor.brought()
+    assert cursor.ran(2) == (0, 1)
+    assert cursor.ran(0) == ()
+    assert cursor.ran(3) == ()
+
+
+def test_a_new_round_after_an_interruption_is_followed() -> None:
+    cursor = Cursor(range(100))
+    for number in range(60):
+        cursor.brought()
+        cursor.ran(number)
+    for _ in range(4):
+        cursor.brought()
+    assert cursor.ran(0) == (60, 61, 62, 63)
+    assert cursor.upcoming() == 1
+
+
+@pytest.mark.parametrize("order", [(), (7,)])
+def test_what_is_not_in_the_order_moves_nothing(order: tuple[int, ...]) -> None:
+    cursor = Cursor(order)
+    assert cursor.ran(3) == ()
+    assert cursor.upcoming() == (order[0] if order else None)

@@ -1,0 +1,235 @@
+"""Streams on a device whose queues run late: every kernel sees the weights it was launched for."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+import threading
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flux_speedup.weights.streaming.stream import Stream
+from flux_speedup.weights.streaming.supply import Straight
+from flux_speedup.weights.streaming.timeline import PlainTimeline
+from flux_speedup.weights.streaming.unit import Unit
+from tests.unit.weights.streaming.simulated import Device, Leaf
+
+
+class Streamed:
+    """Leaves of a model, streamed on a simulated device."""
+
+    def __init__(self, sizes: list[int], ring: int, seed: int = 0) -> None:
+        self.device = Device(seed)
+        self.leaves = [Leaf(self.device, size, number) for number, size in enumerate(sizes)]
+        self.units = {leaf: Unit(number, f"leaf {number}") for number, leaf in enumerate(self.leaves)}
+        largest = max(-(-4 * size // 256) * 256 + 256 for size in sizes)
+        self.stream = Stream(self.units, self.device, self.device, max(ring, largest))
+        self.stream.set_streamed(self.units)
+        self.homes = [leaf.weight.data_ptr() for leaf in self.leaves]
+
+    def call(self, number: int) -> None:
+        self.leaves[number]()
+        self.device.let_time_pass()
+
+    def check(self) -> None:
+        self.device.run_all()
+        assert sum(leaf.wrong for leaf in self.leaves) == 0
+        for leaf in self.leaves:
+            assert torch.equal(leaf.weight.data, leaf.truth[0])
+            assert torch.equal(leaf.bias.data, leaf.truth[1])
+
+
+SIZES = st.lists(st.integers(1, 400), min_size=1, max_size=10)
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["round", "round", "call", "raise", "replace", "stay", "fail copies"]),
+        st.integers(0, 9),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SIZES, st.integers(256, 6000), STEPS, st.integers(0, 1000))
+def test_every_kernel_sees_its_weights(
+    sizes: list[int], ring: int, steps: list[tuple[str, int]], seed: int
+) -> None:
+    run = Streamed(sizes, ring, seed)
+    for at, (step, number) in enumerate(steps):
+        number %= len(sizes)
+        leaf = run.leaves[number]
+        run.device.fail_copies = False
+        if step == "round":
+            for each in range(len(sizes)):
+                run.call(each)
+        elif step == "raise":
+            leaf.fails = True
+            with pytest.raises(RuntimeError):
+                run.call(number)
+            leaf.fails = False
+        elif step == "replace":
+            leaf.replace(1000 + at)
+        elif step == "stay":
+            run.stream.set_streamed({leaf: unit for leaf, unit in run.units.items() if unit.number != number})
+        else:
+            run.device.fail_copies = step == "fail copies"
+            run.call(number)
+        run.device.let_time_pass()
+    run.check()
+    run.stream.close()
+    run.check()
+    assert not any(leaf._forward_pre_hooks or leaf._forward_hooks for leaf in run.leaves)
+
+
+def test_once_the_order_is_known_everything_is_there_in_time() -> None:
+    run = Streamed([100] * 12, 3 * 1024)
+    order = random.Random(1).sample(range(12), 12)
+    for _ in range(2):
+        for number in order:
+            run.call(number)
+    run.call(order[0])
+    unexpected = run.stream.figures.unexpected
+    for _ in range(3):
+        for number in (*order[1:], order[0]):
+            run.call(number)
+    assert run.stream.figures.unexpected == unexpected
+    run.check()
+
+
+def test_what_fits_the_ring_is_copied_once() -> None:
+    run = Streamed([10] * 4, 10_000)
+    for _ in range(5):
+        for number in range(4):
+            run.call(number)
+    assert run.stream.figures.units == 4
+    run.check()
+
+
+def test_weights_are_at_home_between_calls_and_not_inside() -> None:
+    run = Streamed([50, 50], 4096)
+    inside = []
+    run.leaves[0].register_forward_hook(lambda leaf, args, result: inside.append(leaf.weight.data_ptr()))
+    run.leaves[0].register_forward_pre_hook(lambda leaf, args: inside.append(leaf.weight.data_ptr()))
+    run.call(0)
+    assert run.leaves[0].weight.data_ptr() == run.homes[0]
+    assert inside[0] != run.homes[0]
+
+
+def test_a_call_from_inside_the_same_module_and_from_other_threads() -> None:
+    run = Streamed([50] * 6, 2048)
+    again = run.leaves[2].register_forward_pre_hook(lambda leaf, args: leaf.forward())
+    threads = [threading.Thread(target=run.call, args=(number,)) for number in (0, 1, 2, 2, 3, 0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    again.remove()
+    run.check()
+
+
+def test_a_copy_of_the_model_is_on_its_own() -> None:
+    run = Streamed([50, 60], 4096)
+    model = torch.nn.ModuleList([torch.nn.Linear(4, 4, bias=False).requires_grad_(False) for _ in range(3)])
+    units = {leaf: Unit(number, str(number)) for number, leaf in enumerate(model)}
+    timeline = PlainTimeline(torch.device("cpu"))
+    stream = Stream(units, timeline, Straight(timeline, "plain"), 4096)
+    stream.set_streamed(units)
+    for other in (
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        [copy.copy(leaf) for leaf in model],
+    ):
+        brought = stream.figures.units
+        for leaf, same in zip(model, other, strict=True):
+            assert torch.equal(same(torch.eye(4)), leaf.weight.T)
+        assert stream.figures.units == brought
+    run.check()
+
+
+def test_a_parameter_that_its_module_replaces_while_it_runs_is_the_modules() -> None:
+    run = Streamed([50, 60], 4096)
+    new = torch.nn.Parameter(torch.ones(50), requires_grad=False)
+
+    def replace(leaf: torch.nn.Module, _: object) -> None:
+        leaf.weight = new
+
+    handle = run.leaves[0].register_forward_pre_hook(replace)
+    run.leaves[0].truth[0] = torch.ones(50)
+    run.call(0)
+    handle.remove()
+    run.call(0)
+    assert run.leaves[0].weight is new
+    run.check()
+
+
+def test_casts_are_made_on_the_device() -> None:
+    leaf = torch.nn.Linear(8, 8).requires_grad_(False).to(torch.bfloat16)
+    units = {leaf: Unit(0, "leaf")}
+    timeline = PlainTimeline(torch.device("cpu"))
+    stream = Stream(units, timeline, Straight(timeline, "plain"), 8192, dtype_of=lambda tensor: torch.float16)
+    stream.set_streamed(units)
+    x = torch.randn(2, 8).half()
+    expected = torch.nn.functional.linear(x, leaf.weight.half(), leaf.bias.half())
+    assert torch.equal(leaf(x), expected)
+    assert leaf.weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float8_e4m3fn])
+@pytest.mark.parametrize("made", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("run", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_every_dtype_and_mode(dtype: torch.dtype, made: type, run: type) -> None:
+    with made():
+        leaf = torch.nn.Linear(16, 16, bias=False).requires_grad_(False)
+        leaf.weight = torch.nn.Parameter(torch.randn(16, 16).to(dtype), requires_grad=False)
+    before = leaf.weight.detach().view(torch.uint8).clone()
+    seen = []
+    leaf.forward = lambda x: seen.append(leaf.weight.view(torch.uint8).clone())
+    units = {leaf: Unit(0, "leaf")}
+    timeline = PlainTimeline(torch.device("cpu"))
+    stream = Stream(units, timeline, Straight(timeline, "plain"), 8192)
+    with run():
+        stream.set_streamed(units)
+        leaf(None)
+        leaf(None)
+    assert all(torch.equal(one, before) for one in seen)
+    assert torch.equal(leaf.weight.detach().view(torch.uint8), before)
+
+
+def test_a_lora_is_merged_as_a_weight_arrives_and_never_left_out() -> None:
+    leaf = torch.nn.Linear(8, 8, bias=False).requires_grad_(False)
+    unit = Unit(0, "leaf")
+    timeline = PlainTimeline(torch.device("cpu"))
+    stream = Stream({leaf: unit}, timeline, Straight(timeline, "plain"), 8192)
+    stream.set_streamed({leaf: unit})
+    home, clean = leaf.weight.data_ptr(), leaf.weight.detach().clone()
+    unit.merges = {"weight": lambda weight: weight + 1}
+    eye = torch.eye(8)
+    for _ in range(2):
+        assert torch.equal(leaf(eye), (clean + 1).T)
+        assert leaf.weight.data_ptr() == home
+        assert torch.equal(leaf.weight, clean)
+
+    def fails(_: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no room")
+
+    unit.merges = {"weight": fails}
+    with pytest.raises(torch.OutOfMemoryError):
+        leaf(eye)
+    assert leaf.weight.data_ptr() == home
+    unit.merges = {}
+    assert torch.equal(leaf(eye), clean.T)
+
+
+def test_a_replaced_parameter_is_streamed_too() -> None:
+    run = Streamed([50, 60], 4096)
+    inside: list[int] = []
+    run.leaves[0].register_forward_pre_hook(lambda leaf, args: inside.append(leaf.weight.data_ptr()))
+    run.call(0)
+    run.leaves[0].replace(5)
+    run.call(0)
+    assert inside[1] not in (run.homes[0], run.leaves[0].weight.data_ptr())
+    run.check()
