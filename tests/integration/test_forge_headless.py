@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import urllib.error
@@ -79,9 +80,23 @@ def test_naming_one_memory_option_over_the_api_leaves_the_others(large: Forge) -
     large.post("/sdapi/v1/options", {"forge_async_loading": "Async", "forge_inference_memory": 20 * 1024})
 
 
+def test_whatever_is_saved_holds_nothing_of_ours(large: Forge) -> None:
+    large.post("/sdapi/v1/options", {"samples_format": "webp"})
+    saved = json.loads((large.data / "config.json").read_text())
+    assert saved["samples_format"] == "webp"
+    # As Forge alone saves it: nobody has chosen these.
+    assert not {"forge_async_loading", "forge_pin_shared_memory", "forge_inference_memory"} & set(saved)
+    assert not [key for key in saved if key.startswith("flux_speedup")]
+    assert large.state()["options"]["forge_async_loading"] == "Async"
+
+
 def test_api_shows_configuration_and_start(large: Forge) -> None:
     rows = {row["key"]: row for row in large.get("/flux-speedup/v1/config")}
-    assert rows["tier"] == {"key": "tier", "value": "auto", "source": "config.json"}
+    assert {key: rows["tier"][key] for key in ("value", "source", "default")} == {
+        "value": "auto",
+        "source": "config.json",
+        "default": "auto",
+    }
     stages = large.get("/flux-speedup/v1/stats?kind=startup")["events"]
     assert {"import torch", "total"} <= {stage["what"] for stage in stages}
     assert "/flux-speedup/v1/status" in large.get("/openapi.json")["paths"]

@@ -17,6 +17,7 @@ from .switch import switch, where_available
 if TYPE_CHECKING:
     from ..stats.tracking import Tracking
 
+SETTINGS_FILE = "The WebUI's settings file stays whole"
 WEIGHTS = "Weights stay in their files"
 CHECKPOINTS = "Checkpoints used before are kept"
 UNLOADS = "Nothing is unloaded without a reason"
@@ -37,6 +38,9 @@ def apply(
 ) -> MemoryPlan:
     """At preload: decide the tier and arm what must be in force before scripts are loaded."""
     decided = plan(card, tier_rules(config))
+    # First, so that it is the last to be put back: until then nothing of ours is saved.
+    why = "it is put in place whole, and what others set here is not kept in it"
+    table.add("settings_file", SETTINGS_FILE, why, host.settings_file_changes())
     arm_torch(table, card, config, decided, argv, environ)
     arm_memory(table, host, decided, config)
     at_listing(table, host, decided, config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from pathlib import Path
@@ -36,6 +37,9 @@ class Options:
         assert not self._frozen, "changing settings is disabled"
         self.data[key] = value
         return True
+
+    def save(self, filename: str) -> None:
+        Path(filename).write_text(json.dumps(self.data))
 
 
 @pytest.fixture

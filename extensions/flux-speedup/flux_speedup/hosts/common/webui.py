@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...memory import Card, MemoryPlan
-from ...patching.change import Call, Change, Declined, Function, Undo
+from ...patching.change import Call, Change, Declined, Function, Undo, apply, in_reverse
 from ...stats.events import Event
-from . import callbacks, gradio_apps, local_weights, timing, translations
+from . import callbacks, gradio_apps, local_weights, settings_file, timing, translations
 
 if TYPE_CHECKING:
     from ...local_models.redirect import LocalModels
@@ -112,6 +112,10 @@ class WebUI:
     def callback_changes(self) -> list[Change]:
         """Changes that make registering a callback cheap."""
         return callbacks.changes()
+
+    def settings_file_changes(self) -> list[Change]:
+        """Changes that keep the WebUI's settings file whole, and free of what is ours."""
+        return settings_file.changes()
 
     def page_changes_at_build(self) -> list[Change]:
         """Changes that leave out work which building the page does for nothing."""
@@ -264,7 +268,7 @@ class WebUI:
             raise Declined(f"this WebUI has no option {key}")
         if key in self._users_own:
             raise Declined(f"{key}: the user's own value until the next start")
-        before, was_there = opts.data.get(key), key in opts.data
+        before = opts.data.get(key, settings_file.MISSING)
         try:
             opts.set(key, value, run_callbacks=False)
         except AssertionError as error:
@@ -277,12 +281,19 @@ class WebUI:
         def undo() -> None:
             if opts.data.get(key) != value:
                 self._users_own.add(key)
-            elif was_there:
-                opts.data[key] = before
-            else:
+            elif before is settings_file.MISSING:
                 opts.data.pop(key, None)
+            else:
+                opts.data[key] = before
 
-        return undo
+        try:
+            save_again = apply(settings_file.keep_out(opts, key, value, before))
+        except Exception as error:
+            undo()
+            raise Declined(
+                f"option {key}: its value would be saved for good ({error}); the memory manager's is set alone"
+            ) from error
+        return in_reverse([save_again, undo])
 
     @staticmethod
     def _opts() -> Any:
