@@ -47,5 +47,6 @@ class Machine:
         self.registered[address] = length
         return 0
 
-    def _unregister(self, address: int) -> None:
+    def _unregister(self, address: int) -> int:
         del self.registered[address]
+        return 0

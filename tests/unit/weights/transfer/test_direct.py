@@ -109,7 +109,8 @@ def test_a_failure_undoes_what_was_done_and_is_told_once(
     (line,) = caplog.messages
     assert f"error {ERROR}" in line
     assert "a.safetensors" in line
-    assert direct.hold_soon([mapping.identity], CARD) is None
+    direct.hold_soon([mapping.identity], CARD)
+    assert not direct._idle._steps
 
 
 def test_a_file_changed_since_it_was_mapped_is_not_held(tmp_path: Path) -> None:
@@ -150,30 +151,51 @@ def test_a_refusal_for_room_is_not_for_ever(tmp_path: Path) -> None:
     assert direct.hold(mapping)
 
 
-def test_what_was_used_longest_ago_goes_first_but_never_what_a_load_uses(tmp_path: Path) -> None:
+def test_two_files_that_take_turns_never_push_each_other_out(tmp_path: Path) -> None:
     registry, machine = Registry(), Machine()
-    maps = [registry.open(written(tmp_path, name)) for name in "abcd"]
+    maps = [registry.open(written(tmp_path, name)) for name in "abc"]
+    views = [mapping.views() for mapping in maps]
+    taken = ledger(4 * maps[0].identity.size)  # room for two
+    direct = direct_of(registry, machine, held=taken)
+    assert [direct.hold(mapping) for mapping in maps] == [True, True, False]
+    calls = machine.calls
+    for _ in range(3):  # the third is used all the time, and the others are not
+        with direct.lend(items_of(registry, views[2])) as straight:
+            assert not straight
+        assert not direct.hold(maps[2])
+        assert [direct.hold(mapping) for mapping in maps[:2]] == [True, True]
+    assert machine.calls == calls
+    assert machine.bytes == direct.bytes == taken.bytes == 2 * maps[0].identity.size
+
+
+def test_where_ram_gets_short_what_was_used_longest_ago_goes_for_good(tmp_path: Path) -> None:
+    registry, machine, others = Registry(), Machine(), [0]
+    maps = [registry.open(written(tmp_path, name)) for name in "abc"]
     views = [mapping.views() for mapping in maps]
     size = maps[0].identity.size
-    direct = direct_of(registry, machine, held=ledger(4 * size))  # room for two
+    taken = Held(lambda _: Free(16 * size - taken.bytes - others[0], 16 * size))
+    direct = direct_of(registry, machine, held=taken)
+    assert [direct.hold(mapping) for mapping in maps] == [True, True, True]
 
     def held() -> str:
-        return "".join(
-            n for n, mapping in zip("abcd", maps, strict=True) if direct.source(mapping.identity) is not None
-        )
+        sources = zip("abc", (direct.source(mapping.identity) for mapping in maps), strict=True)
+        return "".join(name for name, source in sources if source is not None)
 
-    assert direct.hold(maps[0])
-    assert direct.hold(maps[1])
-    with direct.lend(items_of(registry, views[0])) as straight:
-        assert len(straight) == len(views[0])
-        assert direct.hold(maps[2])
-        assert held() == "ac"
-        with direct.lend(items_of(registry, views[2])):
-            assert not direct.hold(maps[3])  # both are in use
-        assert held() == "ac"
-    assert direct.hold(maps[3])  # c was lent last
-    assert held() == "cd"
-    assert machine.bytes == direct.bytes == 2 * size
+    with direct.lend(items_of(registry, views[0])):
+        pass
+    assert direct.relieve()
+    assert held() == "abc"
+    others[0] = 16 * size - 3 * size - 2 * size + 1  # just short: an eighth is two of them
+    assert direct.relieve()
+    assert held() == "ac"
+    with direct.lend(items_of(registry, views[2])):
+        others[0] += 3 * size
+        assert direct.relieve()
+        assert held() == "c"  # a load uses it
+    assert not direct.relieve()
+    assert (held(), machine.bytes, taken.bytes) == ("", 0, 0)
+    others[0] = 0
+    assert not any(direct.hold(mapping) for mapping in maps)
 
 
 def items_of(registry: Registry, views: dict[str, torch.Tensor]) -> list[Item]:
@@ -349,43 +371,75 @@ def test_without_a_share_nothing_is_held(tmp_path: Path) -> None:
     registry, machine = Registry(), Machine()
     direct = direct_of(registry, machine, share=0.0)
     mapping = registry.open(written(tmp_path))
-    assert direct.hold_soon([mapping.identity], CARD) is None
+    direct.hold_soon([mapping.identity], CARD)
+    assert not direct._idle._steps
     assert not direct.hold(mapping)
     direct.share = 0.5
     assert direct.hold(mapping)
 
 
-def test_after_a_load_its_file_is_held_in_the_background(tmp_path: Path) -> None:
-    registry, machine = Registry(), Machine()
+def test_after_a_load_its_file_is_held_once_nobody_computes(tmp_path: Path) -> None:
+    registry, machine, busy = Registry(), Machine(), [True]
     threads: list[str] = []
-    registrar = Registrar(
-        lambda a, n: threads.append(threading.current_thread().name) or machine.registrar.register(a, n),  # type: ignore[func-returns-value]
-        machine.registrar.unregister,
-    )
-    direct = Direct(
-        registry,
-        registrar=registrar,
-        held=ledger(),
-        kinds=frozenset({"cpu"}),
-    )
+
+    def register(address: int, length: int) -> int:
+        threads.append(threading.current_thread().name)
+        assert not busy[0]
+        busy[0] = len(threads) == 1  # an image is asked for after the first piece
+        return machine.registrar.register(address, length)
+
+    registrar = Registrar(register, machine.registrar.unregister, PIECE)
+    direct = direct_of(registry, machine, busy=lambda: busy[0], quiet_s=0.05)
+    direct._registrar = registrar
     mapping = registry.open(written(tmp_path))
     module = module_of(mapping.views())
     # Spans are opened through the process's own registry there: the names are still those of the files.
     placement = Placement(registry, direct=direct)
     placement.load(module, CARD)
-    for thread in threading.enumerate():
-        if thread.name == "flux-speedup-direct":
-            thread.join(20)
-    assert threads == ["flux-speedup-direct"]
+    assert not direct._idle.wait(0.3)
+    assert threads == []
+    busy[0] = False
+    assert not direct._idle.wait(0.3)
+    assert len(threads) == 1
+    assert direct.source(mapping.identity) is None
+    placement.unload(module)
+    placement.load(module, CARD)  # staged: what is held only in part is nobody's source
+    busy[0] = False
+    assert direct._idle.wait(20)
+    assert set(threads) == {"flux-speedup-idle"}
     assert direct.source(mapping.identity) is not None
+    assert direct.bytes == machine.bytes == mapping.identity.size
+    calls = len(threads)
     placement.unload(module)
     placement.load(module, CARD)
     assert [raw_bytes(p) for p in module.parameters()] == [raw_bytes(v) for v in mapping.views().values()]
-    assert len(threads) == 1
+    assert len(threads) == calls
+
+
+def test_a_file_that_is_not_in_ram_is_not_read_in_for_it(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    mapping = registry.open(written(tmp_path))
+    direct = direct_of(registry, machine, warm=lambda path: False, quiet_s=0.0)
+    direct.hold_soon([mapping.identity], CARD)
+    assert direct._idle.wait(20)
+    assert (machine.calls, direct.bytes) == (0, 0)
+
+
+def test_a_file_whose_views_die_while_it_is_registered_leaves_nothing(tmp_path: Path) -> None:
+    registry, machine, taken = Registry(), Machine(), ledger()
+    direct = direct_of(registry, machine, held=taken)
+    mapping: Mapping | None = registry.open(written(tmp_path))
+    assert mapping is not None
+    assert not direct._advance(mapping)
+    assert machine.bytes == PIECE
+    del mapping
+    gc.collect()
+    assert (machine.bytes, direct.bytes, taken.bytes) == (0, 0, 0)
 
 
 def test_devices_that_read_nothing_registered_hold_nothing(tmp_path: Path) -> None:
     registry, machine = Registry(), Machine()
     mapping = registry.open(written(tmp_path))
     direct = direct_of(registry, machine, kinds=frozenset({"cuda"}))
-    assert direct.hold_soon([mapping.identity], CARD) is None
+    direct.hold_soon([mapping.identity], CARD)
+    assert not direct._idle._steps

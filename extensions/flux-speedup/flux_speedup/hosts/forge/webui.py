@@ -121,7 +121,7 @@ class Forge(WebUI):
 
         # One for the life of the process: after "Reload UI" what is on the device is still known.
         if self._placement is None:
-            self._direct = Direct()
+            self._direct = Direct(busy=lambda: self.inside().busy())
             self._placement = Placement(quiet=self._gate.loading, direct=self._direct)
             self._attachment = Attachment(self._placement)
         assert self._attachment is not None

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import mmap
 import threading
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from ...ram import HELD, Held, Hold
 from ..files.span import plain
 from ..residency.entry import set_data
-from .registration import CUDA_WRITABLE, Refused, Registrar
+from .registration import CUDA_WRITABLE, Refused, Registered, Registrar
 
 _ALIGN = 64
 
@@ -25,12 +25,7 @@ _ALIGN = 64
 class PinnedHomes:
     """The pinned blocks of this process. A block lives as long as one weight in it does. Thread safe."""
 
-    def __init__(
-        self,
-        *,
-        registrar: Registrar = CUDA_WRITABLE,
-        held: Held = HELD,
-    ) -> None:
+    def __init__(self, *, registrar: Registrar = CUDA_WRITABLE, held: Held = HELD) -> None:
         """All that is in the ledger `held`, whoever's it is, is at most half of the RAM, or nothing is added."""
         self._registrar = registrar
         self._held = held
@@ -52,50 +47,45 @@ class PinnedHomes:
             missing = [t for t in tensors if t.numel() and not self._holds(t)]
             movable = [t for t in missing if plain(t) and t.device.type == "cpu" and t.is_contiguous()]
             starts, size = _laid_out(movable, self._held.room())
-            if size:
-                try:
-                    self._move(movable, starts, size)
-                except (RuntimeError, MemoryError, OSError, ValueError) as error:
-                    raise Refused(str(error)) from error
+            hold = self._held.take(size) if size else None
+            if hold is None:  # nothing fits, or somebody else was faster
+                return not missing
+            try:
+                self._move(movable, starts, self._block(size, hold))
+            except (RuntimeError, MemoryError, OSError, ValueError) as error:
+                raise Refused(str(error)) from error
             return len(starts) == len({tensor.data_ptr() for tensor in missing})
 
     def _holds(self, tensor: torch.Tensor) -> bool:
         address = tensor.data_ptr() if tensor.device.type == "cpu" else -1
         return any(start <= address < start + size for start, size in list(self._blocks.items()))
 
-    def _move(self, tensors: Sequence[torch.Tensor], starts: dict[int, int], size: int) -> None:
-        buffer = self._block(size)
+    def _move(self, tensors: Sequence[torch.Tensor], starts: dict[int, int], block: Registered) -> None:
         pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
         for tensor in tensors:
             start = starts.get(tensor.data_ptr())
             if start is None:
                 continue
             with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-                flat = torch.frombuffer(buffer, dtype=tensor.dtype, count=tensor.numel(), offset=start)
-                pairs.append((tensor, flat.reshape(tensor.shape).copy_(tensor)))
+                (flat,) = block.bytes_at(start, tensor.nbytes)
+                pairs.append((tensor, flat.view(tensor.dtype).reshape(tensor.shape).copy_(tensor)))
         set_data(pairs)
 
-    def _block(self, size: int) -> mmap.mmap:
-        hold = self._held.take(size)
-        if hold is None:
-            raise Refused(f"there is no room for {size} bytes any more")
+    def _block(self, size: int, hold: Hold) -> Registered:
         try:
             buffer = mmap.mmap(-1, size)
-            address = torch.frombuffer(buffer, dtype=torch.uint8).data_ptr()
-            # In one piece: no copy may cross from one registration into the next.
-            registered = replace(self._registrar, piece=size).register_all(address, size)
         except BaseException:
             hold.release()
             raise
-        self._blocks[address] = size
-        weakref.finalize(buffer, self._forget, address, registered, hold).atexit = False
-        return buffer
+        # In one piece: no copy may cross from one registration into the next.
+        block = Registered(buffer, replace(self._registrar, piece=size), partial(self._forget, hold))
+        self._blocks[block.address] = size
+        return block.register()
 
-    def _forget(self, address: int, registered: list[int], hold: Hold) -> None:
+    def _forget(self, hold: Hold, address: int) -> None:
         # Runs wherever the last view dies, perhaps inside one of our own calls: it takes no lock.
-        self._registrar.unregister_all(registered)
-        hold.release()
         self._blocks.pop(address, None)
+        hold.release()
 
 
 def _laid_out(tensors: Sequence[torch.Tensor], room: int) -> tuple[dict[int, int], int]:

@@ -1,11 +1,12 @@
-"""A file mapped once more, shared and read-only, and registered with CUDA: the GPU reads its pages where they are.
+"""Memory registered with CUDA: the GPU reads it where it is, and its pages cannot be evicted.
 
-Over the private mapping registering never ends: the kernel would make a copy of every page.
+A file is mapped once more for that, shared and read-only: over its private mapping registering never ends, as
+the kernel would make a copy of every page.
 """
 
 from __future__ import annotations
 
-import contextlib
+import ctypes
 import itertools
 import mmap
 import os
@@ -19,82 +20,136 @@ import numpy as np
 import torch
 
 from ..files.mapping import FileIdentity, Registry
+from .cuda_errors import take_error_off
 
-PIECE = 1 << 30  # bytes registered at once
+PIECE = 256 << 20  # bytes registered at once: whoever computes meanwhile waits for one of them
 _READ_ONLY = 8  # cudaHostRegisterReadOnly; without it a mapping that cannot be written is refused
 
 
 class Refused(Exception):
-    """A file cannot be registered; the message says why."""
+    """Memory cannot be registered; the message says why."""
 
 
 @dataclass(frozen=True)
 class Registrar:
-    """How memory is registered. `register`: address, bytes -> 0 or an error's number; `piece`: bytes at once."""
+    """How memory is registered: address, bytes -> 0 or an error's number. `piece`: bytes at once."""
 
     register: Callable[[int, int], int]
-    unregister: Callable[[int], object]
+    unregister: Callable[[int], int]
     piece: int = PIECE
 
-    def register_all(self, start: int, size: int) -> list[int]:
-        """Register memory piece by piece, or none of it; the pieces' addresses. Raises Refused, RuntimeError."""
-        done: list[int] = []
-        try:
-            for address in range(start, start + size, self.piece):
-                self._register(address, min(self.piece, start + size - address))
-                done.append(address)
-        except BaseException:
-            self.unregister_all(done)
-            raise
-        return done
-
-    def unregister_all(self, addresses: list[int]) -> None:
-        """Let pieces go that are registered; the list is empty after that."""
-        while addresses:
-            with contextlib.suppress(RuntimeError):
-                self.unregister(addresses.pop())
-
-    def _register(self, address: int, length: int) -> None:
+    def takes(self, address: int, length: int) -> None:
+        """Register one piece. Raises Refused, RuntimeError."""
         error = self.register(address, length)
         if error:
             raise Refused(f"registering its memory failed with error {error}")
 
+    def lets_go(self, address: int) -> bool:
+        """Whether a piece is not registered any longer."""
+        try:
+            return not self.unregister(address)
+        except Exception:  # then it may still be: the caller keeps it mapped
+            return False
 
-@dataclass(eq=False)
-class Registration:
-    """`whole`: every byte of the file, never to be written. Its pages cannot be evicted until `release`."""
 
-    whole: torch.Tensor
-    _registrar: Registrar
-    _addresses: list[int]
+class Registered:
+    """A mapping and its registration, which nobody else holds; what is made of it keeps both.
 
-    @classmethod
-    def of(cls, registry: Registry, identity: FileIdentity, registrar: Registrar) -> Registration:
-        """Register all of a mapped file, or nothing. Raises Refused, OSError, ValueError, RuntimeError."""
-        whole = _map_shared(registry, identity)
-        return cls(whole, registrar, registrar.register_all(whole.data_ptr(), identity.size))
+    Memory that is unmapped while it is registered, and mapped anew at its address, counts as pinned while the
+    device reads the old bytes. So each registered piece holds the mapping, and lets go of it only once it is
+    not registered any more: whatever dies first, at the process's end too, and for good where that fails.
+    """
 
-    def bytes_at(self, offset: int, length: int) -> tuple[torch.Tensor, ...]:
-        """That part of the file, cut where registrations meet: no copy may cross from one into the next."""
-        piece, end = self._registrar.piece, offset + length
-        cuts = [offset, *range((offset // piece + 1) * piece, end, piece), end]
-        return tuple(self.whole[start:stop] for start, stop in itertools.pairwise(cuts))
+    def __init__(
+        self, buffer: mmap.mmap, registrar: Registrar, gone: Callable[[int], object] = lambda _: None
+    ) -> None:
+        """Takes the mapping over, nothing of it registered yet. `gone` is called once with its address,
+        when nothing of it is registered any longer, from wherever that happens: it may take no lock.
+        """
+        self._buffer = buffer
+        self._registrar = registrar
+        self._gone = [gone]
+        self._pieces: list[int] = []
+        self._done = 0
+        self.size = len(buffer)
+        self.address: int = np.frombuffer(buffer, dtype=np.uint8).ctypes.data
+        # NumPy's way to memory: an array of it keeps this object. PyTorch has no tensors that cannot be written.
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (self.size,),
+            "typestr": "|u1",
+            "data": (self.address, False),
+        }
+
+    @property
+    def whole(self) -> bool:
+        """Whether every byte is registered."""
+        return self._done == self.size
+
+    @property
+    def registered(self) -> int:
+        """Bytes that are registered."""
+        return self._done
+
+    def register(self) -> Registered:
+        """Register all of it, or nothing. Raises Refused, RuntimeError."""
+        while not self.register_next():
+            pass
+        return self
+
+    def register_next(self) -> bool:
+        """Register one piece more; whether all of it is now. Raises Refused, RuntimeError: then none is."""
+        if self.whole:
+            return True
+        address, length = self.address + self._done, min(self._registrar.piece, self.size - self._done)
+        _hold(self._buffer)
+        try:
+            self._registrar.takes(address, length)
+        except Exception:  # anything else may come after it was registered: then it stays mapped for good
+            _let_go(self._buffer)
+            self.release()
+            raise
+        self._pieces.append(address)
+        self._done += length
+        return self.whole
 
     def release(self) -> None:
-        """The pages can be evicted again; the bytes can still be read."""
-        self._registrar.unregister_all(self._addresses)
+        """The pages can be evicted again; the bytes can still be read. Takes no lock; twice is once."""
+        all_gone = True
+        while self._pieces:
+            try:
+                address = self._pieces.pop()
+            except IndexError:  # another thread was faster
+                break
+            if self._registrar.lets_go(address):
+                _let_go(self._buffer)
+            else:
+                all_gone = False
+        self._done = 0
+        if all_gone and self._gone:
+            self._gone.pop()(self.address)
+
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not finalizing():  # the process's end lets everything go by itself
+            self.release()
+
+    def bytes_at(self, start: int, length: int) -> tuple[torch.Tensor, ...]:
+        """That part, cut where registrations meet: no copy may cross from one into the next."""
+        piece, end = self._registrar.piece, start + length
+        cuts = [start, *range((start // piece + 1) * piece, end, piece), end]
+        whole = np.asarray(self)
+        return tuple(torch.from_numpy(whole[a:b]) for a, b in itertools.pairwise(cuts))
+
+    def all_bytes(self) -> torch.Tensor:
+        """Every byte of it, registered or not."""
+        return torch.from_numpy(np.asarray(self))
 
 
-class _Bytes:
-    """Read-only memory as NumPy takes it without a copy; PyTorch has no tensors that cannot be written."""
+def map_shared(registry: Registry, identity: FileIdentity) -> mmap.mmap:
+    """The very file that was mapped, whatever its name leads to now; it cannot be written.
 
-    def __init__(self, buffer: mmap.mmap) -> None:
-        self.keeps = np.frombuffer(buffer, dtype=np.uint8)
-        self.__array_interface__ = {**self.keeps.__array_interface__, "data": (self.keeps.ctypes.data, False)}
-
-
-def _map_shared(registry: Registry, identity: FileIdentity) -> torch.Tensor:
-    """The very file that was mapped, whatever its name leads to now."""
+    Raises Refused, OSError, ValueError.
+    """
     if sys.platform != "linux":
         raise Refused("only on Linux")
     descriptor = registry.descriptor(identity)
@@ -103,22 +158,25 @@ def _map_shared(registry: Registry, identity: FileIdentity) -> torch.Tensor:
     try:
         if FileIdentity.of(os.fstat(descriptor)) != identity:
             raise Refused("the file was changed since it was opened")
-        buffer = mmap.mmap(descriptor, identity.size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+        return mmap.mmap(descriptor, identity.size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
     finally:
         os.close(descriptor)
-    return torch.from_numpy(np.asarray(_Bytes(buffer)))
+
+
+_hold = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_IncRef", ctypes.pythonapi))
+_let_go = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_DecRef", ctypes.pythonapi))
 
 
 def _cuda_register(address: int, length: int, flags: int = _READ_ONLY) -> int:
     if torch.version.hip is not None:
         return -1  # the flag means something else there
     cuda: Any = torch.cuda
-    return int(cuda.cudart().cudaHostRegister(address, length, flags))
+    return take_error_off(int(cuda.cudart().cudaHostRegister(address, length, flags)))
 
 
-def _cuda_unregister(address: int) -> object:
+def _cuda_unregister(address: int) -> int:
     cuda: Any = torch.cuda
-    return cuda.cudart().cudaHostUnregister(address)
+    return take_error_off(int(cuda.cudart().cudaHostUnregister(address)))
 
 
 CUDA = Registrar(_cuda_register, _cuda_unregister)

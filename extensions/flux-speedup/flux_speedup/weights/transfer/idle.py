@@ -1,0 +1,94 @@
+"""Small steps on a thread of its own, only while nobody computes: they would stand in the way."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable
+
+QUIET_S = 4.0
+_POLL_S = 1.0
+_WATCH_S = 10.0
+_log = logging.getLogger("flux_speedup")
+
+
+def nobody() -> bool:
+    """Nobody is busy."""
+    return False
+
+
+class WhileIdle:
+    """The steps that wait, and the thread, which lives while there is a reason for it. Safe from any thread."""
+
+    def __init__(
+        self, busy: Callable[[], bool], watch: Callable[[], bool] = nobody, quiet_s: float = QUIET_S
+    ) -> None:
+        """`busy` must have answered no for `quiet_s` seconds before a step. `watch`: called every few seconds,
+        busy or not, for as long as it answers that there is something to watch.
+        """
+        self._busy = busy
+        self._watch = watch
+        self._quiet_s = quiet_s
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._steps: dict[Hashable, Callable[[], bool]] = {}
+        self._thread: threading.Thread | None = None
+        self._stirred = time.monotonic()
+
+    def stir(self) -> None:
+        """Somebody has just done something: the quiet begins anew."""
+        self._stirred = time.monotonic()
+
+    def add(self, name: Hashable, step: Callable[[], bool]) -> None:
+        """`step` is called again and again, while it is quiet, until it answers that nothing is left to do."""
+        with self._lock:
+            self._steps.setdefault(name, step)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="flux-speedup-idle", daemon=True)
+                self._thread.start()
+        self._changed.set()
+
+    def clear(self) -> None:
+        """What waits is forgotten."""
+        with self._lock:
+            self._steps.clear()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether nothing waited any more within `timeout` seconds; for tests and benchmarks."""
+        end = time.monotonic() + timeout
+        while self._steps and time.monotonic() < end:
+            time.sleep(0.01)
+        return not self._steps
+
+    def _work(self) -> None:
+        watching = True
+        while True:
+            with self._lock:
+                if not self._steps and not watching:
+                    self._thread = None
+                    return
+                poll = min(_POLL_S, self._quiet_s) if self._steps else _WATCH_S
+            try:
+                if self._steps and self._is_quiet():
+                    self._step()
+                    continue
+                watching = self._watch()
+            except Exception as error:  # a courtesy in the background: it must not be able to stop anything
+                self.clear()
+                watching = False
+                _log.info("nothing more is prepared while the WebUI is idle (%s)", error)
+            self._changed.wait(poll)
+            self._changed.clear()
+
+    def _is_quiet(self) -> bool:
+        if self._busy():
+            self.stir()
+        return time.monotonic() - self._stirred >= self._quiet_s
+
+    def _step(self) -> None:
+        with self._lock:
+            name, step = next(iter(self._steps.items()), (None, nobody))
+        if step():
+            with self._lock:
+                self._steps.pop(name, None)
