@@ -28,7 +28,16 @@ START_S = 180.0
 
 
 class Forge:
-    """Starts on entering, ends on leaving. `url` is its address, `log()` what it printed."""
+    """Starts on entering, ends on leaving. `url` is its address, `log()` what it printed.
+
+    base_flags: a start on the CPU of this WebUI. health: what it answers when it is up. folder: where launch.py
+    is, below the checkout. probe: the test extension that goes with ours.
+    """
+
+    base_flags = BASE_FLAGS
+    health = "/probe/state"
+    folder = "."
+    probe: Path | None = PROBE
 
     def __init__(
         self,
@@ -45,7 +54,7 @@ class Forge:
         self.data = data
         self._checkout = checkout
         self._flags = [
-            *BASE_FLAGS,
+            *self.base_flags,
             "--server-name",
             "127.0.0.1",
             "--port",
@@ -63,13 +72,14 @@ class Forge:
         self._log = data / "log.txt"
         self._process: subprocess.Popen[bytes] | None = None
         copied = {"flux-speedup": EXTENSION} if extensions is None else extensions
-        for name, source in {"000-probe": PROBE, **copied}.items():
+        probes = {} if self.probe is None else {"000-probe": self.probe}
+        for name, source in {**probes, **copied}.items():
             ignored = shutil.ignore_patterns(
                 "__pycache__", ".git", ".venv", ".cache", "artifacts", "tests", ".*_cache"
             )
             shutil.copytree(source, data / "extensions" / name, ignore=ignored)
         data.mkdir(parents=True, exist_ok=True)
-        (data / "config.json").write_text(json.dumps(options or {}))
+        (data / "config.json").write_text(json.dumps(self.options(options or {})))
 
     def __enter__(self) -> Forge:
         venv = self._checkout / "venv"
@@ -80,7 +90,7 @@ class Forge:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [str(python), "launch.py", *self._flags],
-                cwd=self._checkout,
+                cwd=self._checkout / self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -101,6 +111,10 @@ class Forge:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(20)
+
+    def options(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What config.json has before the first start."""
+        return given
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
@@ -141,15 +155,15 @@ class Forge:
         while time.monotonic() < end:
             assert self._process is not None
             if self._process.poll() is not None:
-                raise AssertionError(f"Forge ended with {self._process.returncode}:\n{self.log()[-4000:]}")
+                raise AssertionError(f"it ended with {self._process.returncode}:\n{self.log()[-4000:]}")
             if self.log().count("Startup time") >= starts and self._answers():
                 return
             time.sleep(0.2)
-        raise AssertionError(f"Forge did not answer within {START_S:.0f} s:\n{self.log()[-4000:]}")
+        raise AssertionError(f"it did not answer within {START_S:.0f} s:\n{self.log()[-4000:]}")
 
     def _answers(self) -> bool:
         try:
-            self.get("/probe/state")
+            self.get(self.health)
         except urllib.error.HTTPError as refused:
             refused.close()
             return False

@@ -21,10 +21,10 @@ class Tier(str, Enum):
 
 @dataclass(frozen=True)
 class Card:
-    """The device the WebUI generates on. Sizes in bytes, None where they cannot be had."""
+    """The device the WebUI generates on. Sizes in bytes; None: it is not known."""
 
     name: str
-    is_gpu: bool
+    is_gpu: bool | None
     total: int | None
     free: int | None = None
 
@@ -93,6 +93,8 @@ def plan(card: Card, rules: TierRules) -> MemoryPlan:
 def _tier(card: Card, rules: TierRules) -> tuple[Tier, str]:
     if rules.mode == "off":
         return Tier.NONE, "turned off in the configuration"
+    if card.is_gpu is None:
+        return Tier.NONE, "it is not known what this WebUI computes on"
     if not card.is_gpu:
         return Tier.NONE, "no GPU: the WebUI runs on the CPU"
     if not card.total:

@@ -117,7 +117,8 @@ class Running:
             pruning.build(self.seen)
             return result
 
-        self._host.add_settings(settings.OPTIONS, panel, self._master_switch_changed, self._configured())
+        offered = [option for option in settings.OPTIONS if self._host.offers(option.key)]
+        self._host.add_settings(offered, panel, self._master_switch_changed, self._configured())
 
     def _build_tab(self) -> list[tuple[Any, str, str]]:
         from .ui import tab
@@ -224,7 +225,7 @@ class Running:
 
     def _load_configuration(self) -> Loaded:
         gathered = self._gather(self._host.settings())
-        loaded = config.load(gathered.sources)
+        loaded = items_scripts.for_host(config.load(gathered.sources), self._host.runs_flux)
         self._local_models.configure(gathered.sources)
         for problem in (*gathered.problems, *loaded.problems):
             self._say(problem)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from flux_speedup.configuration.config import Config, Source, load
+from flux_speedup.configuration.config import Config, Loaded, Source, load
 from flux_speedup.features import memory as items_memory
 from flux_speedup.features import scripts as items_scripts
 from flux_speedup.hosts.common.webui import WebUI
@@ -19,9 +19,9 @@ from flux_speedup.patching.table import PatchTable, State
 class Host(WebUI):
     """A WebUI with this card; nothing of it is imported in this process."""
 
-    def __init__(self, *, manager: bool, gpu: bool) -> None:
+    def __init__(self, *, manager: bool, gpu: bool | None) -> None:
         super().__init__()
-        self.has_memory_manager = manager
+        self.has_tiers = manager
         self._gpu = gpu
 
     def card(self) -> Card:
@@ -46,11 +46,12 @@ def armed(host: Host, tier: Tier, config: Config | None = None) -> dict[str, Sta
         (True, True, Tier.STANDARD, True),
         (True, True, Tier.NONE, True),
         (True, False, Tier.NONE, False),
-        (False, False, Tier.NONE, True),
+        (False, False, Tier.NONE, False),
+        (False, None, Tier.NONE, True),
     ],
 )
 def test_the_rescue_of_a_small_card_stays_unless_the_card_is_known_not_to_need_it(
-    manager: bool, gpu: bool, tier: Tier, small: bool
+    manager: bool, gpu: bool | None, tier: Tier, small: bool
 ) -> None:
     host = Host(manager=manager, gpu=gpu)
     armed(host, tier)
@@ -62,6 +63,27 @@ def test_each_has_its_own_switch() -> None:
     for key in ("fast_callbacks", "lazy_apps", "pruning"):
         states = armed(host, Tier.NONE, replace(Config(), **{key: False}))
         assert [item for item, state in states.items() if state is State.SKIPPED] == [key]
+
+
+def loaded(**given: object) -> Loaded:
+    return load([Source("command line", given), Source("config.json", {"pruning": True})])
+
+
+def test_a_webui_that_cannot_run_flux_keeps_its_scripts_unless_somebody_asks() -> None:
+    for asked in ({}, {"keep": "loopback"}, {"group_batch": "keep"}):
+        found = items_scripts.for_host(loaded(**asked), runs_flux=False)
+        assert found.config.left_out == ()
+        assert found.origin["left_out"] == "this WebUI cannot run Flux"
+        assert armed(Host(manager=False, gpu=False), Tier.NONE, found.config)["pruning"] is State.SKIPPED
+    for asked in ({"pruning": True}, {"left_out": "loopback"}):
+        assert items_scripts.for_host(loaded(**asked), runs_flux=False) == loaded(**asked)
+    assert items_scripts.for_host(loaded(), runs_flux=True) == loaded()
+
+
+def test_a_group_that_somebody_leaves_out_is_left_out_there_too() -> None:
+    found = items_scripts.for_host(loaded(group_batch="leave out"), runs_flux=False)
+    states = armed(Host(manager=False, gpu=False), Tier.NONE, found.config)
+    assert states["pruning"] is not State.SKIPPED
 
 
 def test_the_configuration_says_what_is_left_out() -> None:

@@ -18,8 +18,11 @@ from flux_speedup.facts.seen import NO_GPU, SIMULATED
 from flux_speedup.facts.view import LeftOut, MemoryUse
 from flux_speedup.features import moments as items
 from flux_speedup.features import scripts as items_scripts
+from flux_speedup.hosts.a1111.webui import A1111
 from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.hosts.forge.webui import Forge
+from flux_speedup.hosts.neo.webui import Neo
+from flux_speedup.hosts.reforge.webui import ReForge
 from flux_speedup.measuring.steps import steps
 from flux_speedup.memory import GIB, Card, MemoryPlan, TierRules, plan
 from flux_speedup.patching.change import Call, Change
@@ -191,7 +194,8 @@ def rendered() -> Iterator[str]:
 class Everything(WebUI):
     """A host that has a change for everything; none is ever made."""
 
-    has_memory_manager = True
+    has_tiers = True
+    runs_flux = True
 
     def __getattribute__(self, name: str) -> Any:
         if name.endswith(("_changes", "_at_build")) and name != "memory_changes":
@@ -240,11 +244,15 @@ def item_texts() -> list[str]:
     switches = {key: False for key, kind in KINDS.items() if isinstance(kind, Switch)}
     everything = {key: True for key in switches}
     without = (Config(weights=False), Config(statistics=False))
-    configs = (Config(), Config(**everything), Config(**switches), *without)
+    configs = (Config(), Config(**everything), Config(**switches), Config(left_out=()), *without)
+    cards = (Card("a card", True, 80 * GIB), Card("the CPU", False, None), Card("?", None, None))
+    manager = types.ModuleType("memory_management")
+    hosts = (Everything(), WebUI(), A1111(), Neo(manager), ReForge(manager))
     tracking: Any = None
     for config in configs:
-        for card in (Card("a card", True, 80 * GIB), Card("the CPU", False, None), Card("?", True, None)):
-            for host in (Everything(), WebUI()):
+        for card in (*cards, Card("?", True, None)):
+            for host in hosts:
+                host.card = lambda card=card: card  # type: ignore[misc]
                 decided = items.apply(table, host, card, config, argv=[], environ={})
                 table.texts.append(decided.why)
                 items.apply_with_scripts(table, host, decided, config, lambda _: None, tracking)

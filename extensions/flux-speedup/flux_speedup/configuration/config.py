@@ -18,6 +18,7 @@ from .settings import KINDS, SETTINGS, Config
 __all__ = ["AS_CONFIGURED", "KINDS", "SECTIONS", "SETTINGS", "Config", "Loaded", "Source", "Value", "load"]
 
 AS_CONFIGURED = "as configured"
+DEFAULT = "built-in default"
 SECTIONS = ("catalog",)
 """Keys of the files that another room reads."""
 MAX_PROBLEMS = 20
@@ -65,7 +66,7 @@ def load(sources: Iterable[Source]) -> Loaded:
                 values[key] = value
                 origin[key] = source.name
     for key in SETTINGS:
-        origin.setdefault(key, "built-in default")
+        origin.setdefault(key, DEFAULT)
     return Loaded(Config(**values), origin, problems.sentences())
 
 

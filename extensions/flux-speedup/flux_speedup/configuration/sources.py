@@ -22,6 +22,7 @@ FLAG, VARIABLE = "--flux-speedup-", "FLUX_SPEEDUP_"
 OFF, CONFIG = f"{FLAG}off", f"{FLAG}config"
 OTHER_VARIABLES = frozenset({"CONFIG", "WEBUI", "REPOSITORY"})
 """Those that are no settings: the configuration file; what the launcher and the image builder read."""
+SHIPPED = "config.json"
 MAX_FILE_BYTES = 1 << 20
 
 
@@ -107,7 +108,7 @@ def gather(
             Source("environment", environment),
             Source("settings", saved),
             Source(str(user_file), user),
-            Source("config.json", _read_json(shipped, problems, "configuration")),
+            Source(SHIPPED, _read_json(shipped, problems, "configuration")),
         ),
         tuple(problems),
     )

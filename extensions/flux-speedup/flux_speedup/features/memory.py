@@ -7,7 +7,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
 
 from ..configuration.config import Config
-from ..hosts.common.webui import NOT_AVAILABLE, WebUI
+from ..hosts.common.webui import WebUI
 from ..memory import Card, MemoryPlan, Tier, TierRules
 from ..patching.change import Call, Undo
 from ..patching.table import PatchTable, State
@@ -41,8 +41,8 @@ def direct_share(decided: MemoryPlan, config: Config) -> float:
 
 def arm_memory(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config) -> None:
     """The tier's numbers, and copy streams."""
-    if not host.has_memory_manager:
-        table.note("tier", "Memory tier", State.SKIPPED, NOT_AVAILABLE)
+    if not host.has_tiers:
+        table.note("tier", "Memory tier", State.SKIPPED, host.why_not("tier"))
     for item in host.memory_changes(decided):
         wanted = config.pinning if item.key == "pinning" else True
         why = f"{decided.tier.value} tier" + (f": {item.why}" if item.why else "")
@@ -71,7 +71,8 @@ def arm_torch(
     benchmark = [_torch_call(torch_setup.benchmark_cudnn)]
     switch(table, config.cudnn_benchmark, ("cudnn_benchmark", "cuDNN benchmark", "on"), benchmark)
     if not card.is_gpu:
-        table.note("allocator", ALLOCATOR, State.SKIPPED, "no GPU")
+        why = "no GPU" if card.is_gpu is False else "it is not known what this WebUI computes on"
+        table.note("allocator", ALLOCATOR, State.SKIPPED, why)
     else:
         setting = Call(partial(torch_setup.set_allocator, sys.modules, environ, argv))
         switch(table, config.allocator, ("allocator", ALLOCATOR, torch_setup.ALLOCATOR_SETTING), [setting])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..configuration.config import Config
 from ..hosts.common.webui import WebUI
-from ..memory import GIB, Card, MemoryPlan, plan
+from ..memory import GIB, Card, MemoryPlan, Tier, plan
 from ..patching.table import PatchTable, State
 from ..stats.events import Event
 from .memory import arm_memory, arm_torch, direct_share, tier_rules
@@ -38,13 +38,15 @@ def apply(
 ) -> MemoryPlan:
     """At preload: decide the tier and arm what must be in force before scripts are loaded."""
     decided = plan(card, tier_rules(config))
+    if decided.tier is not Tier.NONE and not host.has_tiers:
+        decided = MemoryPlan(Tier.NONE, host.why_not("tier"))
     # First, so that it is the last to be put back: until then nothing of ours is saved.
     why = "it is put in place whole, and what others set here is not kept in it"
     table.add("settings_file", SETTINGS_FILE, why, host.settings_file_changes())
     arm_torch(table, card, config, decided, argv, environ)
     arm_memory(table, host, decided, config)
     at_listing(table, host, decided, config)
-    if host.has_memory_manager:
+    if host.has_tiers:
         why = "a page load posts the values of its own start over what is in force"
         table.add("page_loads", "Memory settings survive a page load", why, host.page_changes(table.applied))
     return decided

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..configuration.config import Config
+from ..configuration.config import DEFAULT, Config, Loaded
+from ..configuration.sources import SHIPPED
 from ..hosts.common.webui import WebUI
 from ..memory import MemoryPlan, Tier
 from ..patching.table import PatchTable, State
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 ADETAILER_WEIGHTS = "ADetailer's weights from local files"
 UPSCALER_WEIGHTS = "Upscalers' weights from local files"
 PRUNING = "Scripts that Flux does not need are not loaded"
+NO_FLUX = "this WebUI cannot run Flux: nothing is left out unless the configuration asks for it"
+NO_LIST = "the configuration names no script"
+NOBODY_ASKED = frozenset({DEFAULT, SHIPPED})
 REFUSALS = "Requests for scripts that are not loaded are refused"
 
 
@@ -34,19 +39,38 @@ def at_listing(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Conf
             "gradio makes two for each of them",
         )
         switch(table, config.lazy_apps, item, host.page_changes_at_build())
-    if "pruning" not in there:
-        item = (
-            "pruning",
-            PRUNING,
-            'nothing here uses them; put back, they are loaded at the next "Reload UI"',
-        )
-        small = decided.tier is not Tier.LARGE and not (host.has_memory_manager and not host.card().is_gpu)
-        switch(
-            table,
-            config.pruning,
-            item,
-            host.pruner().changes(lambda: wishes(config), small, table.put_back) if config.pruning else [],
-        )
+    if "pruning" in there:
+        return
+    if config.pruning and not _leaves_something_out(config):
+        table.note("pruning", PRUNING, State.SKIPPED, NO_FLUX if not host.runs_flux else NO_LIST)
+        return
+    item = ("pruning", PRUNING, 'nothing here uses them; put back, they are loaded at the next "Reload UI"')
+    small = decided.tier is not Tier.LARGE and host.card().is_gpu is not False
+    switch(
+        table,
+        config.pruning,
+        item,
+        host.pruner().changes(lambda: wishes(config), small, table.put_back) if config.pruning else [],
+    )
+
+
+def for_host(loaded: Loaded, runs_flux: bool) -> Loaded:
+    """What is asked for where a WebUI cannot run Flux: our list is none, unless somebody asked for it."""
+    asked = {loaded.origin["pruning"], loaded.origin["left_out"]} - NOBODY_ASKED
+    if runs_flux or asked:
+        return loaded
+    return replace(
+        loaded,
+        config=replace(loaded.config, left_out=()),
+        origin={**loaded.origin, "left_out": "this WebUI cannot run Flux"},
+    )
+
+
+def _leaves_something_out(config: Config) -> bool:
+    from ..pruning.catalog import GROUPS
+    from ..pruning.decision import LEAVE_OUT
+
+    return bool(config.left_out) or any(getattr(config, key) == LEAVE_OUT for key in GROUPS)
 
 
 def wishes(config: Config) -> Wishes:
@@ -62,6 +86,8 @@ def arm_refusals(table: PatchTable, host: WebUI, config: Config) -> None:
     """What answers requests for what is left out."""
     if not config.pruning:
         table.note("refusals", REFUSALS, State.SKIPPED, SWITCHED_OFF)
+    elif not _leaves_something_out(config):
+        table.note("refusals", REFUSALS, State.SKIPPED, "nothing is left out")
     elif not host.api_is_on():
         table.note("refusals", REFUSALS, State.SKIPPED, "this WebUI serves no API")
     else:

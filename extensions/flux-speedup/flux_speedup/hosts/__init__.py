@@ -1,4 +1,4 @@
-"""The WebUIs: the only room that imports `modules.*` and `backend.*`; one file a family."""
+"""The WebUIs: the only room that imports `modules.*` and `backend.*`; one folder a family."""
 
 from __future__ import annotations
 
@@ -18,4 +18,29 @@ def detect() -> WebUI:
         from .forge.webui import Forge
 
         return Forge(manager)
+    return _of_comfys_lineage() or _without_a_manager()
+
+
+def _of_comfys_lineage() -> WebUI | None:
+    from .comfy.webui import has_the_lineage
+
+    manager = sys.modules.get("backend.memory_management")
+    if manager is not None and has_the_lineage(manager):
+        from .neo.webui import Neo
+
+        return Neo(manager)
+    manager = sys.modules.get("ldm_patched.modules.model_management")
+    if manager is not None and has_the_lineage(manager):
+        from .reforge.webui import ReForge
+
+        return ReForge(manager)
+    return None
+
+
+def _without_a_manager() -> WebUI:
+    """Whoever started by the family's launcher loads models as A1111 does, or as nobody knows."""
+    if "modules.launch_utils" in sys.modules:
+        from .a1111.webui import A1111
+
+        return A1111()
     return WebUI()

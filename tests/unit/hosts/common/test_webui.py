@@ -62,7 +62,7 @@ def test_the_memory_part_is_not_available_and_the_rest_works(
     models = ModuleType("modules.sd_models")
     checkpoint = tmp_path / "sd.safetensors"
     checkpoint.write_bytes(b"12345")
-    models.load_model = lambda info=None, state_dict=None: "a model"  # type: ignore[attr-defined]
+    models.load_model = lambda info=None: SimpleNamespace(sd_checkpoint_info=info)  # type: ignore[attr-defined]
     callbacks = ModuleType("modules.script_callbacks")
     callbacks.inspect = object()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "modules.sd_models", models)
@@ -77,7 +77,8 @@ def test_the_memory_part_is_not_available_and_the_rest_works(
         assert states[item] == (State.SKIPPED, NOT_AVAILABLE)
     assert states["fast_callbacks"][0] is State.APPLIED
     assert states["statistics"][0] is State.APPLIED
-    assert models.load_model(SimpleNamespace(filename=str(checkpoint))) == "a model"
+    info = SimpleNamespace(filename=str(checkpoint))
+    assert models.load_model(info).sd_checkpoint_info is info
     (event,) = seen
     assert isinstance(event, Event)
     assert (event.kind, event.what, event.bytes) == ("checkpoint", "sd.safetensors", 5)

@@ -86,7 +86,7 @@ class Inside:
 
     def free_vram(self) -> str:
         """Take every model off the device; a sentence on what was freed."""
-        raise Refused("not available: this WebUI has no backend.memory_management")
+        raise Refused("not available on this WebUI")
 
     def set_options(self, values: Mapping[str, str]) -> None:
         """Set options and save them, as the Settings page does. Raises Refused: then nothing is saved."""

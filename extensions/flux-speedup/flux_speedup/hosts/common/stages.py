@@ -28,6 +28,8 @@ PARTS = (
     ("modules.sd_models", "load_model", "load"),
     ("backend.memory_management", "load_models_gpu", "move"),
     ("backend.memory_management", "unload_all_models", "unload"),
+    ("ldm_patched.modules.model_management", "load_models_gpu", "move"),
+    ("ldm_patched.modules.model_management", "unload_all_models", "unload"),
     (PROCESSING, "StableDiffusionProcessing.get_conds_with_caching", "text encoding"),
     ("modules.sd_samplers_common", "Sampler.launch_sampling", "sampling"),
     (PROCESSING, "images_tensor_to_samples", "vae"),

@@ -67,7 +67,7 @@ def _time_move(record: Record, witness: Witness, original: Callable[..., Any]) -
         loaded = original(self, *args, **kwargs)
         seconds = time.perf_counter() - started
         source, detail = witness.arrival(self.model.model)
-        _tell(record, Event("move", component(self), size, seconds, source, str(self.device), detail=detail))
+        tell(record, Event("move", component(self), size, seconds, source, str(self.device), detail=detail))
         return loaded
 
     return model_load
@@ -82,14 +82,14 @@ def _time_unload(record: Record, witness: Witness, original: Callable[..., Any])
         # Where ours let go, nothing was copied: the weights are still in their files.
         ours = witness.departure(self.model.model)
         left = max(ours, size - on_device(self))
-        _tell(record, Event("unload", name, left, seconds, device, "" if ours else "RAM"))
+        tell(record, Event("unload", name, left, seconds, device, "" if ours else "RAM"))
         return done
 
     return model_unload
 
 
-def _tell(record: Record, event: Event) -> None:
-    """On a CPU, or for a model that is there already, nothing moves and there is nothing to tell."""
+def tell(record: Record, event: Event) -> None:
+    """Record what moved; on a CPU, or for a model that is there already, there is nothing to tell."""
     if event.bytes or event.seconds > WORTH_TELLING_S:
         record(event)
 

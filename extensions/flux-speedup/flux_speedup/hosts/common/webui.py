@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from html import escape as html_escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...configuration.setting import EVERYWHERE
+from ...configuration.settings import SETTINGS
+from ...configuration.sources import OPTION_PREFIX
 from ...memory import Card, MemoryPlan
-from ...patching.change import Call, Change, Declined, Function, Undo, apply, in_reverse
+from ...patching.change import Call, Change, Declined, Undo, apply, in_reverse
 from ...stats.events import Event
-from . import callbacks, gradio_apps, local_weights, settings_file, timing, translations
+from . import callbacks, gradio_apps, local_weights, settings_file, translations
+from .card import torch_card
+from .loads import CheckpointLoads
 
 if TYPE_CHECKING:
     from ...local_models.redirect import LocalModels
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from .stages import Stages
 
 Record = Callable[[Event], None]
-NOT_AVAILABLE = "not available: this WebUI has no backend.memory_management"
+NOT_AVAILABLE = "not available on this WebUI"
 SECTION = ("flux_speedup", "Flux Speedup")
 
 
@@ -39,19 +44,40 @@ class MemoryItem:
 
 
 class WebUI:
-    """A host without `backend.memory_management`: tiers and streams are not available.
+    """A host of which nothing but the family is known: whatever takes knowing more is not available.
 
-    Methods named `*_changes` describe changes for the patch table and change nothing themselves.
+    Methods named `*_changes` describe changes for the patch table and change nothing themselves. Where this
+    host has none for an item they raise Declined, with the reason.
+
+    has_tiers: its memory numbers can be set. runs_flux: it can load a Flux checkpoint.
+    family: its name in the table of settings.
+    unavailable: why an item has no changes here, by the item's key.
     """
 
-    name = "WebUI without Forge's memory manager"
-    has_memory_manager = False
+    has_tiers = False
+    runs_flux = False
+    family = ""
+    unavailable: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self) -> None:
         # Options that the user changed while ours were in force: theirs until the next start.
         self._users_own: set[str] = set()
         self._pruner: Pruner | None = None
         self._stages: Stages | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call this WebUI."""
+        return "WebUI of the A1111 family"
+
+    def why_not(self, item: str) -> str:
+        """Why an item is not available here."""
+        return self.unavailable.get(item, NOT_AVAILABLE)
+
+    def offers(self, option: str) -> bool:
+        """Whether an entry of the Settings section does anything here."""
+        hosts = SETTINGS[option.removeprefix(OPTION_PREFIX)].hosts
+        return hosts == EVERYWHERE or self.family in hosts
 
     # Folders and flags: usable from preload on.
 
@@ -84,7 +110,7 @@ class WebUI:
     # Memory: what a host without a manager answers.
 
     def card(self) -> Card:
-        return Card("unknown", is_gpu=False, total=None)
+        return torch_card(getattr(sys.modules.get("launch"), "args", None))
 
     def vram_flag(self) -> str | None:
         """The memory flag the user started the WebUI with, which wins over the tier."""
@@ -100,7 +126,7 @@ class WebUI:
 
     def streams_unavailable(self) -> str | None:
         """Why no copy stream can be used, or None where one can."""
-        return NOT_AVAILABLE
+        return self.why_not("streams")
 
     def stream_changes(self) -> list[Change]:
         return []
@@ -139,25 +165,25 @@ class WebUI:
 
         `direct`: the share of RAM that files may take which are registered, so that the GPU reads them itself.
         """
-        return []
+        raise Declined(self.why_not("weights"))
 
     def checkpoint_changes(
         self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]
     ) -> list[Change]:
         """Changes that keep built models: (so many, bytes of RAM) at most. Asked after `weight_changes`."""
-        return []
+        raise Declined(self.why_not("checkpoints"))
 
     def unload_changes(self) -> list[Change]:
         """Changes that unload models and forget encodings only where something they depend on changed."""
-        return []
+        raise Declined(self.why_not("needless_unloads"))
 
     def digest_changes(self) -> list[Change]:
         """Changes that compute the sha256 of a weight file once, and off the path where possible."""
-        return []
+        raise Declined(self.why_not("digest"))
 
     def read_ahead_changes(self) -> list[Change]:
         """Changes that read the selected model's files ahead. Asked after `digest_changes`."""
-        return []
+        raise Declined(self.why_not("read_ahead"))
 
     def weight_folders(self, kind: str) -> list[Path]:
         """Where this WebUI looks for the small weights of a kind (adetailer, esrgan, ...)."""
@@ -180,7 +206,7 @@ class WebUI:
 
     def timing_changes(self, record: Record) -> list[Change]:
         """Changes that report what this host tells of loading: here, every checkpoint as a whole."""
-        return [Function("modules.sd_models", "load_model", partial(timing.time_checkpoint, record))]
+        return CheckpointLoads(record).changes()
 
     def request_changes(self, tracking: Tracking, in_infotext: bool) -> list[Change]:
         """Changes that tell `tracking` which stage of which request runs.

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...facts.view import Model, Refused
 from ...stats.report import size
-from ..common.inside import Inside
-from ..common.timing import component, on_device
+from ..common.managed import ManagedInside
 
 if TYPE_CHECKING:
     from ...weights.checkpoints import Key
@@ -21,35 +20,15 @@ if TYPE_CHECKING:
     from .checkpoints import Keeper
 
 
-MIB = 1 << 20
-
-
-class ForgeInside(Inside):
+class ForgeInside(ManagedInside):
     """Forge and what our rooms know of it; `keeper` and `direct` answer None where they are not in force."""
 
     def __init__(
         self, manager: Any, keeper: Callable[[], Keeper | None], direct: Callable[[], Direct | None]
     ) -> None:
-        self._manager = manager
+        super().__init__(manager)
         self._keeper = keeper
         self._direct = direct
-
-    def device(self) -> Any:
-        device = self._manager.get_torch_device()
-        return device if device.type != "cpu" else None
-
-    def vram(self) -> tuple[int, int] | None:
-        if not self._simulated():
-            return super().vram()
-        total = int(self._manager.total_vram * MIB)
-        return total - int(self._manager.get_free_memory()), total
-
-    def vram_by_model(self) -> tuple[tuple[str, int], ...]:
-        found: dict[str, int] = {}
-        for loaded in self._loaded():
-            name = component(loaded)
-            found[name] = found.get(name, 0) + self._held(loaded)
-        return tuple(found.items())
 
     def weights_in_ram(self) -> tuple[int | None, int | None]:
         if "torch" not in sys.modules:
@@ -71,7 +50,7 @@ class ForgeInside(Inside):
         keeper = self._keeper()
         current = keeper.current if keeper is not None else None
         if current is None or current.key is None:
-            first = [self._with_device_bytes(each) for each in super().models()]
+            first = super().models()
         else:
             here = {id(module) for module in current.modules}
             held = sum(self._held(each) for each in self._loaded() if id(each.model.model) in here)
@@ -92,31 +71,6 @@ class ForgeInside(Inside):
         if any(each.key == key for each in self.models()):
             raise Refused("this model is in use; free VRAM takes it off the device")
         raise Refused("there is no such model; it may be gone already")
-
-    def free_vram(self) -> str:
-        with self.nobody_else():
-            held = self.vram_by_model()
-            self._manager.unload_all_models()
-            getattr(self._manager, "soft_empty_cache", gc.collect)()
-        if not held:
-            return "no model was on the device"
-        names = ", ".join(name for name, _ in held)
-        return f"{size(sum(length for _, length in held))} left the device: {names}"
-
-    def _loaded(self) -> list[Any]:
-        manager = self._manager
-        return [each for each in list(manager.current_loaded_models) if each.device != manager.cpu]
-
-    def _held(self, loaded: Any) -> int:
-        # Tensors on the stand-in for a GPU do not say that they are there.
-        return int(loaded.model.size) if self._simulated() else on_device(loaded)
-
-    def _simulated(self) -> bool:
-        return bool(getattr(self._manager, "simulated", False))
-
-    def _with_device_bytes(self, model: Model) -> Model:
-        held = sum(length for _, length in self.vram_by_model())
-        return Model(model.key, model.name, model.where, model.file_bytes, held, model.ram_bytes)
 
 
 def _model(built: Built, key: Key, where: str, held: int) -> Model:

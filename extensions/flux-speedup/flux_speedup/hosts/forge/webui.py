@@ -11,6 +11,7 @@ from ...memory import GIB, Card, MemoryPlan, SwapRule
 from ...patching.change import AlreadySo, Call, Change, Declined, Function, Undo, Value, apply
 from ...weights.files.gate import Gate
 from ..common import timing
+from ..common.card import managed_card
 from ..common.webui import MemoryItem, Record, WebUI
 from . import pages as forge_pages
 from . import stash as forge_stash
@@ -34,8 +35,9 @@ VRAM_FLAGS = ("always_gpu", "always_high_vram", "always_normal_vram", "always_lo
 class Forge(WebUI):
     """A host with `backend.memory_management`; every knob is looked for by name before it is used."""
 
-    name = "Forge"
-    has_memory_manager = True
+    has_tiers = True
+    runs_flux = True
+    family = "Forge"
 
     def __init__(self, manager: ModuleType) -> None:
         super().__init__()
@@ -48,21 +50,15 @@ class Forge(WebUI):
         self._attachment: Attachment | None = None
         self._keeper: Keeper | None = None
 
+    @property
+    def name(self) -> str:
+        return "Forge"
+
     def simulated(self) -> bool:
         return bool(getattr(self._manager, "simulated", False))
 
     def card(self) -> Card:
-        manager = self._manager
-        # DISABLED: the CPU generates. SHARED: the device's memory is the machine's RAM.
-        is_gpu = manager.vram_state.name not in ("DISABLED", "SHARED")
-        total = int(manager.total_vram * MIB) if is_gpu else None
-        free: int | None = None
-        if is_gpu:
-            try:
-                free = int(manager.get_free_memory(manager.get_torch_device()))
-            except Exception:
-                free = None
-        return Card(getattr(manager, "torch_device_name", "") or "unknown", is_gpu, total, free)
+        return managed_card(self._manager)
 
     def vram_flag(self) -> str | None:
         arguments = self._arguments()

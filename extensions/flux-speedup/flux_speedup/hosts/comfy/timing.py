@@ -1,0 +1,67 @@
+"""Times what a memory manager of Comfy's lineage moves and unloads, whole or in part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ...patching.change import Change, Function
+from ...stats.events import UNLOAD, Event
+from ..common.timing import Record, component, on_device, tell
+
+
+def _from_ram(_: Any) -> tuple[str, str]:
+    return "RAM", ""
+
+
+def _not_ours(_: Any) -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Who knows of a model's moves more than the clock: source and detail of its arrival, bytes that left."""
+
+    arrival: Callable[[Any], tuple[str, str]] = _from_ram
+    departure: Callable[[Any], int] = _not_ours
+
+
+def move_changes(manager: str, record: Record, witness: Witness) -> list[Change]:
+    """The two places a model passes through on its way to the device and back."""
+    return [
+        Function(manager, "LoadedModel.model_load", partial(_time_move, record, witness)),
+        Function(manager, "LoadedModel.model_unload", partial(_time_unload, record, witness)),
+    ]
+
+
+def _time_move(record: Record, witness: Witness, original: Callable[..., Any]) -> Callable[..., Any]:
+    def model_load(loaded: Any, *args: Any, **kwargs: Any) -> Any:
+        before, started = on_device(loaded), time.perf_counter()
+        done = original(loaded, *args, **kwargs)
+        seconds, moved = time.perf_counter() - started, on_device(loaded) - before
+        source, detail = witness.arrival(loaded.model.model)
+        target = str(loaded.device)
+        tell(record, Event("move", component(loaded), max(0, moved), seconds, source, target, detail=detail))
+        return done
+
+    return model_load
+
+
+def _time_unload(record: Record, witness: Witness, original: Callable[..., Any]) -> Callable[..., Any]:
+    def model_unload(loaded: Any, *args: Any, **kwargs: Any) -> Any:
+        patcher = loaded.model
+        if patcher is None:
+            return original(loaded, *args, **kwargs)
+        before, name, device = on_device(loaded), component(loaded), str(loaded.device)
+        started = time.perf_counter()
+        done = original(loaded, *args, **kwargs)
+        seconds = time.perf_counter() - started
+        ours = witness.departure(patcher.model)
+        left = max(ours, before - on_device(loaded))
+        tell(record, Event(UNLOAD, name, left, seconds, device, "" if ours else "RAM"))
+        return done
+
+    return model_unload

@@ -1,0 +1,66 @@
+"""What can be asked of a WebUI that has a memory manager with a list of loaded models, and done to it."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+from ...facts.view import Model
+from ...stats.report import size
+from .inside import Inside
+from .timing import component, on_device
+
+MIB = 1 << 20
+
+
+class ManagedInside(Inside):
+    """A memory manager of the Forge and Comfy families: `current_loaded_models`, `unload_all_models`."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+
+    def device(self) -> Any:
+        device = self._manager.get_torch_device()
+        return device if device.type != "cpu" else None
+
+    def vram(self) -> tuple[int, int] | None:
+        if not self._simulated():
+            return super().vram()
+        total = int(self._manager.total_vram * MIB)
+        return total - int(self._manager.get_free_memory()), total
+
+    def vram_by_model(self) -> tuple[tuple[str, int], ...]:
+        found: dict[str, int] = {}
+        for loaded in self._loaded():
+            name = component(loaded)
+            found[name] = found.get(name, 0) + self._held(loaded)
+        return tuple(found.items())
+
+    def models(self) -> list[Model]:
+        held = sum(length for _, length in self.vram_by_model())
+        return [
+            Model(each.key, each.name, each.where, each.file_bytes, held, each.ram_bytes)
+            for each in super().models()
+        ]
+
+    def free_vram(self) -> str:
+        with self.nobody_else():
+            held = self.vram_by_model()
+            self._manager.unload_all_models()
+            getattr(self._manager, "soft_empty_cache", gc.collect)()
+        if not held:
+            return "no model was on the device"
+        names = ", ".join(name for name, _ in held)
+        return f"{size(sum(length for _, length in held))} left the device: {names}"
+
+    def _loaded(self) -> list[Any]:
+        # A patcher is held weakly by some of them: what nobody else holds is about to leave the list.
+        listed = [each for each in list(self._manager.current_loaded_models) if each.model is not None]
+        return [each for each in listed if each.device.type != "cpu"]
+
+    def _held(self, loaded: Any) -> int:
+        # Tensors on the stand-in for a GPU do not say that they are there.
+        return int(loaded.model.size) if self._simulated() else on_device(loaded)
+
+    def _simulated(self) -> bool:
+        return bool(getattr(self._manager, "simulated", False))
