@@ -1,1 +1,7 @@
 """Programs that measure; `python -m bench` lists them. Compare figures of one run, never of two machines."""
+
+import sys
+from pathlib import Path
+
+# They run without an installation: the product that is measured is this checkout's.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "extensions" / "flux-speedup"))

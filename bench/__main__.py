@@ -7,6 +7,13 @@ import sys
 
 BENCHES = {
     "webui": ("bench.webui.command", "a whole WebUI over its API, without and with the extension"),
+    "loads": ("bench.loads.command", "Flux's weights to a GPU: ours, the machine's own speed, other loaders"),
+    "startup": ("bench.startup", "starts of a real Forge, without and with the extension"),
+    "preload": ("bench.preload", "what the WebUI waits for our preload"),
+    "cpu-load": ("bench.cpu_load", "planning, reading and re-pointing, without a GPU"),
+    "adetailer-models": ("bench.adetailer_models", "ADetailer's list of models without a network"),
+    "event-cost": ("bench.event_cost", "recording one event of the statistics"),
+    "stats-cost": ("bench.stats_cost", "the API's reads with a full database"),
 }
 
 

@@ -1,35 +1,40 @@
 """ADetailer's list of models with no network and all six files there: with the redirect, and without it.
 
-Files of the real sizes with random content. Run in the environment that ./test makes:
-.venv/adetailer/bin/python bench/adetailer_models.py
+Files of the real sizes with random content; it needs the `adetailer` package. Bar: 0.1 s with the redirect.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import logging
 import os
 import socket
-import sys
 import tempfile
-import time
+from collections.abc import Callable, Sized
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-EXTENSION = REPOSITORY / "extensions" / "flux-speedup"
+from bench.clock import timed
+from bench.places import EXTENSION
+from bench.record import Record
+
 WORLD_BYTES = 146_355_704  # yolov8x-worldv2.pt, whose sha256 the catalog does not know
 
 
-def main() -> int:
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser("bench adetailer-models", description=__doc__)
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE")
+    record = Record("adetailer-models", parser.parse_args(words).json)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["HF_HOME"] = str(folder / "hub")
-        sys.path[:0] = [str(EXTENSION), str(REPOSITORY)]
-        return _measure(folder)
+        _measure(folder, record)
+    record.end()
+    return 0
 
 
-def _measure(folder: Path) -> int:
+def _measure(folder: Path, record: Record) -> None:
     import torch
 
     # PyPI's torchvision has operators for CUDA alone; its import asks for these two.
@@ -51,10 +56,9 @@ def _measure(folder: Path) -> int:
         found = made(sources, lambda _: [models], folder / "digests.json")
         table = PatchTable(logging.getLogger("bench"))
         table.add("redirect", "", "", local_weights.adetailer_changes(lambda found=found: found))
-        _timed(label, lambda: adetailer.get_models(models))
+        _timed(record, label, lambda: adetailer.get_models(models))
         table.put_back()
-    _timed("without", lambda: adetailer.get_models(models))
-    return 0
+    _timed(record, "without", lambda: adetailer.get_models(models))
 
 
 def _files(folder: Path) -> list[dict[str, object]]:
@@ -69,15 +73,10 @@ def _files(folder: Path) -> list[dict[str, object]]:
     return rows
 
 
-def _timed(label: str, call: object) -> None:
-    start = time.perf_counter()
-    count = len(call())  # type: ignore[operator]
-    print(f"{label:<24}{time.perf_counter() - start:9.3f} s  {count} models")
+def _timed(record: Record, label: str, call: Callable[[], Sized]) -> None:
+    seconds, models = timed(call)
+    record.row(name=label, seconds=round(seconds, 4), models=len(models))
 
 
 def _refused(*_: object, **__: object) -> None:
     raise socket.gaierror(socket.EAI_NONAME, "no network in this benchmark")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

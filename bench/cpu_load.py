@@ -1,36 +1,33 @@
 """What needs no GPU: the planner's reading against a plain one, re-pointing at unload. Ratios of one run.
 
-    python bench/cpu_load.py [--folder /tmp/flux] [--gigabytes 1]
-
 Bars: reading through the planner at least 0.9 of the same threads' plain read; re-pointing at most 1 ms a GB.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+import tempfile
 from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "extensions" / "flux-speedup"))
-
-from flux_speedup.weights.errors import ReadError  # noqa: E402
-from flux_speedup.weights.files.mapping import MAPPINGS, Mapping  # noqa: E402
-from flux_speedup.weights.residency.residency import Residency  # noqa: E402
-from flux_speedup.weights.transfer.lane import PlainLane  # noqa: E402
-from flux_speedup.weights.transfer.plan import CHUNK  # noqa: E402
-from flux_speedup.weights.transfer.staging import Arena  # noqa: E402
-from flux_speedup.weights.transfer.transfer import default_threads, transfer  # noqa: E402
+from bench.clock import timed
+from bench.flux.files import write
+from bench.loads.ours import module_of
+from bench.loads.plain import whole_read
+from bench.record import Record
+from flux_speedup.weights.files.mapping import MAPPINGS, Mapping
+from flux_speedup.weights.residency.residency import Residency
+from flux_speedup.weights.transfer.lane import PlainLane
+from flux_speedup.weights.transfer.plan import CHUNK
+from flux_speedup.weights.transfer.staging import Arena
+from flux_speedup.weights.transfer.transfer import default_threads, transfer
 
 CARD = torch.device("cpu", 0)
+# Blocks in the proportions of a Flux transformer: large matrices, and small vectors between them. Bytes.
+BLOCK = {"qkv": (9216, 3072), "scale": (128,), "mlp": (12288, 3072), "bias": (12288,)}
+BLOCK_BYTES = 132_145_408
 
 
 class NowhereLane(PlainLane):
@@ -53,145 +50,59 @@ class KeepingLane(PlainLane):
         return tensor
 
 
-def write(folder: Path, size: int) -> Path:
-    """Blocks in the proportions of a Flux transformer: large matrices, and small vectors between them."""
-    path = folder / f"cpu-load-{size}.safetensors"
-    folder.mkdir(parents=True, exist_ok=True)
-    shapes: dict[str, list[int]] = {}
-    total = block = 0
-    while total < size:
-        for name, shape in (
-            ("qkv", [9216, 3072]),
-            ("scale", [128]),
-            ("mlp", [12288, 3072]),
-            ("bias", [12288]),
-        ):
-            shapes[f"blocks.{block}.{name}"] = shape
-            total += 2 * (shape[0] * shape[1] if len(shape) == 2 else shape[0])
-        block += 1
-    header, position = {}, 0
-    for name, shape in shapes.items():
-        length = 2 * (shape[0] * shape[1] if len(shape) == 2 else shape[0])
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [position, position + length]}
-        position += length
-    raw = json.dumps(header).encode()
-    raw += b" " * (-len(raw) % 8)
-    if not path.exists() or path.stat().st_size != 8 + len(raw) + position:
-        noise = os.urandom(1 << 24)
-        with path.open("wb") as file:
-            file.write(len(raw).to_bytes(8, "little") + raw)
-            for start in range(0, position, len(noise)):
-                file.write(noise[: min(len(noise), position - start)])
-    return path
-
-
-def plain_read(path: Path, threads: int) -> None:
-    """The threads read the file in order, a chunk each, into a buffer of their own."""
-    size = path.stat().st_size
-    offsets: Iterator[int] = iter(range(0, size, CHUNK))
-    lock = threading.Lock()
-    descriptor = os.open(path, os.O_RDONLY)
-
-    def read(buffer: memoryview) -> None:
-        while True:
-            with lock:
-                offset = next(offsets, None)
-            if offset is None:
-                return
-            done, wanted = 0, min(CHUNK, size - offset)
-            while done < wanted:
-                count = os.preadv(descriptor, [buffer[done:wanted]], offset + done)
-                if count <= 0:
-                    raise ReadError(path, "ended early", offset=offset + done)
-                done += count
-
-    workers = [threading.Thread(target=read, args=(memoryview(bytearray(CHUNK)),)) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    os.close(descriptor)
-
-
-def timed(what: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    what()
-    return time.perf_counter() - start
-
-
-def module_of(mapping: Mapping) -> torch.nn.Module:
-    module = torch.nn.Module()
-    for name, view in mapping.views().items():
-        module.register_parameter(name.replace(".", "/"), torch.nn.Parameter(view, requires_grad=False))
-    return module
-
-
 def reading(mapping: Mapping, threads: int, repeats: int) -> dict[str, float]:
-    """Both ways in turns, so that whatever else the machine does hits both."""
+    """Both ways in turns, so that whatever else the machine does hits both. GB/s and their ratio."""
     module, arena = module_of(mapping), Arena()
-
-    def through_planner() -> None:
-        residency.load(CARD)
 
     def run(items: object, lane: object, *, arrived: object) -> list[torch.Tensor]:
         return transfer(items, NowhereLane(CARD), arena, threads=threads)  # type: ignore[arg-type]
 
     plain, planned = [], []
-    for number in range(repeats + 1):
+    for _ in range(repeats + 1):
         residency = Residency(module, run=run, digests=False)
-        plain.append(timed(lambda: plain_read(mapping.path, threads)))
-        planned.append(timed(through_planner))
+        plain.append(timed(lambda: whole_read(mapping, threads, CHUNK))[0])
+        planned.append(timed(lambda each=residency: each.load(CARD))[0])
         residency.unload()
-        if number == 0:
-            plain.clear()
-            planned.clear()  # the first makes the arena and fills the page cache
+    plain, planned = plain[1:], planned[1:]  # the first makes the arena and fills the page cache
     size = mapping.identity.size / 1e9
     return {
-        "plain_gb_per_s": size / min(plain),
-        "planner_gb_per_s": size / min(planned),
-        "ratio_best": min(plain) / min(planned),
-        "ratio_median": statistics.median(plain) / statistics.median(planned),
+        "plain": round(size / min(plain), 2),
+        "planner": round(size / min(planned), 2),
+        "ratio": round(min(plain) / min(planned), 3),
+        "ratio_of_medians": round(statistics.median(plain) / statistics.median(planned), 3),
     }
 
 
 def repointing(mapping: Mapping, repeats: int) -> dict[str, float]:
-    """Unload with the device memory kept by somebody else, and without reading it for a checksum."""
+    """Unload with the device memory kept by somebody else, and without reading it for a checksum. ms a GB."""
     module, kept = module_of(mapping), list[torch.Tensor]()
     residency = Residency(module, lanes=lambda device: KeepingLane(device, kept), digests=False)
     seconds = []
     for _ in range(repeats):
         residency.load(CARD)
-        seconds.append(timed(residency.unload))
+        seconds.append(timed(residency.unload)[0])
         kept.clear()
     size = mapping.identity.size / 1e9
     return {
-        "best_ms_per_gb": 1e3 * min(seconds) / size,
-        "median_ms_per_gb": 1e3 * statistics.median(seconds) / size,
+        "best": round(1e3 * min(seconds) / size, 3),
+        "median": round(1e3 * statistics.median(seconds) / size, 3),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/flux"))
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser("bench cpu-load", description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, default=None, metavar="FILE")
-    options = parser.parse_args()
-    mapping = MAPPINGS.open(write(options.folder, int(options.gigabytes * 1e9)))
-    result = {
-        "threads": options.threads,
-        "bytes": mapping.identity.size,
-        "tensors": len(mapping.header.tensors),
-        "reading": reading(mapping, options.threads, options.repeats),
-        "repointing": repointing(mapping, options.repeats),
-    }
-    print(json.dumps(result, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    given = parser.parse_args(words)
+    blocks = max(1, round(given.gigabytes * 1e9 / BLOCK_BYTES))
+    shapes = ((f"blocks.{n}.{name}", shape) for n in range(blocks) for name, shape in BLOCK.items())
+    with tempfile.TemporaryDirectory() as folder:
+        mapping = MAPPINGS.open(write(Path(folder) / "cpu-load.safetensors", shapes, torch.bfloat16, 0))
+        about = {"threads": given.threads, "bytes": mapping.identity.size}
+        record = Record("cpu-load", given.json, settings=about)
+        record.row(name="reading", unit="GB/s", **reading(mapping, given.threads, given.repeats))
+        record.row(name="re-pointing", unit="ms a GB", **repointing(mapping, given.repeats))
+    record.end()
+    return 0

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "extensions" / "flux-speedup"))
-
+from bench.record import Record
 from flux_speedup.stats.events import Event
 from flux_speedup.stats.recorder import Recorder
 from flux_speedup.stats.store import Store
@@ -42,17 +40,18 @@ def measure(count: int, folder: Path) -> list[float]:
     return sorted(took)
 
 
-def main() -> int:
-    """Measure and print; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(words: list[str]) -> int:
+    """Measure and tell; the exit status."""
+    parser = argparse.ArgumentParser("bench event-cost", description=__doc__)
     parser.add_argument("--events", type=int, default=20_000)
-    count = max(1, parser.parse_args().events)
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE")
+    given = parser.parse_args(words)
+    record = Record("event-cost", given.json)
     with tempfile.TemporaryDirectory() as folder:
-        took = measure(count, Path(folder))
+        took = measure(max(1, given.events), Path(folder))
     median, high = took[len(took) // 2], took[min(len(took) - 1, len(took) * 99 // 100)]
-    print(f"{count} events: median {median:.1f} us, 99th percentile {high:.1f} us, bar {BAR_US:.0f} us")
+    record.row(
+        name="one event", unit="us", events=len(took), median=round(median, 2), percentile_99=round(high, 1)
+    )
+    record.end(bar=BAR_US)
     return 0 if high <= BAR_US else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

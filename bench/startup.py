@@ -4,14 +4,14 @@ Three figures a start: its whole start and its "load scripts", both from its own
 the clock from the process's start to the first 200 (of /sdapi/v1/options, or of the page). Standard library only.
 Bars: load scripts 0.1 of before; the whole start 0.70 with the page and 0.76 headless; --variants gains-off shows
 what the extension itself adds, 0.5 s at most.
-Run: python bench/startup.py FORGE [--pairs 5] [--modes headless page] [--variants as-it-is with gains-off ...]
+
+    python -m bench startup FORGE [--pairs 5] [--modes headless page] [--variants as-it-is with gains-off ...]
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 import urllib.error
@@ -19,8 +19,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from bench.record import Record
 from tests.integration.forge import EXTENSION, START_S, Forge
 
 BASE = "as-it-is"
@@ -95,37 +94,38 @@ def start(forge: Path, mode: str, variant: str) -> Start:
             )
 
 
-def report(mode: str, seen: dict[str, list[Start]]) -> None:
-    """A line for every figure of every variant: median, range, and its ratio to the WebUI as it is."""
-    print(f"{mode}, {len(next(iter(seen.values())))} starts each")
+def report(record: Record, mode: str, seen: dict[str, list[Start]]) -> None:
+    """A row for every figure of every variant: median, range, and its ratio to the WebUI as it is."""
     for number, figure in enumerate(FIGURES):
-        columns = {
-            name: [(s.whole, s.scripts, s.answer)[number] for s in starts] for name, starts in seen.items()
-        }
-        base = statistics.median(columns[BASE]) if BASE in columns else None
-        for name, seconds in columns.items():
+        base = 0.0
+        for name, starts in seen.items():
+            seconds = [(s.whole, s.scripts, s.answer)[number] for s in starts]
             middle = statistics.median(seconds)
-            ratio = f", {middle / base:.2f} of before" if base and name != BASE else ""
-            low, high = min(seconds), max(seconds)
-            print(f"  {figure:13} {name:15} median {middle:6.2f} s ({low:.2f} to {high:.2f}){ratio}")
+            base = middle if name == BASE else base
+            row = {
+                "median": round(middle, 3),
+                "lowest": round(min(seconds), 3),
+                "highest": round(max(seconds), 3),
+            }
+            more = {"of_before": round(middle / base, 3)} if base and name != BASE else {}
+            record.row(mode=mode, figure=figure, variant=name, starts=len(starts), **row, **more)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser("bench startup", description=__doc__.splitlines()[0])
     parser.add_argument("forge", type=Path, help="a Forge checkout with its venv")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[BASE, "with"])
-    chosen = parser.parse_args()
-    for mode in chosen.modes:
-        seen: dict[str, list[Start]] = {name: [] for name in chosen.variants}
-        for turn in range(chosen.pairs):
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE")
+    given = parser.parse_args(words)
+    record = Record("startup", given.json)
+    for mode in given.modes:
+        seen: dict[str, list[Start]] = {name: [] for name in given.variants}
+        for turn in range(given.pairs):
             # Every other turn the other way round: whoever comes second must not always gain from it.
-            for name in chosen.variants if turn % 2 == 0 else chosen.variants[::-1]:
-                seen[name].append(start(chosen.forge, mode, name))
-        report(mode, seen)
+            for name in given.variants if turn % 2 == 0 else given.variants[::-1]:
+                seen[name].append(start(given.forge, mode, name))
+        report(record, mode, seen)
+    record.end()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

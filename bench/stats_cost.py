@@ -9,16 +9,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "extensions" / "flux-speedup"))
-
 import httpx
 from fastapi import FastAPI
 
+from bench.record import Record
 from flux_speedup.api import Access, Writes, register
 from flux_speedup.configuration import config
 from flux_speedup.facts.seen import Decided, Seen
@@ -75,12 +73,14 @@ async def measure(made: FastAPI, path: str, times: int) -> list[float]:
     return sorted(took)
 
 
-def main() -> int:
-    """Measure and print; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(words: list[str]) -> int:
+    """Measure and tell; the exit status."""
+    parser = argparse.ArgumentParser("bench stats-cost", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--times", type=int, default=30)
-    given = parser.parse_args()
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE")
+    given = parser.parse_args(words)
+    record = Record("stats-cost", given.json, settings={"rows": given.rows})
     medians: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "statistics.sqlite3"
@@ -89,10 +89,8 @@ def main() -> int:
         for each in PATHS:
             took = asyncio.run(measure(made, each, given.times))
             medians[each] = took[len(took) // 2]
-            print(f"GET {each}: median {medians[each]:.1f} ms, slowest {took[-1]:.1f} ms")
-    print(f"{given.rows} events, bar {BAR_MS:.0f} ms for GET stats")
+            record.row(
+                name=f"GET {each}", unit="ms", median=round(medians[each], 2), slowest=round(took[-1], 2)
+            )
+    record.end(bar=BAR_MS)
     return 0 if medians["stats"] <= BAR_MS else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

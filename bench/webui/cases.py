@@ -80,10 +80,10 @@ def unload(ask: Asking) -> None:
 
 
 def swap(ask: Asking) -> None:
-    """Two numbers of steps, otherwise alike: their difference is what a step costs."""
+    """Two numbers of steps, otherwise alike: their difference is what a step costs. Each encodes a new prompt."""
     few, many = ask.steps
-    ask.image("few steps", seed=3, steps=few)
-    ask.image("more steps", seed=3, steps=many)
+    ask.image("few steps", prompt=f"{CAT} on a roof", seed=3, steps=few)
+    ask.image("more steps", prompt=f"{CAT} on a wall", seed=3, steps=many)
 
 
 CASES: dict[str, Callable[[Asking], None]] = {

@@ -47,6 +47,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     add("--no-hash", action="store_true", help="no model hashes, with the extension and without")
     add("--budget", type=float, default=3600.0, metavar="SECONDS")
     add("--json", type=Path, default=None, metavar="FILE")
+    add("--logs", type=Path, default=None, metavar="DIR", help="keep what every WebUI printed")
     return parser.parse_args(words)
 
 
@@ -147,9 +148,9 @@ class Run:
             with server:
                 Turn(server, self._record, _named(number, card, each), common).ask(self._given.cases)
         finally:
-            if self._given.json:
-                kept = f"{self._given.json.stem}-{each.name}-{card or 'all'}-{number}.log"
-                shutil.copy(data / "log.txt", self._given.json.with_name(kept))
+            if self._given.logs:
+                self._given.logs.mkdir(parents=True, exist_ok=True)
+                shutil.copy(data / "log.txt", self._given.logs / f"{each.name}-{card or 'all'}-{number}.log")
 
 
 def _named(number: int, card: float | None, each: Variant) -> dict[str, Any]:
