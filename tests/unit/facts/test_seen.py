@@ -190,6 +190,8 @@ def test_the_bug_report_is_put_together(make: Make) -> None:
     statistics.record(event("checkpoint", "my own.safetensors"))
     text = seen.bug_report()
     assert "move transformer" in text
-    assert "changed from the defaults:\n  refresh_s = 3.0 (a file)\n  allowed_hosts = set (a file)\n\n" in text
+    assert (
+        "changed from the defaults:\n  refresh_s = 3.0 (a file)\n  allowed_hosts = set (a file)\n\n" in text
+    )
     assert "my-own" not in text
     assert "my own" not in text

@@ -48,6 +48,7 @@ class Forge(WebUI):
         self._background: Background | None = None
         self._gate = Gate()
         self._attachment: Attachment | None = None
+        self._warmed = False
         self._keeper: Keeper | None = None
 
     @property
@@ -124,7 +125,15 @@ class Forge(WebUI):
         assert self._direct is not None
         held = self._direct
         held.share = direct
-        return [*self._attachment.changes(), Call(lambda: held.release_all)]
+        return [*self._attachment.changes(), Call(lambda: held.release_all), Call(self._warm_up)]
+
+    def _warm_up(self) -> Undo:
+        from ...weights.warming import warm_up_soon
+
+        if not self._warmed:
+            self._warmed = True
+            warm_up_soon(self._manager.get_torch_device())
+        return lambda: None
 
     def checkpoint_changes(
         self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]

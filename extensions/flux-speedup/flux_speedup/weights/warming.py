@@ -1,0 +1,72 @@
+"""What the first load of a process would pay for besides its bytes, paid before somebody waits for it.
+
+The arena is pinned, streams are made, and every kernel of a load comes to the card at its first use: so a few
+megabytes go the whole way, of each kind there is, and are dropped again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from .residency.residency import STAGING, Residency
+from .transfer.item import Item
+from .transfer.lane import Lane, lane_for
+from .transfer.staging import Arena
+from .transfer.transfer import transfer
+
+KINDS = frozenset({"cuda", "xpu"})
+_COUNT = 1 << 20  # elements: enough to be staged
+_CASTS = (torch.float16, torch.bfloat16, torch.float32)
+_log = logging.getLogger("flux_speedup")
+
+
+def warm_up(
+    device: torch.device, arena: Arena = STAGING, lanes: Callable[[torch.device], Lane] = lane_for
+) -> None:
+    """Load, check and unload a little on the device, from this thread. Raises TransferError, RuntimeError."""
+    module = torch.nn.Module()
+    module.weight = torch.nn.Parameter(torch.zeros(_COUNT, dtype=torch.bfloat16), requires_grad=False)
+    residency = Residency(module, arena=arena, lanes=lanes)
+    residency.load(device)
+    residency.unload()
+    pairs = itertools.permutations(_CASTS, 2)
+    items = [Item(torch.zeros(_COUNT, dtype=origin), dtype, (_COUNT,)) for origin, dtype in pairs]
+    transfer(items, lanes(device), arena)
+
+
+def warm_up_soon(
+    device: torch.device, warm: Callable[[torch.device], None] = warm_up, kinds: frozenset[str] = KINDS
+) -> threading.Thread | None:
+    """`warm_up` on a thread of its own, for a device of `kinds`. Neither waits nor raises."""
+    if device.type not in kinds:
+        return None
+    work = partial(_work, device, warm)
+    thread = threading.Thread(target=work, name="flux-speedup-warm-up", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads here: the first load pays
+        return None
+    return thread
+
+
+def _work(device: torch.device, warm: Callable[[torch.device], None]) -> None:
+    started = time.perf_counter()
+    module: Any = getattr(torch, device.type) if device.type in KINDS else None
+    try:
+        with contextlib.nullcontext() if module is None else module.device(device):
+            warm(device)
+        if module is not None:
+            module.empty_cache()  # what it took on the card is the WebUI's
+    except Exception as error:  # a courtesy in the background: it must not be able to stop anything
+        _log.info("the first load is not prepared (%s)", str(error).split("\n")[0])
+    else:
+        _log.debug("the first load is prepared, in %.2f s", time.perf_counter() - started)
