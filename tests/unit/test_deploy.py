@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flux_speedup.features.torch_setup import ALLOCATOR_SETTING
+from flux_speedup.features.allocator import SETTING
 from flux_speedup.local_models.fetch import _parser
 
 pytestmark = pytest.mark.adetailer
@@ -21,7 +21,7 @@ CUDA = {
     "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
     "CUDA_MODULE_LOADING": "LAZY",
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-    "PYTORCH_CUDA_ALLOC_CONF": ALLOCATOR_SETTING,
+    "PYTORCH_CUDA_ALLOC_CONF": SETTING,
 }
 # From the reference of cog.yaml (docs/yaml.md of Cog 0.2x).
 TOP_KEYS = {"build", "image", "model", "run", "predict", "train", "concurrency", "environment", "weights"}

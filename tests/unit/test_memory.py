@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +37,18 @@ def card(gib: float | None, *, free: float | None = None, gpu: bool = True) -> C
 )
 def test_tier_by_card_size(gib: float | None, tier: Tier) -> None:
     assert plan(card(gib), RULES).tier is tier
+
+
+@pytest.mark.parametrize("gib", [60, 96, 119])
+def test_a_gpu_that_shares_the_machines_ram_is_not_large_unless_somebody_says_so(gib: float) -> None:
+    shared = replace(card(gib, free=gib), shares_ram=True)
+    decided = plan(shared, RULES)
+    assert decided.tier is Tier.STANDARD
+    assert "it is the machine's RAM" in decided.why
+    assert not decided.high_vram
+    assert not decided.pin
+    assert plan(shared, TierRules(mode="large")).tier is Tier.LARGE
+    assert plan(card(gib, free=gib), RULES).tier is Tier.LARGE
 
 
 def test_no_gpu_has_no_tier_whatever_the_configuration_says() -> None:

@@ -21,12 +21,16 @@ class Tier(str, Enum):
 
 @dataclass(frozen=True)
 class Card:
-    """The device the WebUI generates on. Sizes in bytes; None: it is not known."""
+    """The device the WebUI generates on. Sizes in bytes, None: it is not known.
+
+    `shares_ram`: its memory is the machine's own (GB10, Jetson, Strix Halo), and what is there is nowhere else.
+    """
 
     name: str
     is_gpu: bool | None
     total: int | None
     free: int | None = None
+    shares_ram: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,11 @@ def _tier(card: Card, rules: TierRules) -> tuple[Tier, str]:
         return Tier(rules.mode), f"chosen in the configuration, for a card of {size}"
     if card.total <= rules.large_over * GIB:
         return Tier.STANDARD, f"{size} of VRAM, not over {rules.large_over:g}"
+    if card.shares_ram:
+        return (
+            Tier.STANDARD,
+            f"{size} of VRAM, but it is the machine's RAM: models that stay there are in everybody's way",
+        )
     if card.free is not None and card.free < card.total / 2:
         # Keeping everything resident counts on the whole card; another program has most of it.
         return Tier.STANDARD, f"{size} of VRAM, but only {card.free / GIB:.1f} GiB are free at start"

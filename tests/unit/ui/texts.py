@@ -250,7 +250,7 @@ def item_texts() -> list[str]:
     hosts = (Everything(), WebUI(), A1111(), Neo(manager), ReForge(manager))
     tracking: Any = None
     for config in configs:
-        for card in (*cards, Card("?", True, None)):
+        for card in (*cards, Card("a chip", True, 80 * GIB, shares_ram=True), Card("?", True, None)):
             for host in hosts:
                 host.card = lambda card=card: card  # type: ignore[misc]
                 decided = items.apply(table, host, card, config, argv=[], environ={})

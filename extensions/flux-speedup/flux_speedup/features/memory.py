@@ -11,7 +11,7 @@ from ..hosts.common.webui import WebUI
 from ..memory import Card, MemoryPlan, Tier, TierRules
 from ..patching.change import Call, Undo
 from ..patching.table import PatchTable, State
-from . import torch_setup
+from . import allocator, torch_setup
 from .switch import switch
 
 STREAMS = "Copy streams"
@@ -73,9 +73,11 @@ def arm_torch(
     if not card.is_gpu:
         why = "no GPU" if card.is_gpu is False else "it is not known what this WebUI computes on"
         table.note("allocator", ALLOCATOR, State.SKIPPED, why)
+    elif card.shares_ram:
+        table.note("allocator", ALLOCATOR, State.SKIPPED, "the GPU shares the machine's RAM")
     else:
-        setting = Call(partial(torch_setup.set_allocator, sys.modules, environ, argv))
-        switch(table, config.allocator, ("allocator", ALLOCATOR, torch_setup.ALLOCATOR_SETTING), [setting])
+        setting = Call(partial(allocator.set_allocator, sys.modules, environ, argv))
+        switch(table, config.allocator, ("allocator", ALLOCATOR, allocator.SETTING), [setting])
     if decided.process_share is not None:
         share = decided.process_share
         limit = _torch_call(partial(torch_setup.limit_process_share, share=share))

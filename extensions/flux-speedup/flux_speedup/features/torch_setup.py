@@ -1,4 +1,4 @@
-"""PyTorch set-up: attention kernels, cuDNN benchmark, the process's share of VRAM, the allocator.
+"""PyTorch set-up: attention kernels, cuDNN benchmark, the process's share of VRAM.
 
 None of it changes an image: the kernels are those PyTorch chooses from by default, the rest is memory.
 torch comes in as a parameter, so that the door that runs before it can be named without importing it.
@@ -6,14 +6,10 @@ torch comes in as a parameter, so that the door that runs before it can be named
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from ..patching.change import AlreadySo, Declined, Undo
 
-ALLOCATOR_SETTING = "expandable_segments:True"
-ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 _KERNELS = ("flash_sdp", "mem_efficient_sdp", "math_sdp")
 
 
@@ -55,52 +51,5 @@ def limit_process_share(torch: Any, share: float) -> Undo:
 
     def undo() -> None:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
-
-    return undo
-
-
-def set_allocator(
-    modules: Mapping[str, Any],
-    environ: MutableMapping[str, str],
-    argv: Sequence[str],
-    platform: str = sys.platform,
-) -> Undo:
-    """Ask for expandable segments, which keep large models from fragmenting VRAM.
-
-    Through the environment while CUDA is not initialised, through the allocator's own call afterwards.
-    A value the user set, and a backend that --cuda-malloc chose, are left alone.
-    """
-    if platform != "linux":
-        raise Declined(f"expandable segments are not available on {platform}")
-    for variable in ALLOCATOR_VARIABLES:
-        if variable in environ:
-            raise Declined(f"{variable}={environ[variable]} was set before us")
-    if "--cuda-malloc" in argv:
-        raise Declined("--cuda-malloc chose the allocator")
-    torch = modules.get("torch")
-    cuda = getattr(torch, "cuda", None)
-    if cuda is not None and cuda.is_initialized():
-        return _set_allocator_late(cuda)
-    for variable in ALLOCATOR_VARIABLES:
-        environ[variable] = ALLOCATOR_SETTING
-
-    def undo() -> None:
-        for variable in ALLOCATOR_VARIABLES:
-            if environ.get(variable) == ALLOCATOR_SETTING:
-                del environ[variable]
-
-    return undo
-
-
-def _set_allocator_late(cuda: Any) -> Undo:
-    call = getattr(cuda.memory, "_set_allocator_settings", None)
-    if call is None:
-        raise Declined("CUDA is initialised and this PyTorch cannot change its allocator any more")
-    if cuda.get_allocator_backend() != "native":
-        raise Declined(f"the allocator backend is {cuda.get_allocator_backend()}")
-    call(ALLOCATOR_SETTING)
-
-    def undo() -> None:
-        call("expandable_segments:False")
 
     return undo

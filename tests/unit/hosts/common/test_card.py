@@ -56,6 +56,13 @@ def test_what_pytorch_says(
     assert torch_card(flags) == card
 
 
+def test_memory_that_is_the_machines_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = SimpleNamespace(name="NVIDIA GB10", is_integrated=1)
+    torch = torch_with(get_device_properties=lambda index: properties)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    assert torch_card(None) == Card("card 1", True, 24 * GIB, 20 * GIB, shares_ram=True)
+
+
 @pytest.mark.parametrize("place", ["torch", "torch.backends"])
 def test_another_kind_of_device_is_a_gpu_of_unknown_size(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     torch = torch_with(is_available=lambda: False)

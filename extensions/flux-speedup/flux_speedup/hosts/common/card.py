@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from ...memory import Card
+from .shared_memory import one_of, shares_ram
 
 MIB = 1 << 20
 UNKNOWN = Card("unknown", is_gpu=None, total=None)
@@ -22,7 +23,8 @@ def managed_card(manager: Any) -> Card:
             free = int(manager.get_free_memory(manager.get_torch_device()))
         except Exception:
             free = None
-    return Card(_managed_name(manager) or "unknown", is_gpu, total, free)
+    shares = is_gpu and shares_ram(manager.get_torch_device())
+    return Card(_managed_name(manager) or "unknown", is_gpu, total, free, shares)
 
 
 def _managed_name(manager: Any) -> str:
@@ -63,8 +65,9 @@ def _cuda_card(cuda: Any, chosen: Any) -> Card:
         name = str(cuda.get_device_name(index))
     except (RuntimeError, AssertionError, ValueError):
         return Card("unknown", is_gpu=True, total=None)
+    shares = one_of(cuda, index)
     try:
         free, total = cuda.mem_get_info(index)
     except RuntimeError:
         return Card(name, is_gpu=True, total=None)
-    return Card(name, is_gpu=True, total=int(total), free=int(free))
+    return Card(name, is_gpu=True, total=int(total), free=int(free), shares_ram=shares)
