@@ -1,7 +1,7 @@
 """A device that PyTorch tells apart from the CPU, for tests: its memory is RAM, counted, and as little as asked.
 
 `card.cpp` is compiled once for each version of PyTorch (g++, some seconds) and kept in the repository's ignored
-`.cache`. It has no streams and no events. Tests that need it take the fixture `card`, or `needs_card`.
+`.cache`. It has no streams and no events.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import torch
 
 from tests.second_device.built import NotBuilt, library
@@ -31,11 +30,6 @@ def why_not() -> str:
     except NotBuilt as error:
         return f"no second device: {error}"
     return ""
-
-
-def needs_card() -> pytest.MarkDecorator:
-    """A mark for tests that make no sense on a CPU that stands for a card."""
-    return pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 
 def used() -> int:

@@ -131,6 +131,10 @@ at::Tensor as_strided(
 
 at::Tensor view(const at::Tensor& tensor, c10::IntArrayRef size) { return at::native::view(tensor, size); }
 
+at::Tensor view_dtype(const at::Tensor& tensor, at::ScalarType dtype) {
+  return at::native::view_dtype(tensor, dtype);
+}
+
 at::Tensor reshape_alias(const at::Tensor& tensor, c10::IntArrayRef size, c10::IntArrayRef stride) {
   return at::native::_reshape_alias(tensor, size, stride);
 }
@@ -161,6 +165,7 @@ TORCH_LIBRARY_IMPL(aten, HPU, m) {
   m.impl("_local_scalar_dense", local_scalar_dense);
   m.impl("as_strided", as_strided);
   m.impl("view", view);
+  m.impl("view.dtype", view_dtype);
   m.impl("_reshape_alias", reshape_alias);
   m.impl("resize_", resize);
   m.impl("set_.source_Storage_storage_offset", set_source);

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.second_device import CARD, built, counted, full, needs_card, used
+from tests.second_device import CARD, built, counted, full, used
+from tests.second_device.marks import needs_card
 
-pytestmark = needs_card()
+pytestmark = needs_card
 
 
 def test_moving_there_and_back_copies_and_staying_does_not() -> None:

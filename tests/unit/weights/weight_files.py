@@ -37,7 +37,9 @@ def random_tensor(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> 
 
 def raw_bytes(tensor: torch.Tensor) -> bytes:
     return (
-        bytes(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else b""
+        bytes(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        if tensor.numel()
+        else b""
     )
 
 
@@ -78,9 +80,14 @@ class CountingLane(PlainLane):
     """The plain lane; counts what it hands out, and fails where it is told to."""
 
     def __init__(
-        self, *, fail_empty_at: int = -1, fail_copy_at: int = -1, error: Exception | None = None
+        self,
+        *,
+        fail_empty_at: int = -1,
+        fail_copy_at: int = -1,
+        error: Exception | None = None,
+        device: torch.device = CARD,
     ) -> None:
-        super().__init__(CARD)
+        super().__init__(device)
         self.made: list[torch.Tensor] = []
         self.copies = 0
         self.aborted = 0
@@ -123,6 +130,7 @@ def residency_of(module: torch.nn.Module, registry: Registry, **more: Any) -> Re
     arena = Arena(limit=1 << 20, chunk=64 << 10)
     opener = more.pop("opener", file_opener(registry))
     lane = more.pop("lane", None)
+    more.setdefault("lanes", PlainLane)
 
     def run(items: Any, chosen: Any, *, arrived: Any = None) -> list[torch.Tensor]:
         return transfer(items, lane or chosen, arena, threads=2, opener=opener, arrived=arrived)

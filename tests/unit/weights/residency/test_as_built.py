@@ -72,7 +72,6 @@ def test_after_a_load_a_merge_and_an_unload_the_module_loads_again(tmp_path: Pat
         residency.load(CARD)
         case.module.b = torch.nn.Parameter(torch.zeros(30, 40, dtype=torch.bfloat16), requires_grad=False)
         case.module.a.data = torch.ones_like(case.module.a)
-        residency.mark_merged(["a"])
         residency.unload()
         case.built.restore()
         case.expect_as_built()

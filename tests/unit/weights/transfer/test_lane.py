@@ -14,7 +14,7 @@ import torch
 from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
-from flux_speedup.weights.residency.digest import Digest
+from flux_speedup.weights.residency.signature import Signature
 from flux_speedup.weights.transfer.item import Item
 from flux_speedup.weights.transfer.lane import PlainLane, StreamLane, lane_for
 from flux_speedup.weights.transfer.staging import Arena
@@ -115,11 +115,11 @@ def run(folder: Path, lane: WatchedLane, *, cast: bool = False) -> list[torch.Te
         span = find(view, registry)
         assert span is not None
         items.append(Item(span, torch.int16 if cast else torch.uint8, (700,)))
-    digest = Digest([item.bytes for item in items])
+    signature = Signature([item.bytes for item in items], CARD)
 
     def arrived(number: int, tensor: torch.Tensor) -> None:
         lane.log.append(f"digest on {lane.log.stream()}")
-        digest.add(number, tensor)
+        signature.add(number, tensor)
 
     arena = Arena(limit=1 << 10, chunk=256)
     new = transfer(items, lane, arena, threads=2, opener=file_opener(registry), arrived=arrived)

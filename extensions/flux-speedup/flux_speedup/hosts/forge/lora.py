@@ -1,8 +1,10 @@
 """LoRA changes without copies of clean weights: what is on the device has its clean bytes in its file.
 
-`LoraLoader.refresh` of the host copies every weight it merges into to RAM first, and moves the copies back one
-by one at the next change. Ours reads the clean weights anew and merges into them: the same arithmetic on the
-same bytes on the same device. Whatever it cannot do so (weights at home, quantised ones) is the host's.
+`LoraLoader.refresh` of the host copies every weight it merges into to RAM first (`backup`), and moves the copies
+back one by one at the next change. Ours hands out the clean weights themselves as that backup: views of their
+file, which cost nothing. At the next change they are put back and read anew, and merged into: the same arithmetic
+on the same bytes on the same device. So whoever lives on the host's contract (its own `refresh`, or a copy of it)
+finds what it expects; and whether a weight is merged is looked up there, not remembered beside it.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-import os
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,13 +23,29 @@ from ...patching.change import Declined
 from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
 from ...weights.residency.residency import Residency
-from .engine import patchers_of
+from .engine import CPU
 
-# What `refresh` sets when merged weights were dropped: equal to no list of LoRAs.
+# What a loader has loaded once merged weights were dropped: equal to no list of LoRAs.
 DROPPED = "merged weights were dropped with the model"
 # sha256 of the source of LoraLoader.refresh, white space aside, that ours was written against.
 KNOWN_SOURCES = frozenset({"01030f93f236364cd71b9eb79d83f048979e7a9520cf60075aef51489a386810"})
 log = logging.getLogger("flux_speedup")
+
+
+class Merged(dict[str, torch.nn.Parameter]):
+    """`LoraLoader.backup` while weights are merged by us: key -> the clean parameter that the module had there.
+
+    It is at home (unless the module has it under another name as well), and becomes the module's again by being
+    put back, with whatever the host does then.
+    """
+
+
+@dataclass(frozen=True)
+class TakenBack:
+    """How many clean weights are the module's again, and the bytes of merged ones on a device that went."""
+
+    count: int
+    bytes: int
 
 
 class Merges:
@@ -41,79 +59,61 @@ class Merges:
         found = fingerprint(original)
         if found not in KNOWN_SOURCES:
             raise Declined(f"LoraLoader.refresh of this Forge is unknown ({found[:12]}); its own is used")
-        merge = _host_merge()
 
         @torch.inference_mode()
         def refresh(
-            loader: Any, lora_patches: Any, offload_device: Any = None, force_refresh: bool = False
+            loader: Any, lora_patches: Any, offload_device: Any = CPU, force_refresh: bool = False
         ) -> Any:
-            offload_device = torch.device("cpu") if offload_device is None else offload_device
+            forced = {"force_refresh": True} if force_refresh else {}
             hashes = str(list(lora_patches.keys()))
-            if hashes == loader.loaded_hash and not force_refresh:
-                return None
-            residency = self._placement.of(loader.model)
-            if not _can(residency, loader, lora_patches):
-                self._make_clean(residency)
-                residency.undo_casts()
-                return original(loader, lora_patches, offload_device, force_refresh=True)
-            try:
-                self._make_clean(residency)
-                _merge_all(residency, loader, lora_patches, merge)
-            except (RuntimeError, MemoryError, WeightsError) as error:
-                log.warning("merging a LoRA failed (%s); falling back to the WebUI's own way", error)
-                self._make_clean(residency)
-                loader.loaded_hash = DROPPED
-                return original(loader, lora_patches, offload_device, force_refresh=True)
-            loader.loaded_hash = hashes
-            return None
+            if (hashes != loader.loaded_hash or force_refresh) and self._refreshed(loader, lora_patches):
+                # The host's own finds nothing left to do; whoever has wrapped it before us sees the call.
+                loader.loaded_hash, forced = hashes, {}
+            return original(loader, lora_patches=lora_patches, offload_device=offload_device, **forced)
 
         return refresh
 
-    def wrap_save(self, whole: bool, original: Callable[..., Any]) -> Callable[..., Any]:
-        """A save after an unload sees merged weights, as the host's would: they are merged again first.
-
-        `whole`: all of the model is saved, and not only the transformer.
-
-        It goes through a temporary file: the file saved over may be the one that the weights live in, and
-        truncating that would end every process that maps it.
-        """
-
-        def save(engine: Any, filename: str) -> str:
-            from backend import memory_management
-
-            for patcher in (engine.forge_objects.unet, engine.forge_objects.clip.patcher):
-                if patcher.lora_loader.loaded_hash == DROPPED and patcher.lora_patches:
-                    memory_management.load_model_gpu(patcher)
-            for patcher in patchers_of(engine) if whole else [engine.forge_objects.unet]:
-                self._placement.of(patcher.model).undo_casts()
-            target = Path(filename)
-            partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-            try:
-                original(engine, str(partial))
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
-            return filename
-
-        return save
-
-    def _make_clean(self, residency: Residency) -> None:
-        """Read anew whatever we had merged into; where that fails, everything goes home, where it is clean."""
-        merged = residency.merged
-        if not merged:
-            return
+    def _refreshed(self, loader: Any, lora_patches: Any) -> bool:
+        """Whether the model has these LoRAs now; else what is left of any merge is for the host's own to mend."""
+        if loader.online_backup or (loader.backup and not isinstance(loader.backup, Merged)):
+            return False
+        lora = _host_lora()
+        residency = self._placement.of(loader.model)
+        devices = lora.get_parameter_devices(loader.model)
         try:
-            residency.reload(residency.device, merged)
-        except WeightsError as error:
-            log.warning("clean weights cannot be read back to the device (%s); the model is unloaded", error)
-            residency.unload()
+            _read_anew(residency, loader, devices)
+            if not _can(residency, loader, lora_patches):
+                return False
+            _merge_all(residency, loader, lora_patches)
+        except (RuntimeError, MemoryError, WeightsError) as error:
+            log.warning("changing LoRAs failed (%s); falling back to the WebUI's own way", error)
+            loader.loaded_hash = DROPPED
+        else:
+            return True
+        # Out of the handler: what the failure held is free. The host's own leaves every weight where it is now.
+        lora.set_parameter_devices(loader.model, parameter_devices=devices)
+        return False
 
 
-def note_unload(module: torch.nn.Module, merged: Iterable[str]) -> None:
-    """Merged weights of a module were dropped: its next `refresh` must merge again."""
-    loader = getattr(module, "lora_loader", None)
-    if loader is not None and any(True for _ in merged):
+def take_back(loader: Any, names: Collection[str] | None = None) -> TakenBack:
+    """The clean weights (or those of `names`) are the module's again where we had merged into them; the merged ones
+    are let go. The next `refresh` merges again."""
+    backup = getattr(loader, "backup", None)
+    if not isinstance(backup, Merged):
+        return TakenBack(0, 0)
+    keys = [key for key in backup if names is None or key in names]
+    dropped = 0
+    for key in keys:
+        owner, leaf, merged = _slot(loader.model, key)
+        if isinstance(merged, torch.Tensor) and merged.device != CPU:
+            dropped += merged.nbytes
+        setattr(owner, leaf, backup[key])
+        del backup[key]
+    if keys:
         loader.loaded_hash = DROPPED
+    if not backup:
+        loader.backup = {}
+    return TakenBack(len(keys), dropped)
 
 
 def fingerprint(function: Callable[..., Any]) -> str:
@@ -125,30 +125,60 @@ def fingerprint(function: Callable[..., Any]) -> str:
     return hashlib.sha256("".join(source.split()).encode()).hexdigest()
 
 
-def _host_merge() -> Callable[..., torch.Tensor]:
+def _host_lora() -> Any:
+    # Asked at each use: others replace functions in there.
     from backend.patcher import lora
 
-    merge: Callable[..., torch.Tensor] = lora.merge_lora_to_weight
-    return merge
+    return lora
+
+
+def _slot(model: torch.nn.Module, key: str) -> tuple[Any, str, Any]:
+    """The module that has a weight, its name there, and what is there now."""
+    parent, _, leaf = key.rpartition(".")
+    owner = model.get_submodule(parent)
+    return owner, leaf, getattr(owner, leaf)
+
+
+def _read_anew(residency: Residency, loader: Any, devices: dict[str, torch.device]) -> None:
+    """The clean weights again where merged ones were, each on the device that the merged one was on."""
+    keys = list(loader.backup)
+    take_back(loader)
+    by_device: dict[torch.device, list[str]] = {}
+    for key in keys:
+        device = devices.get(key, CPU)
+        if device != CPU and _slot(loader.model, key)[2].device != device:
+            by_device.setdefault(device, []).append(key)
+    for device, names in by_device.items():
+        skipped = residency.load(device, names).skipped
+        if skipped:
+            raise WeightsError(None, f"{skipped[0]} could not be read back to {device}")
 
 
 def _can(residency: Residency, loader: Any, lora_patches: Any) -> bool:
-    """Whether every weight concerned is on the device by our doing, and nothing is left of the host's way."""
-    if loader.backup or loader.online_backup or any(online for (_, _, _, online) in lora_patches):
+    """Whether all there is to do is to merge into plain weights, at home or on the device by our doing."""
+    if any(online for (_, _, _, online) in lora_patches):
         return False
-    resident = frozenset(residency.resident)
-    return bool(resident) and all(key in resident for patches in lora_patches.values() for key in patches)
+    movable = residency.movable()
+    return all(
+        key in movable and isinstance(_slot(loader.model, key)[2], torch.nn.Parameter)
+        for patches in lora_patches.values()
+        for key in patches
+    )
 
 
-def _merge_all(
-    residency: Residency, loader: Any, lora_patches: Any, merge: Callable[..., torch.Tensor]
-) -> None:
+def _merge_all(residency: Residency, loader: Any, lora_patches: Any) -> None:
     by_key: dict[str, list[Any]] = {}
     for patches in lora_patches.values():
         for key, current in patches.items():
             by_key.setdefault(key, []).extend(current)
-    mark = residency.marker()
+    tied = Counter(id(p) for _, p in loader.model.named_parameters(remove_duplicate=False))
+    # What somebody changed on the device is found out before anything is merged over it, and saved.
+    leave = residency.leaving(by_key)
+    backup = loader.backup = Merged()
     for key, current in by_key.items():
-        parameter = loader.model.get_parameter(key)
-        parameter.data = merge(current, parameter, key, computation_dtype=torch.float32)
-        mark(key)
+        owner, leaf, clean = _slot(loader.model, key)
+        merged = _host_lora().merge_lora_to_weight(current, clean, key, computation_dtype=torch.float32)
+        backup[key] = clean
+        setattr(owner, leaf, torch.nn.Parameter(merged, requires_grad=False))
+        if tied[id(clean)] == 1:
+            leave(clean)

@@ -1,7 +1,7 @@
-"""Which tensor of which file the host copied or cast while it built a model: such copies need no RAM.
+"""Which tensor of which file the host copied while it built a model: such copies need no RAM.
 
-Embeddings and convolutions are copies of what the file has, and a text encoder stored in another dtype is a
-cast of it. What is proven equal, bit for bit, becomes a view of the file; what was cast is cast on the device.
+Embeddings and convolutions are copies of what the file has. What is proven equal, bit for bit, becomes a view of
+the file.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ class Sources:
             source = found.get(name)
             if parameter.nbytes < LEAST or not isinstance(source, torch.Tensor) or not plain(source):
                 continue
+            if parameter.dtype != source.dtype:
+                continue
             if parameter.data_ptr() != source.data_ptr() and find(source, self._placement.registry):
                 pairs.append((parameter, source))
         return pairs
@@ -70,7 +72,7 @@ class Sources:
     def _adopt(self, engine: Any, noted: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
         sources = {id(parameter): source for parameter, source in noted}
         for patcher in patchers_of(engine) if sources else ():
-            if not self._streamed(patcher.load_device) or not _fits(patcher):
+            if not self._streamed(patcher.load_device):
                 continue
             named = patcher.model.named_parameters(remove_duplicate=False)
             own = {name: sources[id(parameter)] for name, parameter in named if id(parameter) in sources}
@@ -80,12 +82,3 @@ class Sources:
                 log.warning("%s keeps its copies in RAM (%s)", type(patcher.model).__name__, error)
             else:
                 log.debug("%s: %d tensors need no RAM", type(patcher.model).__name__, len(adopted))
-
-
-def _fits(patcher: Any) -> bool:
-    """Whether it surely never stays at home in part: what is cast would have to be cast back for that."""
-    from backend import memory_management as manager
-
-    total: float = manager.get_total_memory(patcher.load_device)
-    size: float = manager.module_size(patcher.model)
-    return size < total / 2

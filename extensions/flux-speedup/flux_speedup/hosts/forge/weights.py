@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
@@ -18,23 +17,26 @@ from ...patching.change import Call, Change, Function
 from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
 from ..common.timing import COMPONENTS
-from . import lora as forge_lora
 from .engine import CPU
+from .lora import Merges, take_back
 from .pinning import Pinning
+from .saving import real, wrap_save
 from .sources import Sources
 
 MANAGER = "backend.memory_management"
 PATCHER = "backend.patcher.base"
 ENGINE = "backend.diffusion_engine.base"
-STREAMED = ("cuda", "xpu", "cpu")
+STREAMED = frozenset({"cuda", "xpu", "cpu"})
+"""Kinds of devices that weights can be streamed to; a CPU that is not home stands for one."""
 log = logging.getLogger("flux_speedup")
 
 
 class Attachment:
     """The wrapped functions of one process; what they must tell each other is kept by thread."""
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: Placement, kinds: Collection[str] = STREAMED) -> None:
         self._placement = placement
+        self._kinds = kinds
         self._pinning = Pinning()
         self._thread = threading.local()
 
@@ -47,28 +49,24 @@ class Attachment:
         return bool(self._thread.__dict__.pop("all_ours", False))
 
     def changes(self) -> list[Change]:
-        merges = forge_lora.Merges(self._placement)
-        sources = Sources(self._placement, _is_streamed)
+        merges = Merges(self._placement)
+        sources = Sources(self._placement, self._is_streamed)
         return [
-            Call(lambda: self._placement.undo_casts),
             Function("backend.loader", "load_state_dict", sources.wrap_load_state_dict),
             Function("modules.sd_models", "forge_loader", sources.wrap_loader),
             Function("backend.loader", "load_torch_file", self._wrap_load_file),
             Function("safetensors.torch", "save_file", self._wrap_save_file, guarded=False),
             Function("backend.loader", "split_state_dict", self._wrap_split),
             Function(MANAGER, "unet_inital_load_device", self._wrap_initial_device),
-            Function(MANAGER, "LoadedModel.compute_inclusive_exclusive_memory", self._wrap_compute_memory),
             Function(MANAGER, "LoadedModel.model_load", self._wrap_model_load),
             Function(MANAGER, "build_module_profile", self._wrap_profile),
             Function(PATCHER, "ModelPatcher.forge_patch_model", self._wrap_patch),
             Function(PATCHER, "ModelPatcher.forge_unpatch_model", self._wrap_unpatch),
             Function("backend.patcher.lora", "LoraLoader.refresh", merges.wrap_refresh, guarded=False),
-            Function(
-                ENGINE, "ForgeDiffusionEngine.save_unet", partial(merges.wrap_save, False), guarded=False
-            ),
-            Function(
-                ENGINE, "ForgeDiffusionEngine.save_checkpoint", partial(merges.wrap_save, True), guarded=False
-            ),
+            Function(ENGINE, "ForgeDiffusionEngine.save_unet", wrap_save, guarded=False),
+            Function(ENGINE, "ForgeDiffusionEngine.save_checkpoint", wrap_save, guarded=False),
+            # Put back first, while the others are in force.
+            Call(lambda: self.bring_home, module=MANAGER),
         ]
 
     # Files.
@@ -93,7 +91,7 @@ class Attachment:
     def _wrap_save_file(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def save_file(tensors: Any, filename: Any, *args: Any, **kwargs: Any) -> Any:
             # The checkpoint merger and others write over whatever file has the name.
-            with self._placement.registry.stepped_aside(filename):
+            with self._placement.registry.stepped_aside(real(filename)):
                 return original(tensors, filename, *args, **kwargs)
 
         return save_file
@@ -116,23 +114,12 @@ class Attachment:
 
     # Moves.
 
-    def _wrap_compute_memory(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def compute_inclusive_exclusive_memory(loaded: Any) -> Any:
-            result = original(loaded)
-            loaded.exclusive_memory += self._placement.of(loaded.model.model).growth
-            return result
-
-        return compute_inclusive_exclusive_memory
-
     def _wrap_model_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def model_load(loaded: Any, model_gpu_memory_when_using_cpu_swap: Any = -1) -> Any:
-            if model_gpu_memory_when_using_cpu_swap >= 0 or not _is_streamed(loaded.device):
-                # What stays at home is computed with there, or moved by the host at every step.
-                self._placement.of(loaded.model.model).undo_casts()
+        def model_load(loaded: Any, *args: Any, **kwargs: Any) -> Any:
             self._thread.loaded = loaded
             try:
                 with self._pinning.during_load(_manager()):
-                    return original(loaded, model_gpu_memory_when_using_cpu_swap)
+                    return original(loaded, *args, **kwargs)
             finally:
                 self._thread.loaded = None
 
@@ -142,9 +129,11 @@ class Attachment:
         def build_module_profile(model: Any, model_gpu_memory_when_using_cpu_swap: Any) -> Any:
             profile = original(model, model_gpu_memory_when_using_cpu_swap)
             loaded = getattr(self._thread, "loaded", None)
-            if loaded is not None and _is_streamed(loaded.device):
+            if loaded is not None and self._is_streamed(loaded.device):
                 whole, extras, _ = profile
-                names = _names(model, whole, extras)
+                names, others = _names(model, whole, extras)
+                # The host would copy these to RAM.
+                self.unload(model, others)
                 self._load(model, loaded.device, names)
                 self._pinning.others(_manager(), loaded, names)
             return profile
@@ -153,13 +142,14 @@ class Attachment:
 
     def _wrap_patch(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def forge_patch_model(patcher: Any, target_device: Any = None) -> Any:
-            if not _is_streamed(target_device) or not self._load(patcher.model, target_device, None):
-                if target_device is not None:
-                    self._placement.of(patcher.model).undo_casts()
-                return original(patcher, target_device)
+            # Without moving: what is patched in goes to the device with everything else.
             patched = original(patcher)
-            patcher.current_device = target_device
-            return patched
+            if target_device is None:
+                return patched
+            if self._is_streamed(target_device) and self._load(patcher.model, target_device, None):
+                patcher.current_device = target_device
+                return patched
+            return original(patcher, target_device)
 
         return forge_patch_model
 
@@ -173,23 +163,25 @@ class Attachment:
         return forge_unpatch_model
 
     def _load(self, model: torch.nn.Module, device: Any, names: set[str] | None) -> bool:
-        """Whether every weight asked for is on the device by our doing."""
+        """Whether every weight asked for is on the device now."""
         try:
             return not self._placement.load(model, device, names).skipped
-        except WeightsError as error:
+        except Exception as error:
+            # Whatever it is: the host has done its part already, so that no guard would let it move the model.
             log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
             return False
 
-    def unload(self, model: torch.nn.Module) -> bool:
-        """Let weights go that we had brought to the device; whether there were any and they are gone."""
-        if not self._placement.of(model).away:
+    def unload(self, model: torch.nn.Module, names: Collection[str] | None = None) -> bool:
+        """Let weights go that are on the device by our doing, merged ones too; whether there were any and they
+        are gone, clean."""
+        taken = take_back(getattr(model, "lora_loader", None), names)
+        if not taken.count and not self._placement.of(model).away:
             return False
         try:
-            report = self._placement.unload(model)
+            report = self._placement.unload(model, names, besides=taken.bytes)
         except WeightsError as error:
             log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
             return False
-        forge_lora.note_unload(model, report.merged)
         if report.copied_back:
             # The host itself makes CLIP's embeddings fp32 at their first use.
             log.info(
@@ -197,7 +189,17 @@ class Attachment:
                 COMPONENTS.get(type(model).__name__, type(model).__name__),
                 len(report.copied_back),
             )
-        return bool(report.bytes)
+        return bool(taken.count or report.bytes)
+
+    def bring_home(self) -> None:
+        """Nothing is on a device by our doing any longer, and nothing is merged: before our functions go."""
+        _manager().unload_all_models()
+        for module in self._placement.modules():  # those that the host has forgotten, too
+            self.unload(module)
+
+    def _is_streamed(self, device: Any) -> bool:
+        """A device that is not home, and that weights can be streamed to."""
+        return device is not None and device != CPU and device.type in self._kinds
 
 
 def _manager() -> Any:
@@ -206,17 +208,16 @@ def _manager() -> Any:
     return memory_management
 
 
-def _is_streamed(device: Any) -> bool:
-    """A device that is not home, and that weights can be streamed to."""
-    return device is not None and device != CPU and device.type in STREAMED
-
-
 def _names(
     model: torch.nn.Module, whole: Iterable[torch.nn.Module], extras: Iterable[torch.nn.Module]
-) -> set[str]:
-    """Names of the weights that a profile puts on the device: all of `whole`, all but `weight` of `extras`."""
+) -> tuple[set[str], set[str]]:
+    """Names of the weights that a profile puts on the device, and of those that it keeps in RAM.
+
+    On the device: all of `whole`, all but `weight` of `extras`; in RAM: the rest of what it goes through.
+    """
     wanted = {id(tensor) for module in whole for tensor in (*module.parameters(), *module.buffers())}
     for module in extras:
         wanted |= {id(p) for name, p in module.named_parameters(recurse=False) if name != "weight"}
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    return {name for name, tensor in named if id(tensor) in wanted}
+    names = {name for name, tensor in named if id(tensor) in wanted}
+    return names, {name for name, _ in named} - names

@@ -9,7 +9,7 @@ import torch
 
 from ..errors import WeightsError
 from ..files.span import plain
-from .entry import same_memory, set_data
+from .data import same_memory, set_data
 
 _CPU = torch.device("cpu")
 _Slot = tuple[dict[str, Any], str, "torch.Tensor | None"]

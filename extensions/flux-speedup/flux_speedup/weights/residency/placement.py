@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from ..files.mapping import MAPPINGS, FileIdentity, Registry
 from ..files.pagecache import resident_fraction
 from ..files.span import plain
 from ..transfer.direct import Direct
+from ..transfer.lane import Lane, lane_for
 from .backing import Backing
 from .report import LoadReport, UnloadReport
 from .residency import Residency
@@ -31,7 +32,7 @@ class Arrival:
     by_backing: Mapping[Backing, int]
 
     def sentence(self) -> str:
-        """Bytes by backing, such as "23.7 GB file; 526 MB file, cast; 76 MB RAM"."""
+        """Bytes by backing, such as "23.7 GB file; 76 MB RAM"."""
         return "; ".join(
             f"{size(count)} {backing.value}" for backing, count in self.by_backing.items() if count
         )
@@ -45,6 +46,7 @@ class Placement:
         registry: Registry = MAPPINGS,
         quiet: Callable[[], AbstractContextManager[None]] = nullcontext,
         direct: Direct | None = None,
+        lanes: Callable[[torch.device], Lane] = lane_for,
     ) -> None:
         """`quiet`: entered around every load, so that whatever else reads the same disk waits.
 
@@ -53,6 +55,7 @@ class Placement:
         self.registry = registry
         self._quiet = quiet
         self._direct = direct
+        self._lanes = lanes
         self._lock = threading.Lock()
         self._residencies: weakref.WeakKeyDictionary[torch.nn.Module, Residency] = weakref.WeakKeyDictionary()
         self._arrivals: weakref.WeakKeyDictionary[torch.nn.Module, Arrival] = weakref.WeakKeyDictionary()
@@ -64,7 +67,7 @@ class Placement:
             found = self._residencies.get(module)
             if found is None:
                 found = self._residencies[module] = Residency(
-                    module, registry=self.registry, direct=self._direct
+                    module, registry=self.registry, direct=self._direct, lanes=self._lanes
                 )
             return found
 
@@ -82,18 +85,22 @@ class Placement:
             self._direct.hold_soon(files, device)
         return report
 
-    def unload(self, module: torch.nn.Module) -> UnloadReport:
-        """Let the device memory of a module go. Raises TransferError: then all of it is as it was."""
-        report = self.of(module).unload()
+    def unload(
+        self, module: torch.nn.Module, names: Collection[str] | None = None, *, besides: int = 0
+    ) -> UnloadReport:
+        """Let the device memory of a module go. Raises TransferError: then all of it is as it was.
+
+        `besides`: bytes of the module on the device that its owner lets go at the same time.
+        """
+        report = self.of(module).unload(names)
+        report = replace(report, bytes=report.bytes + besides)
         self._departures[module] = report.bytes
         return report
 
-    def undo_casts(self) -> None:
-        """No module has weights in its file's dtype any longer: somebody else is about to move them."""
+    def modules(self) -> list[torch.nn.Module]:
+        """Modules that anybody has asked about."""
         with self._lock:
-            every = list(self._residencies.values())
-        for residency in every:
-            residency.undo_casts()
+            return list(self._residencies)
 
     def arrival(self, module: torch.nn.Module) -> Arrival | None:
         """How the module's weights came to the device last, if we brought them."""
@@ -124,5 +131,4 @@ def _source(paths: Iterable[Path]) -> str:
 
 
 def _from_files(report: LoadReport) -> bool:
-    in_files = sum(report.by_backing[backing] for backing in (Backing.SPAN, Backing.SPAN_CAST))
-    return 2 * in_files >= report.bytes
+    return 2 * report.by_backing[Backing.SPAN] >= report.bytes

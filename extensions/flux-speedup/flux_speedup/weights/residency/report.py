@@ -10,7 +10,10 @@ from .backing import Backing
 
 @dataclass(frozen=True)
 class LoadReport:
-    """`bytes` arrived on the device in `seconds`; `by_backing` splits them. `skipped`: left to the host."""
+    """`bytes` arrived on the device in `seconds`; `by_backing` splits them.
+
+    `skipped`: names asked for that are not on the device now, which is the host's business.
+    """
 
     bytes: int
     seconds: float
@@ -22,13 +25,9 @@ class LoadReport:
 class UnloadReport:
     """`bytes` of device memory were let go in `seconds`.
 
-    `merged`: names dropped with a LoRA in them, to be merged again after the next load. `copied_back`:
-    names that somebody else had changed on the device; their values are in RAM now. `skipped`: left to the
-    host.
+    `copied_back`: names that somebody else had changed on the device; their values are in RAM now.
     """
 
     bytes: int
     seconds: float
-    merged: tuple[str, ...]
     copied_back: tuple[str, ...]
-    skipped: tuple[str, ...]

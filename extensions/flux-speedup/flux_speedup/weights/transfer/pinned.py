@@ -16,7 +16,7 @@ import torch
 
 from ...ram import HELD, Held, Hold
 from ..files.span import plain
-from ..residency.entry import set_data
+from ..residency.data import set_data
 from .registration import CUDA_WRITABLE, Refused, Registered, Registrar
 
 _ALIGN = 64

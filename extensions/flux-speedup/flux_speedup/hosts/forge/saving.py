@@ -1,0 +1,43 @@
+"""Saving a model from Forge: what is written has the LoRA in it, and no file that weights live in is truncated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .lora import DROPPED
+
+
+def wrap_save(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A save after an unload sees merged weights, as the host's would: they are merged again first.
+
+    It goes through a temporary file: the file saved over may be the one that the weights live in, and truncating
+    that would end every process that maps it. A link stays one; what it leads to is replaced.
+    """
+
+    def save(engine: Any, filename: str) -> str:
+        from backend import memory_management
+
+        for patcher in (engine.forge_objects.unet, engine.forge_objects.clip.patcher):
+            if patcher.lora_loader.loaded_hash == DROPPED and patcher.lora_patches:
+                memory_management.load_model_gpu(patcher)
+        target = real(filename)
+        partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+        try:
+            original(engine, str(partial))
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return filename
+
+    return save
+
+
+def real(filename: Any) -> Path:
+    """The file itself, where the name is a link; where it cannot be told, the name."""
+    try:
+        return Path(os.path.realpath(filename))
+    except (OSError, ValueError):
+        return Path(filename)

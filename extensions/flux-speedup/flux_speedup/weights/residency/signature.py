@@ -1,0 +1,134 @@
+"""A checksum of each tensor of one load, taken where the tensor is: has anybody written there since?
+
+The bytes are looked at as 32 bit words, in rows. Each word is multiplied by an odd 64 bit number that belongs to
+its place in the row, and each row's products are added up modulo 2^64 (multilinear hashing: Carter, Wegman 1979;
+Thorup, "High speed hashing for integers and strings", 2015). Every change of one word is noticed; changes of
+several cancel each other once in 2^31 or less, wherever they are. Made against accidents, not against somebody who
+wants to deceive.
+
+Everything this needs on the device is taken when the signature is made, which is at load. Looking again takes no
+memory there: it must work on a card that is full.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ..errors import OUT_OF_MEMORY
+
+_WORD = 4
+_COLUMNS = 1 << 13
+# At once: what is read (16 MiB) and the products (32 MiB) stay in a large card's cache. Fewer where room is short.
+_ROWS = (512, 64, 8, 1)
+
+
+class _Scratch:
+    """Room for products, and the numbers that places have: one a device, while a signature there lives."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Raises torch.OutOfMemoryError."""
+        self.factors = _factors().to(device)
+        for self.rows in _ROWS:
+            try:
+                self.products = torch.empty(self.rows * _COLUMNS, dtype=torch.int64, device=device)
+            except OUT_OF_MEMORY:
+                if self.rows == _ROWS[-1]:
+                    raise
+            else:
+                return
+
+
+_scratches: weakref.WeakValueDictionary[torch.device, _Scratch] = weakref.WeakValueDictionary()
+
+
+class Signature:
+    """The checksums of tensors that come one by one. Takes some kernels a tensor, and waits for nothing.
+
+    Holds on the device, for 32 KiB of weights, 16 bytes, and 32 MiB at most that all signatures there share (uses
+    of it follow each other, as they are on streams that wait for each other).
+    """
+
+    def __init__(self, sizes: Sequence[int], device: torch.device) -> None:
+        """`sizes`: bytes of each tensor. Raises torch.OutOfMemoryError."""
+        self._lengths = [_length(size) for size in sizes]
+        self._ends = list(itertools.accumulate(self._lengths))
+        with torch.inference_mode():
+            scratch = _scratches.get(device)
+            if scratch is None:
+                scratch = _scratches[device] = _Scratch(device)
+            self._scratch = scratch
+            shape = (2, self._ends[-1] if self._ends else 0)
+            self._first, self._again = torch.zeros(shape, dtype=torch.int64, device=device).unbind()
+
+    def add(self, number: int, tensor: torch.Tensor) -> None:
+        """Sum up tensor `number` as it is right after its arrival, on the stream that is current."""
+        self._sum(self._first, number, tensor)
+
+    def changed(self, tensors: Mapping[int, torch.Tensor]) -> list[int]:
+        """Which of these, by number, are not what they were at `add`. Takes no memory on the device.
+
+        Waits for the device. Raises RuntimeError where that fails.
+        """
+        for number, tensor in tensors.items():
+            self._sum(self._again, number, tensor)
+        first, again = self._first.cpu(), self._again.cpu()
+        return [
+            number for number in tensors if not torch.equal(self._of(first, number), self._of(again, number))
+        ]
+
+    def _of(self, sums: torch.Tensor, number: int) -> torch.Tensor:
+        end = self._ends[number]
+        return sums[end - self._lengths[number] : end]
+
+    def _sum(self, sums: torch.Tensor, number: int, tensor: torch.Tensor) -> None:
+        with torch.inference_mode():
+            _sum_into(self._of(sums, number), _memory(tensor), self._scratch)
+
+
+def _length(size: int) -> int:
+    words, tail = divmod(size, _WORD)
+    return -(-words // _COLUMNS) + tail
+
+
+def _memory(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes in the order they have in memory, for a tensor without holes."""
+    return tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8)
+
+
+def _sum_into(target: torch.Tensor, raw: torch.Tensor, scratch: _Scratch) -> None:
+    tail = raw.numel() % _WORD
+    words = raw[: raw.numel() - tail].view(torch.int32)
+    whole, rest = divmod(words.numel(), _COLUMNS)
+    for row in range(0, whole, scratch.rows):
+        rows = min(scratch.rows, whole - row)
+        start, count = row * _COLUMNS, rows * _COLUMNS
+        products = scratch.products[:count].view(rows, _COLUMNS)
+        torch.mul(words[start : start + count].view(rows, _COLUMNS), scratch.factors, out=products)
+        torch.sum(products, 1, out=target[row : row + rows])
+    if rest:
+        products = scratch.products[:rest]
+        torch.mul(words[whole * _COLUMNS :], scratch.factors[:rest], out=products)
+        torch.sum(products, 0, out=target[whole])
+    if tail:
+        target[target.numel() - tail :].copy_(raw[raw.numel() - tail :])
+
+
+def _factors() -> torch.Tensor:
+    """Odd numbers that look random: SplitMix64 (Steele, Lea, Flood 2014) of the place."""
+    step, mix, again = (number - (1 << 64) for number in _SPLITMIX)
+    x = (torch.arange(_COLUMNS, dtype=torch.int64) + 1) * step
+    x = (x ^ _right(x, 30)) * mix
+    x = (x ^ _right(x, 27)) * again
+    return (x ^ _right(x, 31)) | 1
+
+
+def _right(x: torch.Tensor, count: int) -> torch.Tensor:
+    """A shift without sign."""
+    return (x >> count) & ((1 << (64 - count)) - 1)
+
+
+_SPLITMIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)

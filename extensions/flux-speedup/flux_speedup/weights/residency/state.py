@@ -1,0 +1,84 @@
+"""Where one tensor is: looked at, never only remembered.
+
+At home: in RAM, or a view of its file. On the device: in the memory that we gave it. Elsewhere: in memory that
+somebody else gave it, or of a kind that only the host can move. What was noted at a load counts only as long as the
+tensor shows that very memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..files.mapping import MAPPINGS, Registry
+from ..files.span import Span
+from .backing import Backing, classify
+from .signature import Signature
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which memory a tensor shows, and as what. Holds none of it: the memory goes when nobody shows it."""
+
+    device: torch.device
+    address: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> Place:
+        return cls(tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+
+
+@dataclass(frozen=True)
+class AtHome:
+    """In RAM (`span` None) or a view of its file."""
+
+    backing: Backing
+    span: Span | None
+
+
+@dataclass(frozen=True, eq=False)
+class OnDevice:
+    """In memory we gave it. `home`: the data it gets back, which `backing` tells of; `signature`, `number`: the
+    checksum of what was put there."""
+
+    home: torch.Tensor
+    place: Place
+    backing: Backing
+    signature: Signature
+    number: int
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The host's, or somebody's, to move."""
+
+
+State = AtHome | OnDevice | Elsewhere
+
+
+def look(tensor: torch.Tensor, noted: OnDevice | None, registry: Registry = MAPPINGS) -> State:
+    """Where a tensor is now. `noted`: what its last load by us noted.
+
+    Memory that was freed may be given out again at the same address, so what is on the device is checked against
+    its signature before it is dropped.
+    """
+    if noted is not None and is_there(tensor, noted):
+        return noted
+    backing, span = classify(tensor, registry)
+    return Elsewhere() if backing is Backing.NONE else AtHome(backing, span)
+
+
+def is_there(tensor: torch.Tensor, noted: OnDevice) -> bool:
+    """Whether a tensor shows the memory that its last load gave it."""
+    return tensor.device == noted.place.device and Place.of(tensor) == noted.place
+
+
+def is_on(tensor: torch.Tensor, state: State, device: torch.device) -> bool:
+    """Whether a tensor's data is on a device (without a number: on any of that kind)."""
+    if device.type == "cpu":  # one that stands for a device: its tensors do not say that they are there
+        return isinstance(state, OnDevice)
+    return tensor.device.type == device.type and device.index in (None, tensor.device.index)

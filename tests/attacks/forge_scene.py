@@ -1,0 +1,141 @@
+"""Forge's own memory manager, patcher and LoRA loader in this process, on the second device, with our weights room.
+
+Runs in Forge's environment, which has no pytest: `test_weights_on_forge.py` starts it and judges what it prints.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from tests.second_device import CARD, used
+
+CPU = torch.device("cpu")
+LAYERS, WIDTH = 6, 64
+BYTES = LAYERS * WIDTH * WIDTH * 2
+MODULES = ("backend.memory_management", "backend.patcher.base", "backend.patcher.lora")
+
+
+def start() -> Any:
+    """Forge's memory manager, believing in a card that is the second device. `manager.room`: its free bytes."""
+    sys.argv = [sys.argv[0], "--always-cpu"]
+    from backend import memory_management as manager
+
+    manager.room = 1 << 30
+    manager.get_torch_device = lambda: CARD
+    manager.vram_state = manager.VRAMState.NORMAL_VRAM
+    manager.current_inference_memory = 0
+
+    def get_free_memory(dev: Any = None, torch_free_too: bool = False) -> Any:
+        free = manager.room - (used() if dev == CARD else 0)
+        return (free, free) if torch_free_too else free
+
+    manager.get_free_memory = get_free_memory
+    manager.soft_empty_cache = lambda force=False: None
+    return manager
+
+
+def attach() -> Callable[[], None]:
+    """Our functions in the place of the manager's, the patcher's and the LoRA loader's; returns the undo."""
+    from flux_speedup.hosts.forge.weights import Attachment
+    from flux_speedup.patching.change import apply_all
+    from flux_speedup.weights.files.mapping import MAPPINGS
+    from flux_speedup.weights.residency.placement import Placement
+    from flux_speedup.weights.transfer.lane import PlainLane
+
+    attachment = Attachment(Placement(MAPPINGS, lanes=PlainLane), kinds={"hpu"})
+    return apply_all(change for change in attachment.changes() if change.module in MODULES)
+
+
+class Scene:
+    """A model of six matrices over a file of its own, as Forge builds one, and what may be done with it."""
+
+    def __init__(self, manager: Any, folder: Path) -> None:
+        from backend import operations
+        from backend.patcher.base import ModelPatcher
+
+        from flux_speedup.weights.files.mapping import MAPPINGS
+
+        self.manager = manager
+        manager.room = 1 << 30
+        random = torch.Generator().manual_seed(7)
+        self.clean = {
+            f"layers.{n}.weight": torch.randn(WIDTH, WIDTH, generator=random).bfloat16()
+            for n in range(LAYERS)
+        }
+        self.path = folder / "weights.safetensors"
+        save_file(self.clean, self.path)
+        self.undo = attach()
+        self.model = torch.nn.Module()
+        kind = {"device": CPU, "dtype": torch.bfloat16, "manual_cast_enabled": False}
+        with torch.inference_mode(), operations.using_forge_operations(**kind):
+            layers = [torch.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(LAYERS)]
+            self.model.layers = torch.nn.ModuleList(layers)
+            self.model.load_state_dict(MAPPINGS.open(self.path).views())
+        self.current: Any = None
+        self.patcher = ModelPatcher(self.model, load_device=CARD, offload_device=CPU)
+
+    def with_lora(self, *seeds: int) -> Any:
+        """A clone of the patcher, as a request makes one."""
+        clone = self.patcher.clone()
+        for seed in seeds:
+            clone.add_patches(filename=f"lora-{seed}", patches=patches(seed))
+        return clone
+
+    def image(self, patcher: Any, room: int = 1 << 30) -> None:
+        """What a request asks the host for, on a card with so many bytes for weights."""
+        self.manager.room = room
+        self.current = (
+            patcher  # the host forgets one that nobody else holds, and leaves its weights where they are
+        )
+        with torch.inference_mode():
+            self.manager.load_models_gpu([patcher])
+
+    def unload(self) -> None:
+        with torch.inference_mode():
+            self.manager.unload_all_models()
+
+    def expected(self, *seeds: int, clean: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+        """What Forge's arithmetic makes of the file's bytes."""
+        from backend.patcher.lora import merge_lora_to_weight
+
+        found = {}
+        for key, weight in (clean or self.clean).items():
+            merged = weight.clone()
+            current = [[1.0, patches(seed)[key], 1.0, None, None] for seed in seeds]
+            if current:
+                merged = merge_lora_to_weight(current, merged, key, computation_dtype=torch.float32)
+            found[key] = merged
+        return found
+
+    def right(self, expected: dict[str, torch.Tensor]) -> int:
+        """How many of the six weights are these, bit for bit."""
+        now = dict(self.model.named_parameters())
+        return sum(same(now[key], tensor) for key, tensor in expected.items())
+
+    def on_card(self) -> int:
+        return sum(parameter.device == CARD for parameter in self.model.parameters())
+
+    def end(self) -> None:
+        self.undo()
+        self.manager.current_loaded_models.clear()
+
+
+def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    bits = [tensor.detach().cpu().contiguous().view(torch.int16) for tensor in (one, other)]
+    return torch.equal(*bits)
+
+
+def patches(seed: int, keys: Iterable[int] = range(LAYERS)) -> dict[str, Any]:
+    """A LoRA of random numbers for the layers named."""
+    random = torch.Generator().manual_seed(seed)
+    found = {}
+    for number in keys:
+        up, down = (torch.randn(shape, generator=random) for shape in ((WIDTH, 4), (4, WIDTH)))
+        found[f"layers.{number}.weight"] = ("lora", (up, down, 4.0, None, None))
+    return found

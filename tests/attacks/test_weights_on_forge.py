@@ -1,0 +1,94 @@
+"""Whatever happens to a model on the card, Forge's own classes and ours leave the right weights in the right place.
+
+The device is one that PyTorch tells apart from the CPU; what is done is in `weights_on_forge.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.second_device.marks import needs_card
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LAYERS = 6
+RIGHT: dict[str, dict[str, Any]] = {
+    "lora_then_less_room": {
+        "first": 6, "all on the card": 6, "second": 6, "in part": True, "none": 6, "unloaded": 6, "used": 0,
+    },
+    "lora_in_part_then_all": {
+        "first": 6, "unloaded": 6, "second": 6, "all on the card": 6, "used": 0,
+    },
+    "unload_with_a_lora_and_back": {"unloaded": 6, "used": 0, "again": 6, "both": 6},
+    "file_touched_while_a_lora_goes": {
+        "none": 6, "on the card": 6, "next": 6, "next on the card": 6, "none again": 6, "still on the card": 6,
+    },
+    "card_full_while_a_lora_changes": {
+        "failed": "OutOfMemoryError", "next": 6, "on the card": 6, "none": 6, "still on the card": 6,
+    },
+    "script_moves_the_model_home": {"freed": True, "right": 6, "on the card": 6, "once": True},
+    "script_moves_it_with_a_lora": {
+        "other": 6, "on the card": 6, "none": 6, "still on the card": 6, "unloaded": 6,
+    },
+    "change_on_the_card_before_a_lora": {"merged": 6, "none": 6, "unloaded": 6},
+    "change_on_the_card_over_a_lora": {"other": 6},
+    "switched_off_with_a_lora_merged": {
+        "clean": 6, "used": 0, "backup": 0, "next": 6, "on the card": 6, "none": 6,
+    },
+    "switched_off_with_nothing_known_to_the_host": {"clean": 6, "used": 0},
+    "backup_is_the_clean_weights": {
+        "in it": 6, "no copies": True, "other": 6, "on the card": 6, "none": 6, "unloaded": 6, "used": 0,
+    },
+    "object_patch_goes_with_the_model": {
+        "patched in": True, "on the card": 7, "home": True, "its own again": True,
+    },
+    "weight_with_two_names": {
+        "merged": True, "other": True, "on the card": True, "one again": True, "used": 0,
+    },
+    "unload_on_a_full_card": {"right": 6, "used": 0, "allocations": 0},
+    "wrapped_before_us": {"calls": [1, 0], "merged": 6, "right": 6},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(forge_dir: Path) -> dict[str, dict[str, Any]]:
+    """What came of every attack, all in one process of Forge's own environment."""
+    python = next(
+        (
+            p
+            for p in (forge_dir / "venv" / "bin" / "python", forge_dir / "venv/Scripts/python.exe")
+            if p.exists()
+        ),
+        None,
+    )
+    if python is None:
+        pytest.skip(f"{forge_dir} has no environment of its own")
+    places = [forge_dir, REPOSITORY, REPOSITORY / "extensions" / "flux-speedup"]
+    done = subprocess.run(
+        [str(python), "-B", "-m", "tests.attacks.weights_on_forge"],
+        cwd=forge_dir,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answer: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return answer
+
+
+@needs_card
+@pytest.mark.forge
+@pytest.mark.parametrize("name", list(RIGHT))
+def test_weights_are_right_and_where_they_belong(found: dict[str, dict[str, Any]], name: str) -> None:
+    assert found[name] == RIGHT[name], found[name].get("raised")
+
+
+@needs_card
+@pytest.mark.forge
+def test_every_attack_is_judged(found: dict[str, dict[str, Any]]) -> None:
+    assert set(found) == set(RIGHT)

@@ -1,0 +1,130 @@
+"""The checksum notices what a plain sum misses, and takes nothing on the device when it looks again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flux_speedup.weights.files.header import DTYPES
+from flux_speedup.weights.residency.signature import Signature
+from tests import second_device
+from tests.second_device import counted, full, used
+from tests.second_device.marks import needs_card
+from tests.unit.weights.weight_files import random_tensor
+
+CPU = torch.device("cpu")
+ROW = 1 << 13  # words of 32 bits
+
+
+def differs(before: torch.Tensor, after: torch.Tensor) -> bool:
+    signature = Signature([before.nbytes], CPU)
+    signature.add(0, before)
+    return signature.changed({0: after}) == [0]
+
+
+@settings(deadline=None, max_examples=150)
+@given(size=st.integers(1, 100_000), data=st.data())
+def test_one_changed_byte_is_noticed(size: int, data: st.DataObject) -> None:
+    before = random_tensor((size,), torch.uint8, size)
+    after = before.clone()
+    after[data.draw(st.integers(0, size - 1))] ^= data.draw(st.integers(1, 255))
+    assert differs(before, after)
+    assert not differs(before, before.clone())
+
+
+@settings(deadline=None, max_examples=100)
+@given(size=st.integers(2, 50_000), data=st.data())
+def test_two_swapped_elements_are_noticed(size: int, data: st.DataObject) -> None:
+    before = random_tensor((size,), torch.int16, size)
+    one, other = data.draw(st.integers(0, size - 1)), data.draw(st.integers(0, size - 1))
+    after = before.clone()
+    after[one], after[other] = before[other], before[one]
+    assert differs(before, after) == (not torch.equal(before, after))
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.int64])
+def test_a_rectangle_whose_rows_and_columns_sum_up_as_before_is_noticed(dtype: torch.dtype) -> None:
+    for columns in (64, 4096, 8192, 8191):
+        before = torch.zeros(40, columns, dtype=dtype)
+        for left, right in ((3, 50), (0, 63), (7, 8)):
+            after = before.clone()
+            after[2, left] += 7
+            after[2, right] -= 7
+            after[30, left] -= 7
+            after[30, right] += 7
+            assert differs(before, after)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_flipped_signs_are_noticed_wherever_they_are(dtype: torch.dtype) -> None:
+    """The highest bit of a word is the one that sums lose first."""
+    before = random_tensor((3, 2 * ROW), dtype, 1).nan_to_num() + 1
+    columns = [0, 1, 2, 3, 7, ROW - 1, ROW, 2 * ROW - 1]
+    for one in columns:
+        for other in columns:
+            after = before.clone()
+            after[1, one] *= -1
+            after[1, other] *= -1
+            assert differs(before, after) == (one != other)
+    assert differs(before, -before)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (3, 100), (100, 3), (17, 31), (50, 4096)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float8_e4m3fn])
+def test_moved_rows_and_columns_are_noticed(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    before = random_tensor(shape, dtype, 5)
+    bits = before.view(torch.uint8)
+    for after in (
+        bits.flip(0),
+        bits.flip(1),
+        bits.roll(1, 0),
+        bits.roll(8, 1),
+        bits.reshape(-1).flip(0),
+        bits * 0,
+    ):
+        assert differs(before, after.contiguous())
+
+
+def test_rows_of_the_table_that_change_places() -> None:
+    before = random_tensor((1200, ROW), torch.int32, 1)  # more than are summed up at once
+    for one, other in ((0, 1199), (3, 4), (511, 512)):
+        after = before.clone()
+        after[one], after[other] = before[other], before[one]
+        assert differs(before, after)
+    assert not differs(before, before.clone())
+
+
+def test_every_dtype_size_and_order_of_dimensions() -> None:
+    tensors = [random_tensor((n, 3), dtype, n) for n, dtype in enumerate(DTYPES.values())]
+    tensors += [torch.empty(0), torch.tensor(1.0), random_tensor((6, 8), torch.float32).t()]
+    signature = Signature([tensor.nbytes for tensor in tensors], CPU)
+    for number, tensor in enumerate(tensors):
+        signature.add(number, tensor)
+    numbered = dict(enumerate(tensors))
+    assert signature.changed(numbered) == []
+    for number, tensor in numbered.items():
+        if tensor.numel():
+            changed = tensor.contiguous().reshape(-1).clone()
+            changed.view(torch.uint8)[-1] ^= 1
+            assert signature.changed({**numbered, number: changed}) == [number]
+    assert signature.changed({}) == []
+    assert Signature([], CPU).changed({}) == []
+
+
+@needs_card
+def test_looking_again_takes_nothing_on_the_device_and_the_room_is_given_back() -> None:
+    before = used()
+    tensors = [random_tensor(shape, torch.bfloat16, n) for n, shape in enumerate(((3000, 64), (5,), (3, 3)))]
+    there = [tensor.to(second_device.CARD) for tensor in tensors]
+    signature = Signature([tensor.nbytes for tensor in there], second_device.CARD)
+    for number, tensor in enumerate(there):
+        signature.add(number, tensor)
+    there[1][2] = 0
+    allocations = counted()
+    with full():
+        assert signature.changed(dict(enumerate(there))) == [1]
+    assert allocations.count == 0
+    del there, tensor, signature
+    assert used() == before
