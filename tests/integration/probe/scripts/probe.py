@@ -51,6 +51,7 @@ def on_app_started(_demo, app):
     def weights():
         """What our residencies know, by the class of the module."""
         from flux_speedup import app as ours
+        from flux_speedup.weights.files.span import find
 
         placement = ours._running._host._placement
         found = {}
@@ -58,11 +59,16 @@ def on_app_started(_demo, app):
             arrival = placement.arrival(module)
             found[type(module).__name__] = {
                 "resident": len(residency.resident),
-                "merged": len(residency.merged),
                 "parameters": len(dict(module.named_parameters())),
                 "backings": {backing.value: size for backing, size in residency.backings().items()},
                 "arrived": dict(arrival.by_backing) if arrival else {},
-                "backup": len(module.lora_loader.backup),
+                "merged": len(module.lora_loader.backup),
+                # What the host keeps of merged weights, where no file stands behind it.
+                "backup": sum(
+                    weight.nbytes
+                    for weight in module.lora_loader.backup.values()
+                    if find(weight.detach(), placement.registry) is None
+                ),
             }
         return found
 

@@ -18,7 +18,12 @@ from flux_speedup.stats.events import Event
 from flux_speedup.weights.checkpoints import Limits
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.residency.placement import Placement
-from tests.unit.weights.weight_files import CARD, module_of, random_tensor, raw_bytes, write_weights
+from flux_speedup.weights.transfer.lane import PlainLane
+from tests.second_device import CARD, used
+from tests.second_device.marks import needs_card
+from tests.unit.weights.weight_files import module_of, random_tensor, raw_bytes, write_weights
+
+pytestmark = needs_card
 
 
 class Engine:
@@ -54,7 +59,7 @@ class Host:
         self.said: list[Any] = []
         self.events: list[Event] = []
         self.streaming = True
-        self.attachment = Attachment(Placement(Registry()))
+        self.attachment = Attachment(Placement(Registry(), lanes=PlainLane))
         self.data = SimpleNamespace(sd_model=None, forge_loading_parameters={}, forge_hash="")
         self.data.set_sd_model = lambda model: setattr(self.data, "sd_model", model)
         self.manager = self._module(monkeypatch, "backend.memory_management")
@@ -136,12 +141,15 @@ def test_there_and_back_is_one_build_each_and_everything_is_as_after_a_build(
     host: Host, keeper: Keeper
 ) -> None:
     a, _ = host.want("a")
+    before = used()
     host.attachment.placement.load(a.forge_objects.unet.model, CARD)
+    assert used() > before
     clone = SimpleNamespace(model=a.forge_objects.unet.model, lora_patches={"lora": 1})
     a.forge_objects.unet = a.forge_objects_after_applying_lora.unet = clone
     a.current_lora_hash, a.comments, a.left_by_somebody = "a lora", ["comment"], True
     b, _ = host.want("b")
     assert a.forge_objects.unet is not clone
+    assert used() == before
     assert host.attachment.placement.of(a.forge_objects.unet.model).resident == ()
     assert [kept.ram for kept in keeper.kept.entries()] == [4000]
 
@@ -174,6 +182,23 @@ def test_weights_are_as_built_and_no_module_is_shared(host: Host, keeper: Keeper
     assert raw_bytes(module.w) == clean
     assert module.lora_loader.loaded_hash == "[]"
     assert b.forge_objects.unet.model is not module
+
+
+def test_whoever_empties_the_hosts_note_gets_a_new_build(host: Host, keeper: Keeper) -> None:
+    """As extensions do that want a model without what was done to it."""
+    a, _ = host.want("a")
+    host.want("b")
+    assert host.want("a") == (a, True)
+    host.data.forge_hash = ""
+    again, _ = host.want("a")
+    assert again is not a
+    assert host.built == ["a", "b", "a"]
+    assert host.want("a") == (again, False)
+    host.want("b")
+    assert host.want("a") == (again, True)
+    host.want("b")
+    host.data.forge_hash = ""
+    assert host.want("a")[0] not in (a, again)
 
 
 def test_the_longest_unused_one_is_built_anew(host: Host, keeper: Keeper) -> None:

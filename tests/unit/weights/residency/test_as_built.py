@@ -12,8 +12,9 @@ from flux_speedup.weights.errors import WeightsError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.residency.as_built import AsBuilt
+from tests.second_device import CARD
+from tests.second_device.marks import needs_card
 from tests.unit.weights.weight_files import (
-    CARD,
     module_of,
     random_tensor,
     raw_bytes,
@@ -21,6 +22,7 @@ from tests.unit.weights.weight_files import (
     write_weights,
 )
 
+pytestmark = needs_card
 MODES: dict[str, Any] = {
     "grad": torch.enable_grad,
     "no_grad": torch.no_grad,
@@ -114,3 +116,35 @@ def test_what_is_not_at_home_or_only_the_host_can_move_is_refused() -> None:
     module.weight = torch.nn.Parameter(torch.zeros(2, 2, device="meta"))
     with pytest.raises(WeightsError, match="stays there"):
         AsBuilt(module)
+
+
+def test_hooks_and_attributes_that_a_new_build_would_not_have_are_taken_away(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    inner = case.module.inner = torch.nn.Linear(2, 2)
+    own = inner.register_forward_hook(lambda *_: None)
+    inner.note = "built"
+    built = AsBuilt(case.module)
+    asked: list[str] = []
+    left = [
+        inner.register_forward_pre_hook(lambda *_: asked.append("pre")),
+        inner.register_forward_hook(
+            lambda *_, **__: asked.append("hook"), with_kwargs=True, always_call=True
+        ),
+        case.module.register_full_backward_hook(lambda *_: None),
+    ]
+    inner.forward = lambda x: asked.append("forward") or x  # type: ignore[method-assign,func-returns-value]
+    inner.note, inner.cache = "changed", torch.zeros(3)
+    case.module.eval()
+    built.restore()
+    inner(torch.zeros(1, 2))
+    assert asked == []
+    assert (inner.note, hasattr(inner, "cache"), "forward" in vars(inner)) == ("built", False, False)
+    assert case.module.training
+    assert list(inner._forward_hooks) == [own.id]
+    again = inner.register_forward_pre_hook(lambda *_: asked.append("again"))
+    for handle in (*left, own):
+        handle.remove()
+    inner(torch.zeros(1, 2))
+    assert asked == ["again"]
+    again.remove()
+    assert not inner._forward_hooks

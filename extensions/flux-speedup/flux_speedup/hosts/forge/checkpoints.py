@@ -117,7 +117,7 @@ class Keeper:
         try:
             key = key_of(data.forge_loading_parameters)
             with torch.inference_mode():
-                kept = self._switch(data, key, wanted)
+                kept = False if self._is_to_be_built_anew(data, key) else self._switch(data, key, wanted)
         except Exception as error:
             log.warning("%s: %s; falling back to the WebUI's own loading", type(error).__name__, error)
             kept = False
@@ -125,6 +125,16 @@ class Keeper:
             self._garbage = False
             gc.collect()
         return (data.sd_model, True) if kept else self._build(original, data, key)
+
+    def _is_to_be_built_anew(self, data: Any, key: Key | None) -> bool:
+        """Whether somebody has emptied the host's note of what it had loaded; then nothing of it is used again."""
+        if data.forge_hash or self._current is None or self._current.engine is not data.sd_model:
+            return False
+        log.info("%s is built anew, as somebody asked for", _name(self._current))
+        self._current = None
+        if key is not None:
+            self._garbage = self.kept.take(key) is not None or self._garbage
+        return True
 
     def _switch(self, data: Any, key: Key | None, wanted: str) -> bool:
         """Put the model aside that is there; whether a kept one has taken its place."""

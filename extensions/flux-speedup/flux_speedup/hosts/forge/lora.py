@@ -116,6 +116,12 @@ def take_back(loader: Any, names: Collection[str] | None = None) -> TakenBack:
     return TakenBack(len(keys), dropped)
 
 
+def is_merged(module: torch.nn.Module) -> bool:
+    """Whether a LoRA is merged into a module by us."""
+    backup = getattr(getattr(module, "lora_loader", None), "backup", None)
+    return isinstance(backup, Merged) and bool(backup)
+
+
 def fingerprint(function: Callable[..., Any]) -> str:
     """sha256 of a function's source without white space, or "no source"."""
     try:

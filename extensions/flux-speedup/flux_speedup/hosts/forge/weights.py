@@ -18,7 +18,7 @@ from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
 from ..common.timing import COMPONENTS
 from .engine import CPU
-from .lora import Merges, take_back
+from .lora import Merges, is_merged, take_back
 from .pinning import Pinning
 from .saving import real, wrap_save
 from .sources import Sources
@@ -193,9 +193,15 @@ class Attachment:
 
     def bring_home(self) -> None:
         """Nothing is on a device by our doing any longer, and nothing is merged: before our functions go."""
+        if not self._away():
+            return
         _manager().unload_all_models()
-        for module in self._placement.modules():  # those that the host has forgotten, too
+        for module in self._away():  # what the host has forgotten
             self.unload(module)
+
+    def _away(self) -> list[torch.nn.Module]:
+        placement = self._placement
+        return [each for each in placement.modules() if placement.of(each).away or is_merged(each)]
 
     def _is_streamed(self, device: Any) -> bool:
         """A device that is not home, and that weights can be streamed to."""

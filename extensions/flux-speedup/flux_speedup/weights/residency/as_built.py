@@ -1,4 +1,4 @@
-"""A module's tensors as they were when it was built, and the way back to exactly those."""
+"""A module as it was when it was built, and the way back to exactly that."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from ..errors import WeightsError
 from ..files.span import plain
 from .data import same_memory, set_data
 
+_OWN = ("_parameters", "_buffers", "_modules")
 _CPU = torch.device("cpu")
 _Slot = tuple[dict[str, Any], str, "torch.Tensor | None"]
 
 
 class AsBuilt:
-    """Remembers which tensor objects a module had at home and which memory each showed.
+    """Remembers which tensor objects a module had at home, which memory each showed, its hooks and attributes.
 
-    Costs no memory while the module still uses its own; where somebody gave it another tensor or other data
-    (a merge, a cast, pinned copies), the first one stays alive here. What was written in place is not seen.
+    What a part was given since (a hook, a `forward` of its own, whatever a cache was put into) is taken from it, as
+    a new build would not have it. Costs no memory while the module still uses its own; where somebody gave it
+    another tensor or other data (a merge, a cast, pinned copies), the first one stays alive here. What was written
+    in place is not seen.
+
     Raises WeightsError for a module with a tensor that is not at home, or that only the host can move.
     """
 
@@ -33,9 +37,12 @@ class AsBuilt:
             name = type(module).__name__
             raise WeightsError(None, f"{name} has a {type(left).__name__} on {left.device} that stays there")
         self._data = [(tensor, tensor.data) for tensor in tensors.values()]
+        self._attributes = [(part, _attributes(part)) for part in module.modules()]
+        # Filled and emptied in place by whoever registers and removes one, whose handle knows this very object.
+        self._hooks = [(hooks, dict(hooks)) for part in module.modules() for hooks in _hooks(part)]
 
     def restore(self) -> int:
-        """Give the module its own tensors and data back; returns how many had others.
+        """Make the module what it was; returns how many tensors were others, or showed others' data.
 
         Raises WeightsError where it has other parts than it was built with; nothing has changed then.
         """
@@ -47,6 +54,13 @@ class AsBuilt:
         replaced = [slot for slot in self._slots if slot[0][slot[1]] is not slot[2]]
         for tensors, name, tensor in replaced:
             tensors[name] = tensor
+        for part, attributes in self._attributes:
+            for name in vars(part).keys() - attributes.keys() - set(_OWN):
+                del part.__dict__[name]
+            vars(part).update(attributes)
+        for hooks, own in self._hooks:
+            hooks.clear()
+            hooks.update(own)
         return len(other) + len(replaced)
 
 
@@ -55,6 +69,14 @@ def _slots(module: torch.nn.Module) -> Iterator[_Slot]:
         for tensors in (part._parameters, part._buffers):
             for name, tensor in tensors.items():
                 yield tensors, name, tensor
+
+
+def _attributes(part: torch.nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(part).items() if name not in _OWN}
+
+
+def _hooks(part: torch.nn.Module) -> Iterator[dict[Any, Any]]:
+    return (value for name, value in vars(part).items() if "_hooks" in name and isinstance(value, dict))
 
 
 def _shape(module: torch.nn.Module) -> list[tuple[str, int, tuple[str, ...], tuple[str, ...]]]:
