@@ -19,6 +19,7 @@ from bench.loads.plain import whole_read
 from bench.record import Record
 from flux_speedup.weights.files.mapping import MAPPINGS, Mapping
 from flux_speedup.weights.residency.residency import Residency
+from flux_speedup.weights.residency.signature import Signature
 from flux_speedup.weights.transfer.lane import PlainLane
 from flux_speedup.weights.transfer.plan import CHUNK
 from flux_speedup.weights.transfer.staging import Arena
@@ -50,6 +51,16 @@ class KeepingLane(PlainLane):
         return tensor
 
 
+class Unsigned(Signature):
+    """No checksums: what is measured is everything else."""
+
+    def add(self, number: int, tensor: torch.Tensor) -> None:
+        return
+
+    def changed(self, tensors: object) -> list[int]:
+        return []
+
+
 def reading(mapping: Mapping, threads: int, repeats: int) -> dict[str, float]:
     """Both ways in turns, so that whatever else the machine does hits both. GB/s and their ratio."""
     module, arena = module_of(mapping), Arena()
@@ -59,7 +70,7 @@ def reading(mapping: Mapping, threads: int, repeats: int) -> dict[str, float]:
 
     plain, planned = [], []
     for _ in range(repeats + 1):
-        residency = Residency(module, run=run, digests=False)
+        residency = Residency(module, run=run, signed=Unsigned)
         plain.append(timed(lambda: whole_read(mapping, threads, CHUNK))[0])
         planned.append(timed(lambda each=residency: each.load(CARD))[0])
         residency.unload()
@@ -76,7 +87,7 @@ def reading(mapping: Mapping, threads: int, repeats: int) -> dict[str, float]:
 def repointing(mapping: Mapping, repeats: int) -> dict[str, float]:
     """Unload with the device memory kept by somebody else, and without reading it for a checksum. ms a GB."""
     module, kept = module_of(mapping), list[torch.Tensor]()
-    residency = Residency(module, lanes=lambda device: KeepingLane(device, kept), digests=False)
+    residency = Residency(module, lanes=lambda device: KeepingLane(device, kept), signed=Unsigned)
     seconds = []
     for _ in range(repeats):
         residency.load(CARD)

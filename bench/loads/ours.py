@@ -9,8 +9,8 @@ import torch
 from bench.record import say
 from flux_speedup.weights.files.mapping import Mapping
 from flux_speedup.weights.files.pagecache import forget, resident_fraction
-from flux_speedup.weights.residency.digest import checksums
 from flux_speedup.weights.residency.residency import Residency
+from flux_speedup.weights.residency.signature import Signature
 from flux_speedup.weights.transfer.direct import Direct
 from flux_speedup.weights.transfer.staging import Arena
 from flux_speedup.weights.transfer.transfer import default_threads
@@ -47,9 +47,10 @@ def warm(timing: Timing, label: str, arena: Arena, *mappings: Mapping) -> float:
     loads, unloads, digests = [], [], []
     for _ in range(timing.repeats):
         loads.append(timing.timed(lambda: residency.load(timing.device))[0])
-        on_device = [parameter.detach() for parameter in module.parameters()]
-        digests.append(timing.timed(lambda tensors=on_device: checksums(tensors))[0])
-        del on_device
+        on_device = {number: parameter.detach() for number, parameter in enumerate(module.parameters())}
+        signature = Signature([tensor.nbytes for tensor in on_device.values()], timing.device)
+        digests.append(timing.timed(lambda s=signature, tensors=on_device: s.changed(tensors))[0])
+        del on_device, signature
         seconds, report = timing.timed(residency.unload)
         unloads.append(seconds)
         if report.copied_back or report.bytes != size:

@@ -57,7 +57,9 @@ class Residency:
         run: Runner | None = None,
         save: Callable[[torch.Tensor], torch.Tensor] = own_copy,
         direct: Direct | None = None,
+        signed: Callable[[Sequence[int], torch.device], Signature] = Signature,
     ) -> None:
+        self._signed = signed
         self._roster = Roster(module, registry)
         self._registry = registry
         self._lanes = lanes
@@ -181,7 +183,7 @@ class Residency:
         lane = self._lanes(device)
         try:
             # Before the weights: what dropping them safely takes must not be what is missing then.
-            signature = Signature([item.bytes for item in items], device)
+            signature = self._signed([item.bytes for item in items], device)
         except RuntimeError as error:
             raise _nothing_placed(device, error) from error
         return signature, self._run(items, lane, arrived=signature.add)
