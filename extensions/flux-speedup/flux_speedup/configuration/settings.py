@@ -124,8 +124,8 @@ class Config:
         "auto",
         Choice(("on", "auto", "off")),
         WEIGHTS,
-        "weight files are registered with CUDA after their first load, and the GPU reads them without the "
-        "CPU's help; they then take their size of RAM that nothing else can use",
+        "weight files are registered with CUDA once they are loaded and nobody makes an image, and the GPU reads "
+        "them without the CPU's help; they then take their size of RAM that nothing else can use",
         more="`on`: half of what is free at most; `auto`: a quarter, on the large tier with `pinning`; "
         "`off`: never; Linux, with `weights`",
         hosts=FORGE,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from flux_speedup import ram
 from flux_speedup.facts.view import Refused
 from flux_speedup.hosts.common.inside import Inside
 from flux_speedup.hosts.forge.inside import ForgeInside
@@ -159,7 +160,7 @@ def test_vram_is_told_by_component_and_freed(lock: threading.Lock) -> None:
     manager.put("JointTextEncoder", 5)
     manager.put("JointTextEncoder", 4)
     manager.put("IntegratedAutoencoderKL", 9, Manager.cpu)
-    inside = ForgeInside(manager, lambda: None, lambda: None)
+    inside = ForgeInside(manager, lambda: None)
     assert inside.vram_by_model() == (("transformer", 20), ("text encoders", 9))
     lock.acquire()
     with pytest.raises(Refused, match=WHY):
@@ -177,7 +178,7 @@ def test_kept_models_are_listed_and_dropped(lock: threading.Lock) -> None:
     old = built("/models/old.safetensors")
     kept.put(old.key, old, 3)
     keeper: Any = SimpleNamespace(current=built("/models/new.safetensors", module), kept=kept)
-    inside = ForgeInside(manager, lambda: keeper, lambda: None)
+    inside = ForgeInside(manager, lambda: keeper)
     in_use, other = inside.models()
     assert (in_use.name, in_use.where, in_use.device_bytes) == ("new.safetensors", "in use", 20)
     assert (other.name, other.where, other.device_bytes) == ("old.safetensors", "kept", 0)
@@ -196,9 +197,11 @@ def test_kept_models_are_listed_and_dropped(lock: threading.Lock) -> None:
 
 
 def test_weights_in_ram_are_counted_without_a_model() -> None:
-    page_cache, pinned = ForgeInside(Manager(), lambda: None, lambda: None).weights_in_ram()
+    page_cache, pinned = ForgeInside(Manager(), lambda: None).weights_in_ram()
     assert page_cache is None or page_cache >= 0
-    assert pinned is not None
+    hold = ram.HELD.note(1000)
+    assert ForgeInside(Manager(), lambda: None).weights_in_ram()[1] == (pinned or 0) + 1000
+    hold.release()
 
 
 def test_a_stand_in_for_a_gpu_tells_what_its_manager_believes(lock: threading.Lock) -> None:
@@ -206,6 +209,6 @@ def test_a_stand_in_for_a_gpu_tells_what_its_manager_believes(lock: threading.Lo
     manager.simulated, manager.total_vram, manager.get_free_memory = True, 2, lambda: 1 << 20
     manager.put("KModel", 20)
     manager.current_loaded_models[0].model.size = 24
-    inside = ForgeInside(manager, lambda: None, lambda: None)
+    inside = ForgeInside(manager, lambda: None)
     assert inside.vram() == (1 << 20, 2 << 20)
     assert inside.vram_by_model() == (("transformer", 24),)

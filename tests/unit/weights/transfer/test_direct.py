@@ -374,6 +374,14 @@ def test_without_a_share_nothing_is_held(tmp_path: Path) -> None:
     direct.hold_soon([mapping.identity], CARD)
     assert not direct._idle._steps
     assert not direct.hold(mapping)
+    assert direct.hold(mapping, 0.5)  # who needs it more says so
+    span = find(mapping.views()["t2"], registry)
+    assert span is not None
+    pieces = direct.pieces(span)
+    assert pieces is not None
+    assert raw_bytes(torch.cat(pieces)) == raw_bytes(mapping.views()["t2"])
+    direct.release_all()
+    assert direct.pieces(span) is None
     direct.share = 0.5
     assert direct.hold(mapping)
 

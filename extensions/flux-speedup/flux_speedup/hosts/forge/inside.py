@@ -9,42 +9,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ... import ram
 from ...facts.view import Model, Refused
 from ...stats.report import size
 from ..common.managed import ManagedInside
 
 if TYPE_CHECKING:
     from ...weights.checkpoints import Key
-    from ...weights.transfer.direct import Direct
     from .built import Built
     from .checkpoints import Keeper
 
 
 class ForgeInside(ManagedInside):
-    """Forge and what our rooms know of it; `keeper` and `direct` answer None where they are not in force."""
+    """Forge and what our rooms know of it; `keeper` answers None where no model is kept."""
 
-    def __init__(
-        self, manager: Any, keeper: Callable[[], Keeper | None], direct: Callable[[], Direct | None]
-    ) -> None:
+    def __init__(self, manager: Any, keeper: Callable[[], Keeper | None]) -> None:
         super().__init__(manager)
         self._keeper = keeper
-        self._direct = direct
 
     def weights_in_ram(self) -> tuple[int | None, int | None]:
         if "torch" not in sys.modules:
             return None, None
         from ...weights.files.mapping import MAPPINGS
         from ...weights.files.pagecache import resident_fraction
-        from ...weights.residency.residency import STAGING
-        from ...weights.transfer.pinned import HOMES
 
         mappings = MAPPINGS.live()
         shares = [(resident_fraction(each.path), each.identity.size) for each in mappings]
         known = [int(share * length) for share, length in shares if share is not None]
-        direct = self._direct()
-        pinned = HOMES.bytes + (STAGING.bytes if STAGING.pinned else 0)
-        pinned += direct.bytes if direct is not None else 0
-        return (sum(known) if len(known) == len(shares) else None), pinned
+        return (sum(known) if len(known) == len(shares) else None), ram.HELD.bytes
 
     def models(self) -> list[Model]:
         keeper = self._keeper()

@@ -171,7 +171,7 @@ class Forge(WebUI):
     def inside(self) -> ForgeInside:
         from .inside import ForgeInside
 
-        return ForgeInside(self._manager, lambda: self._keeper, lambda: self._direct)
+        return ForgeInside(self._manager, lambda: self._keeper)
 
     def timing_changes(self, record: Record) -> list[Change]:
         return timing.forge_changes(record, timing.Witness(self._arrival, self._departure))

@@ -95,13 +95,13 @@ class Direct:
         """Bytes that are registered now."""
         return sum(held.memory.registered for held in list(self._held.values()))
 
-    def hold(self, mapping: Mapping) -> bool:
+    def hold(self, mapping: Mapping, share: float | None = None) -> bool:
         """Whether the file is registered now: its whole size cannot be evicted until it is released.
 
-        False, and nothing changed, where there is no room or the system cannot; a file that failed is not
-        tried again.
+        `share`: in place of the one for all files. False, and nothing changed, where there is no room or the
+        system cannot; a file that failed is not tried again.
         """
-        while not self._advance(mapping):
+        while not self._advance(mapping, share):
             pass
         return self._of(mapping.identity) is not None
 
@@ -118,6 +118,11 @@ class Direct:
         """All bytes of a held file, never to be written; registered for as long as nobody releases it."""
         held = self._of(identity)
         return None if held is None else held.memory.all_bytes()
+
+    def pieces(self, span: Span) -> tuple[torch.Tensor, ...] | None:
+        """The bytes of a span of a held file, in pieces that each lie in one registration; see `source`."""
+        held = self._of(span.identity)
+        return None if held is None else held.memory.bytes_at(span.offset, span.length)
 
     def relieve(self) -> bool:
         """Let files go while RAM is short, what was used longest ago first; whether any is held still."""
@@ -187,13 +192,13 @@ class Direct:
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
             return self._advance(mapping)
 
-    def _advance(self, mapping: Mapping) -> bool:
+    def _advance(self, mapping: Mapping, share: float | None = None) -> bool:
         """Register one piece more of a file; whether nothing is left to do: it is held, or cannot be."""
         with self._changing:
             identity, held = mapping.identity, self._begun(mapping.identity)
             try:
                 if held is None:
-                    held = self._begin(mapping)
+                    held = self._begin(mapping, self.share if share is None else share)
                 return held is None or held.memory.register_next()
             except Exception as error:  # only a faster way: whatever it is, loads go on without it
                 self._failed.add(identity)
@@ -201,11 +206,9 @@ class Direct:
                 _log.info("%s: not read directly (%s); going on through staging", mapping.path, error)
                 return True
 
-    def _begin(self, mapping: Mapping) -> _Held | None:
+    def _begin(self, mapping: Mapping, share: float) -> _Held | None:
         identity = mapping.identity
-        if identity in self._failed or not self.share:
-            return None
-        hold = self._ledger.take(identity.size, self.share, of_file=True)
+        hold = None if identity in self._failed else self._ledger.take(identity.size, share, of_file=True)
         if hold is None:
             return None
         try:
