@@ -92,6 +92,7 @@ def run(
         forge.post("/sdapi/v1/unload-checkpoint")
         forge.post("/probe/save", {"file": str(files["one"])})
         seen.append(hashlib.sha256(files["one"].read_bytes()).hexdigest())
+        forge.post("/sdapi/v1/unload-checkpoint")  # what stands behind weights shows where none is merged
         known: dict[str, Any] = {}
         if extensions:
             known = {

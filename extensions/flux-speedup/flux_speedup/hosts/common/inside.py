@@ -132,7 +132,12 @@ class Inside:
         threading.Thread(target=_locked, args=(act,), name="flux-speedup-when-idle", daemon=True).start()
 
 
-def _locked(act: Callable[[], None]) -> None:
+    def wait_and(self, act: Callable[[], object]) -> None:
+        """Do it on this thread once no image is made; whoever asks for one meanwhile waits."""
+        _locked(act)
+
+
+def _locked(act: Callable[[], object]) -> None:
     lock = _queue_lock()
     if lock is None:
         act()

@@ -75,13 +75,13 @@ class Merges:
 
     def _refreshed(self, loader: Any, lora_patches: Any) -> bool:
         """Whether the model has these LoRAs now; else what is left of any merge is for the host's own to mend."""
-        if loader.online_backup or (loader.backup and not isinstance(loader.backup, Merged)):
+        if loader.backup and not isinstance(loader.backup, Merged):
             return False
         lora = _host_lora()
-        residency = self._placement.of(loader.model)
         devices = lora.get_parameter_devices(loader.model)
         try:
-            _read_anew(residency, loader, devices)
+            self._read_anew(loader, devices)
+            residency = self._placement.of(loader.model)
             if not _can(residency, loader, lora_patches):
                 return False
             _merge_all(residency, loader, lora_patches)
@@ -93,6 +93,29 @@ class Merges:
         # Out of the handler: what the failure held is free. The host's own leaves every weight where it is now.
         lora.set_parameter_devices(loader.model, parameter_devices=devices)
         return False
+
+    def _read_anew(self, loader: Any, devices: dict[str, torch.device]) -> None:
+        """The clean weights again where merged ones were, each on the device that the merged one was on."""
+        keys = list(loader.backup)
+        take_back(loader)
+        by_device: dict[torch.device, list[str]] = {}
+        for key in keys:
+            device = devices.get(key, CPU)
+            if device != CPU and _slot(loader.model, key)[2].device != device:
+                by_device.setdefault(device, []).append(key)
+        for device, names in by_device.items():
+            skipped = self._placement.load(loader.model, device, names).skipped
+            if skipped:
+                raise WeightsError(None, f"{skipped[0]} could not be read back to {device}")
+
+
+def put_merged(loader: Any, key: str, merged: torch.Tensor) -> None:
+    """A merged weight takes the place of the clean one, which the loader's backup has from now on."""
+    owner, leaf, clean = _slot(loader.model, key)
+    if not isinstance(loader.backup, Merged):
+        loader.backup = Merged()
+    loader.backup.setdefault(key, clean)
+    setattr(owner, leaf, torch.nn.Parameter(merged, requires_grad=False))
 
 
 def take_back(loader: Any, names: Collection[str] | None = None) -> TakenBack:
@@ -145,24 +168,9 @@ def _slot(model: torch.nn.Module, key: str) -> tuple[Any, str, Any]:
     return owner, leaf, getattr(owner, leaf)
 
 
-def _read_anew(residency: Residency, loader: Any, devices: dict[str, torch.device]) -> None:
-    """The clean weights again where merged ones were, each on the device that the merged one was on."""
-    keys = list(loader.backup)
-    take_back(loader)
-    by_device: dict[torch.device, list[str]] = {}
-    for key in keys:
-        device = devices.get(key, CPU)
-        if device != CPU and _slot(loader.model, key)[2].device != device:
-            by_device.setdefault(device, []).append(key)
-    for device, names in by_device.items():
-        skipped = residency.load(device, names).skipped
-        if skipped:
-            raise WeightsError(None, f"{skipped[0]} could not be read back to {device}")
-
-
 def _can(residency: Residency, loader: Any, lora_patches: Any) -> bool:
     """Whether all there is to do is to merge into plain weights, at home or on the device by our doing."""
-    if any(online for (_, _, _, online) in lora_patches):
+    if loader.online_backup or any(online for (_, _, _, online) in lora_patches):
         return False
     movable = residency.movable()
     return all(
@@ -180,11 +188,9 @@ def _merge_all(residency: Residency, loader: Any, lora_patches: Any) -> None:
     tied = Counter(id(p) for _, p in loader.model.named_parameters(remove_duplicate=False))
     # What somebody changed on the device is found out before anything is merged over it, and saved.
     leave = residency.leaving(by_key)
-    backup = loader.backup = Merged()
     for key, current in by_key.items():
-        owner, leaf, clean = _slot(loader.model, key)
+        clean = _slot(loader.model, key)[2]
         merged = _host_lora().merge_lora_to_weight(current, clean, key, computation_dtype=torch.float32)
-        backup[key] = clean
-        setattr(owner, leaf, torch.nn.Parameter(merged, requires_grad=False))
+        put_merged(loader, key, merged)
         if tied[id(clean)] == 1:
             leave(clean)

@@ -1,0 +1,92 @@
+"""A save over the checkpoint in use: whole or not at all, through links, and never into the mapped file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from flux_speedup.hosts.forge.lora import DROPPED
+from flux_speedup.hosts.forge.saving import wrap_save
+from flux_speedup.hosts.forge.weights import Attachment
+from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.residency.placement import Placement
+from tests.unit.weights.weight_files import raw_bytes, write_weights
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the host was asked to load."""
+    asked: list[Any] = []
+    package, manager = ModuleType("backend"), ModuleType("backend.memory_management")
+    package.memory_management = manager  # type: ignore[attr-defined]
+    manager.load_model_gpu = asked.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "backend", package)
+    monkeypatch.setitem(sys.modules, "backend.memory_management", manager)
+    return asked
+
+
+def engine(loaded_hash: str = "[]") -> Any:
+    loader = SimpleNamespace(loaded_hash=loaded_hash)
+    unet = SimpleNamespace(lora_loader=loader, lora_patches={"lora": 1})
+    clip = SimpleNamespace(patcher=SimpleNamespace(lora_loader=loader, lora_patches={}))
+    return SimpleNamespace(forge_objects=SimpleNamespace(unet=unet, clip=clip))
+
+
+def test_a_save_over_a_linked_checkpoint_goes_to_what_the_link_leads_to(
+    tmp_path: Path, loaded: list[Any]
+) -> None:
+    (tmp_path / "disk").mkdir()
+    target = write_weights(tmp_path / "disk" / "real.safetensors", {"a": torch.ones(5)})
+    link = tmp_path / "model.safetensors"
+    link.symlink_to(target)
+    registry = Registry()
+    in_use = registry.open(link).views()["a"]
+
+    def original(_engine: Any, filename: str) -> str:
+        Path(filename).write_bytes(b"new")
+        return filename
+
+    assert wrap_save(original)(engine(), str(link)) == str(link)
+    assert link.is_symlink()
+    assert target.read_bytes() == link.read_bytes() == b"new"
+    assert raw_bytes(in_use) == raw_bytes(torch.ones(5))
+    assert [path.name for path in target.parent.iterdir()] == ["real.safetensors"]
+
+
+def test_writers_that_know_no_better_go_through_a_link_too(tmp_path: Path) -> None:
+    """The checkpoint merger opens the file by its name and writes."""
+    (tmp_path / "disk").mkdir()
+    target = write_weights(tmp_path / "disk" / "real.safetensors", {"a": torch.ones(5)})
+    link = tmp_path / "model.safetensors"
+    link.symlink_to(target)
+    attachment = Attachment(Placement(Registry()))
+    in_use = attachment.placement.registry.open(link).views()["a"]
+    attachment._wrap_save_file(lambda _tensors, filename: Path(filename).write_bytes(b"new"))({}, str(link))
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert raw_bytes(in_use) == raw_bytes(torch.ones(5))
+
+
+def test_a_save_that_fails_leaves_the_checkpoint_as_it_was(tmp_path: Path, loaded: list[Any]) -> None:
+    target = write_weights(tmp_path / "a.safetensors", {"a": torch.ones(5)})
+    before = target.read_bytes()
+
+    def original(_engine: Any, filename: str) -> str:
+        Path(filename).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        wrap_save(original)(engine(), str(target))
+    assert target.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_was_dropped_merged_is_merged_again_first(tmp_path: Path, loaded: list[Any]) -> None:
+    dropped = engine(DROPPED)
+    wrap_save(lambda _engine, filename: Path(filename).touch())(dropped, str(tmp_path / "a"))
+    assert loaded == [dropped.forge_objects.unet]
