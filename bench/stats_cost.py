@@ -17,8 +17,11 @@ import httpx
 from fastapi import FastAPI
 
 from bench.record import Record
-from flux_speedup.api import Access, Writes, register
+from flux_speedup.api import Access, register
 from flux_speedup.configuration import config
+from flux_speedup.control.acts import Acting
+from flux_speedup.control.control import Guarded
+from flux_speedup.control.rules import Names, Rules
 from flux_speedup.facts.seen import Decided, Seen
 from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.measuring.measured import Measured, Place
@@ -53,11 +56,11 @@ def app(path: Path, rows: int) -> FastAPI:
     decided = Decided(config.load([]), MemoryPlan(Tier.NONE, "no GPU"), "cpu", page=False)
     nowhere = Place(lambda: None, lambda: None, lambda: None, lambda: "cpu", lambda: False)
     statistics = Statistics(lambda: (path, rows))
-    seen = Seen(
-        WebUI(), PatchTable(logging.Logger("x")), statistics, Measured(nowhere), lambda: decided, tuple
-    )
+    host, table, measured = WebUI(), PatchTable(logging.Logger("x")), Measured(nowhere)
+    seen = Seen(host, table, statistics, measured, lambda: decided, tuple)
+    acting = Acting(host, table, statistics, measured, seen.look_again)
     made = FastAPI()
-    register(made, seen, Access(None, None), Writes(lambda: None, lambda values: None))
+    register(made, seen, Access(None, None), Guarded(acting, Rules(Names, lambda: None)))
     return made
 
 

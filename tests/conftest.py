@@ -17,7 +17,7 @@ from tests.browser import artifacts, browser  # noqa: F401
 
 HERE = Path(__file__).resolve().parent
 # Rooms that speak to gradio: all of their tests run with both versions, marked or not.
-BOTH_GRADIOS = (HERE / "unit" / "ui", HERE / "unit" / "test_api.py")
+BOTH_GRADIOS = (HERE / "unit" / "ui", HERE / "unit" / "test_api.py", HERE / "attacks")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from flux_speedup.facts.view import (
@@ -175,7 +175,7 @@ class FakeView:
         return Status(
             version="0.1.0",
             host="Forge",
-            enabled=True,
+            enabled=any(o.state is State.APPLIED for o in self.outcomes) or not self.outcomes,
             card="NVIDIA H100 80GB HBM3, 79.1 GiB",
             tier="large",
             tier_why="79.1 GiB is over 50 GiB: everything stays on the card, 25 % is kept for inference",
@@ -260,6 +260,26 @@ class FakeView:
 
     def put_everything_back(self) -> Status:
         return self._put_back("put_everything_back", (), lambda o: True)
+
+    def apply_again(self) -> None:
+        self._called("apply_again")
+        self.outcomes = tuple(
+            replace(o, state=State.APPLIED) if o.state is State.UNDONE else o for o in self.outcomes
+        )
+
+    def set_options(self, values: Mapping[str, str]) -> None:
+        self._called("set_options", tuple(values))
+
+    # It lets everybody do everything: `Control`.
+
+    def may(self) -> None:
+        return None
+
+    def by(self, headers: Mapping[str, str] | None) -> FakeView:
+        return self
+
+    def may_read(self, headers: Mapping[str, str]) -> None:
+        return None
 
     def left_out(self) -> LeftOut:
         return self.pruned

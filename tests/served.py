@@ -29,9 +29,9 @@ class Served:
 
     def __init__(self, view: FakeView, port: int) -> None:
         self.view = view
-        page = tab.build(view)
+        page = tab.build(view, view)
         with gr.Blocks(analytics_enabled=False) as settings:
-            changes.build(view, label="", value="", elem_id="setting_flux_speedup_changes")
+            changes.build(view, view, label="", value="", elem_id="setting_flux_speedup_changes")
         with gr.Blocks(analytics_enabled=False) as self.demo, gr.Tabs():
             with gr.TabItem("Flux Speedup"):
                 page.render()

@@ -8,6 +8,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,7 +22,10 @@ with warnings.catch_warnings():
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPBasic
 
-from flux_speedup.api import Access, Writes, gradio_login, register
+from flux_speedup.api import Access, gradio_login, register
+from flux_speedup.control.control import Guarded
+from flux_speedup.control.credentials import Credentials
+from flux_speedup.control.rules import Forbidden, Names, Rules
 from flux_speedup.facts.view import ConfigRow, LocalWeight, MemoryUse, Model, Refused, Start, Status, Value
 from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.events import Event, Totals
@@ -137,7 +141,7 @@ class FakeView:
 
 
 class Settings:
-    """What `Writes` does, written down."""
+    """What is done with options, written down; `why` nobody may change anything."""
 
     def __init__(self, why: str | None = None, error: str | None = None) -> None:
         self.why = why
@@ -146,16 +150,25 @@ class Settings:
 
     def set(self, values: Mapping[str, str]) -> None:
         if self.error is not None:
-            raise Refused(self.error)
+            raise Forbidden(self.error)
         self.taken.append(values)
 
-    def writes(self) -> Writes:
-        return Writes(lambda: self.why, self.set)
+    def control(self, view: FakeView | None = None, names: Names = Names()) -> Guarded:  # noqa: B008
+        view = view or FakeView()
+        acts: Any = SimpleNamespace(
+            may=lambda: None,
+            set_options=self.set,
+            drop=view.drop,
+            measure=view.measure,
+            cancel_measuring=view.cancel_measuring,
+        )
+        return Guarded(acts, Rules(lambda: names, lambda: self.why))
 
 
 def made(view: FakeView | None = None, access: Access = OPEN, settings: Settings | None = None) -> FastAPI:
     app = FastAPI()
-    register(app, view or FakeView(), access, (settings or Settings()).writes())
+    view = view or FakeView()
+    register(app, view, access, (settings or Settings()).control(view))
     return app
 
 
@@ -332,7 +345,7 @@ def test_what_can_be_done() -> None:
     assert post(app, WRITES[0], {}).json()["state"] == "running"
     assert post(app, WRITES[0], {"cancel": True}).json()["state"] == "cancelled"
     assert post(app, WRITES[1], {"key": "abc"}).json() == {"done": "dropped abc"}
-    assert post(app, WRITES[1], {}).json() == {"done": "dropped None"}
+    assert post(app, WRITES[1], {"key": None}).json() == {"done": "dropped None"}
     assert post(app, WRITES[2], {"tier": "large", "flux_speedup_streams": "off"}).status_code == 200
     assert post(app, WRITES[2], {}).status_code == 200
     assert settings.taken == [{"flux_speedup_tier": "large", "flux_speedup_streams": "off"}, {}]
@@ -361,7 +374,7 @@ def test_what_cannot_be_done_says_why(path: str, body: object, status: int, deta
 def test_nothing_can_be_done_where_extension_access_is_disabled(path: str) -> None:
     settings = Settings(why="extension access is disabled because of command line flags")
     app = made(settings=settings)
-    answer = post(app, path, {})
+    answer = post(app, path, {"key": None} if path == WRITES[1] else {})
     assert (answer.status_code, answer.json()) == (403, {"detail": settings.why})
     assert settings.taken == []
     assert get(app, STATUS).status_code == 200
@@ -369,12 +382,10 @@ def test_nothing_can_be_done_where_extension_access_is_disabled(path: str) -> No
 
 @pytest.mark.parametrize("path", WRITES)
 def test_nobody_without_credentials_and_no_form_of_another_site_does_anything(path: str) -> None:
-    app = made(access=Access("u:p", None))
-    assert post(app, path, {}).status_code == 401
-    assert post(app, path, {}, auth=("u", "p")).status_code == 200
-    plain = {"Content-Type": "text/plain"}
-    for content in (b"{}", b""):
-        assert ask(app, "POST", path, content=content, headers=plain, auth=("u", "p")).status_code == 422
+    app = made(access=Access(Credentials.of_api("u:p"), None))
+    body = {"key": None} if path == WRITES[1] else {}
+    assert post(app, path, body).status_code == 401
+    assert post(app, path, body, auth=("u", "p")).status_code == 200
     assert ask(app, "GET", path, auth=("u", "p")).status_code == 405
 
 
@@ -431,7 +442,7 @@ def test_odd_names_are_escaped(path: str, times: int) -> None:
 def test_docs_have_the_routes_also_when_they_were_read_before() -> None:
     app = FastAPI()
     assert get(app, "/openapi.json").json()["paths"] == {}
-    register(app, FakeView(), Access("u:p", None), Settings().writes())
+    register(app, FakeView(), Access(Credentials.of_api("u:p"), None), Settings().control())
     described = get(app, "/openapi.json").json()
     assert set(described["paths"]) == {STATUS, STATS, CONFIG, *READS, *WRITES}
     assert {parameter["name"] for parameter in described["paths"][STATS]["get"]["parameters"]} == {
@@ -442,7 +453,7 @@ def test_docs_have_the_routes_also_when_they_were_read_before() -> None:
         "offset",
     }
     answers = described["paths"][WRITES[1]]["post"]["responses"]
-    assert {"200", "403", "409", "422"} == set(answers)
+    assert {"200", "403", "409", "415", "422"} == set(answers)
     assert described["components"]["securitySchemes"] == {"HTTPBasic": {"type": "http", "scheme": "basic"}}
     assert get(app, "/docs").status_code == 200
 
@@ -450,7 +461,7 @@ def test_docs_have_the_routes_also_when_they_were_read_before() -> None:
 def test_a_second_registration_replaces_the_first() -> None:
     app = made(FakeView(tier="large"))
     before = len(app.router.routes)
-    register(app, FakeView(tier="small"), Access("u:p", None), Settings().writes())
+    register(app, FakeView(tier="small"), Access(Credentials.of_api("u:p"), None), Settings().control())
     assert len(app.router.routes) == before
     assert get(app, STATUS).status_code == 401
     assert get(app, STATUS, auth=("u", "p")).json()["tier"] == "small"
@@ -459,7 +470,7 @@ def test_a_second_registration_replaces_the_first() -> None:
 @pytest.mark.parametrize("path", [STATUS, STATS, CONFIG, *READS])
 def test_basic_where_api_auth_is_set(path: str) -> None:
     # A gradio login does not count then.
-    app = made(access=Access("u:p,u2:p:2,pä:wörd", lambda _: True))
+    app = made(access=Access(Credentials.of_api("u:p,u2:p:2,pä:wörd"), lambda _: True))
     for user, password in (("u", "p"), ("u2", "p:2"), ("pä", "wörd")):
         assert get(app, path, auth=(user, password)).status_code == 200
     for user, password in (("u", "p:2"), ("u2", "p"), ("u", ""), ("", ""), ("x", "p"), ("u", "P")):
@@ -480,7 +491,7 @@ def test_basic_where_api_auth_is_set(path: str) -> None:
     ],
 )
 def test_basic_without_usable_credentials(headers: dict[str, str], detail: str) -> None:
-    answer = get(made(access=Access("u:p", None)), STATUS, headers=headers)
+    answer = get(made(access=Access(Credentials.of_api("u:p"), None)), STATUS, headers=headers)
     assert (answer.status_code, answer.json()) == (401, {"detail": detail})
     assert answer.headers["WWW-Authenticate"] == "Basic"
 
@@ -495,7 +506,7 @@ def test_answers_are_those_of_fastapi(headers: dict[str, str]) -> None:
     reference.get(STATUS, dependencies=[Depends(HTTPBasic())])(list_nothing)
     theirs, ours = (
         get(reference, STATUS, headers=headers),
-        get(made(access=Access("u:p", None)), STATUS, headers=headers),
+        get(made(access=Access(Credentials.of_api("u:p"), None)), STATUS, headers=headers),
     )
     assert ours.status_code == theirs.status_code
     assert ours.headers.get("WWW-Authenticate") == theirs.headers.get("WWW-Authenticate")
@@ -505,18 +516,18 @@ def test_answers_are_those_of_fastapi(headers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("api_auth", ["nobody", ",", " "])
 def test_an_entry_without_a_colon_lets_nobody_in(api_auth: str) -> None:
-    app = made(access=Access(api_auth, None))
+    app = made(access=Access(Credentials.of_api(api_auth), None))
     for credentials in (b":", b"nobody:", b" :", b"nobody:nobody"):
         assert get(app, STATUS, headers=basic(credentials)).status_code == 401
 
 
 def test_an_unencodable_password_is_no_error() -> None:
-    app = made(access=Access("u:p,v:\ud83d", None))
+    app = made(access=Access(Credentials.of_api("u:p,v:\ud83d"), None))
     assert get(app, STATUS, auth=("u", "p")).status_code == 200
 
 
 def test_open_where_nothing_is_set() -> None:
-    for access in (Access(None, None), Access("", None)):
+    for access in (Access(None, None), Access(Credentials.of_api(""), None)):
         assert get(made(access=access), STATUS).status_code == 200
 
 
@@ -531,7 +542,8 @@ def test_login_only() -> None:
 
 
 def test_access_does_not_show_its_passwords() -> None:
-    assert "secret" not in repr(Access("u:secret", None)) + repr(Access("u:secret", None).dependency())
+    access = Access(Credentials.of_api("u:secret"), None)
+    assert "secret" not in repr(access) + repr(access.dependency()) + repr(Credentials.of_api("u:secret"))
 
 
 def test_an_app_without_gradio_has_no_login() -> None:
@@ -564,7 +576,7 @@ def launched(request: pytest.FixtureRequest) -> Iterator[tuple[FastAPI, str]]:
 def test_the_gradio_login_opens_the_api(launched: tuple[FastAPI, str]) -> None:
     app, address = launched
     login = gradio_login(app)
-    register(app, FakeView(ODD), Access(None, login), Settings().writes())
+    register(app, FakeView(ODD), Access(None, login), Settings().control())
     with httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
         if login is not None:
             assert client.get(STATUS).status_code == 401
@@ -582,7 +594,7 @@ def test_the_gradio_login_opens_the_api(launched: tuple[FastAPI, str]) -> None:
 
 def test_the_login_is_asked_for_exactly_where_gradio_has_one(launched: tuple[FastAPI, str]) -> None:
     app, address = launched
-    register(app, FakeView(), Access(None, gradio_login(app)), Settings().writes())
+    register(app, FakeView(), Access(None, gradio_login(app)), Settings().control())
     expected = 401 if app.auth is not None else 200  # type: ignore[attr-defined]
     with httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
         assert client.get(STATUS).status_code == expected

@@ -21,8 +21,12 @@ from .patching.table import PatchTable, State
 from .stats.events import STARTUP, Event
 
 if TYPE_CHECKING:
+    from .control.acts import Acting
+    from .control.control import Control
+    from .control.rules import Names
     from .facts.seen import Decided, Seen
     from .local_models.report import LocalWeight
+    from .measuring.measured import Measured
     from .stats.statistics import Statistics
 
 log = logging.getLogger("flux_speedup")
@@ -57,21 +61,44 @@ class Running:
         return Statistics(self._database)
 
     @cached_property
+    def _measured(self) -> Measured:
+        from .measuring.measured import Measured, Place
+
+        return Measured(
+            Place(
+                file=lambda: self._cache_file("machine.json"),
+                weights=lambda: self._host.inside().selected_file(),
+                device=lambda: self._host.inside().device(),
+                card=lambda: self._card,
+                busy=lambda: self._host.inside().busy(),
+            )
+        )
+
+    @cached_property
     def seen(self) -> Seen:
         """What tab, Settings section and API are shown."""
         from .facts.seen import Seen
-        from .measuring.measured import Measured, Place
 
-        place = Place(
-            file=lambda: self._cache_file("machine.json"),
-            weights=lambda: self._host.inside().selected_file(),
-            device=lambda: self._host.inside().device(),
-            card=lambda: self._card,
-            busy=lambda: self._host.inside().busy(),
-        )
         return Seen(
-            self._host, self._table, self._statistics, Measured(place), self._decided, self._local_weights
+            self._host, self._table, self._statistics, self._measured, self._decided, self._local_weights
         )
+
+    @cached_property
+    def _acting(self) -> Acting:
+        from .control.acts import Acting
+
+        return Acting(self._host, self._table, self._statistics, self._measured, self.seen.look_again)
+
+    @cached_property
+    def control(self) -> Control:
+        """What tab, Settings section and API may do."""
+        from .control.control import Guarded
+        from .control.rules import Rules
+
+        def names() -> Names:
+            return self._host.names(self._require_loaded().config.allowed_hosts)
+
+        return Guarded(self._acting, Rules(names, lambda: self._host.inside().writes_refused()))
 
     # What the doors call.
 
@@ -113,8 +140,8 @@ class Running:
         from .ui import changes, pruning, settings
 
         def panel(**arguments: Any) -> Any:
-            result = changes.build(self.seen, **arguments)
-            pruning.build(self.seen)
+            result = changes.build(self.seen, self.control, **arguments)
+            pruning.build(self.seen, self.control)
             return result
 
         offered = [option for option in settings.OPTIONS if self._host.offers(option.key)]
@@ -123,7 +150,7 @@ class Running:
     def _build_tab(self) -> list[tuple[Any, str, str]]:
         from .ui import tab
 
-        return [(tab.build(self.seen), "Flux Speedup", "flux_speedup")]
+        return [(tab.build(self.seen, self.control), "Flux Speedup", "flux_speedup")]
 
     def _complete_local_models(self) -> None:
         if self._require_loaded().config.local_models:
@@ -142,9 +169,8 @@ class Running:
             from . import api
 
             login = api.gradio_login(app) if demo is not None else None
-            access = api.Access(self._host.api_auth(), login)
-            inside = self._host.inside()
-            api.register(app, self.seen, access, api.Writes(inside.writes_refused, inside.set_options))
+            access = api.Access(self._host.credentials(page=self._page), login)
+            api.register(app, self.seen, access, self.control)
         status = self.seen.status()
         failed = [o.title for o in status.outcomes if o.state is State.FAILED]
         log.info(
@@ -173,7 +199,7 @@ class Running:
     def _master_switch_changed(self) -> None:
         settings = self._host.settings() or {}
         if settings.get("flux_speedup_enabled") == "off":
-            self.seen.put_everything_back()
+            self._acting.switched_off()
 
     # Helpers.
 

@@ -11,7 +11,7 @@ from tests.fake_view import MODELS, FakeView
 def test_each_button_asks_the_view_once() -> None:
     view = FakeView()
     assert "33.8 GB of VRAM are free again" in actions.free_vram(FakeView())
-    assert "Forgot schnell" in actions.drop(view, models.token(MODELS[1]))
+    assert "Forgot schnell" in actions.drop(view, view, models.token(MODELS[1]))
     assert actions.measure(view) == ""
     assert actions.cancel(view) == ""
     assert "are deleted" in actions.forget(view)
@@ -38,5 +38,5 @@ def test_a_failure_is_said_and_logged(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("token", ["", "unknown", "<script>"])
 def test_a_model_that_is_gone_is_not_dropped(token: str) -> None:
     view = FakeView()
-    assert "no longer kept" in actions.drop(view, token)
+    assert "no longer kept" in actions.drop(view, view, token)
     assert view.calls == []

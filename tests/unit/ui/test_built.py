@@ -21,7 +21,7 @@ from tests.page import Tags
 def settings_page(view: FakeView) -> gr.Blocks:
     """The way a WebUI builds an option: its component called by name inside a Blocks."""
     with gr.Blocks(analytics_enabled=False) as page:
-        component: Callable[..., Any] = lambda **given: changes.build(view, **given)  # noqa: E731
+        component: Callable[..., Any] = lambda **given: changes.build(view, view, **given)  # noqa: E731
         built = component(label="", value="", elem_id="setting_flux_speedup_changes", anything=1)
         assert isinstance(built, gr.HTML)
         assert built.elem_id == "setting_flux_speedup_changes"
@@ -51,7 +51,7 @@ def values(updates: list[Any]) -> dict[str, Any]:
 
 def test_the_tab_is_built_without_a_figure_and_filled_when_the_page_is_loaded() -> None:
     view = FakeView()
-    page = tab.build(view)
+    page = tab.build(view, view)
     assert view.reads == 0
     found = parts(page)
     assert all(found[f"flux_speedup_tab_{name}"]["value"] == "" for name in parts_of_the_tab.NAMES)
@@ -66,7 +66,7 @@ def test_the_tab_is_built_without_a_figure_and_filled_when_the_page_is_loaded() 
 
 def test_what_is_the_same_as_before_is_not_sent_again() -> None:
     view = FakeView()
-    live = handler(tab.build(view), "live")
+    live = handler(tab.build(view, view), "live")
     count = len(parts_of_the_tab.NAMES)
     first = live(None, {}, [], [])
     assert set(values(first)) == set(parts_of_the_tab.NAMES)
@@ -92,11 +92,11 @@ def test_what_was_unticked_stays_unticked_when_the_page_refreshes_itself() -> No
 
 def test_pressing_the_newest_request_means_whatever_is_newest() -> None:
     view = FakeView()
-    pressed = handler(tab.build(view), "pressed")
-    assert pressed("request:13", None, {})[-1] == 13
-    assert pressed("request:15", 13, {})[-1] is None
+    pressed = handler(tab.build(view, view), "pressed")
+    assert pressed(None, "request:13", None, {})[-1] == 13
+    assert pressed(None, "request:15", 13, {})[-1] is None
     for odd in ("", "request:", "request:x", "nonsense", "drop:nothing", "request:²"):
-        assert pressed(odd, 13, {})[-1] == 13
+        assert pressed(None, odd, 13, {})[-1] == 13
     assert view.calls == []
 
 
@@ -121,7 +121,7 @@ def test_names_reach_the_browser_as_text(name: str) -> None:
     view = FakeView()
     view.outcomes = (Outcome("odd", name, State.APPLIED, name),)
     view.kept = [Event(kind, name, 10, 1.0, name, name) for kind in ("move", "startup")]
-    for page in (tab.build(view), settings_page(view)):
+    for page in (tab.build(view, view), settings_page(view)):
         for elem_id, props in parts(page).items():
             json.dumps(props, default=str).encode("utf-8")
             if elem_id.endswith("_list"):
@@ -131,7 +131,7 @@ def test_names_reach_the_browser_as_text(name: str) -> None:
 
 def test_both_sit_in_one_page_as_a_webui_renders_them() -> None:
     view = FakeView()
-    page, settings = tab.build(view), settings_page(view)
+    page, settings = tab.build(view, view), settings_page(view)
     with gr.Blocks(analytics_enabled=False) as demo:
         with gr.TabItem("Flux Speedup"):
             page.render()
@@ -144,7 +144,7 @@ def test_both_sit_in_one_page_as_a_webui_renders_them() -> None:
 
 
 def test_nothing_is_offered_on_gradios_own_api_and_nothing_is_polled() -> None:
-    for page in (tab.build(FakeView()), settings_page(FakeView())):
+    for page in (tab.build(FakeView(), FakeView()), settings_page(FakeView())):
         config = page.get_config_file()
         ours = [d for d in config["dependencies"] if d["api_name"] is not False]
         # What is left are the load events gradio makes for values that are functions.
@@ -153,7 +153,7 @@ def test_nothing_is_offered_on_gradios_own_api_and_nothing_is_polled() -> None:
 
 
 def test_buttons_are_not_written_into_the_users_ui_config() -> None:
-    for page in (tab.build(FakeView()), settings_page(FakeView())):
+    for page in (tab.build(FakeView(), FakeView()), settings_page(FakeView())):
         buttons = [block for block in page.blocks.values() if isinstance(block, gr.Button)]
         assert len(buttons) >= 2
         assert all(button.do_not_save_to_config for button in buttons)
@@ -162,7 +162,7 @@ def test_buttons_are_not_written_into_the_users_ui_config() -> None:
 def test_ten_thousand_events_are_a_page_like_any_other() -> None:
     view = FakeView()
     view.kept = [Event("move", f"part {i % 7}", 10**9, 1.0, "RAM", "GPU", float(i)) for i in range(10_000)]
-    shown = values(handler(tab.build(view), "loaded")())
+    shown = values(handler(tab.build(view, view), "loaded")())
     assert shown["loads"].count("<tr>") == loads.NEWEST + 1
     assert shown["rates"].count("<circle") == loads.NEWEST
     assert "10000 moves" in shown["head"]

@@ -23,7 +23,7 @@ def test_what_is_applied_is_offered_and_ticked() -> None:
 
 def test_unticking_puts_that_one_back_and_leaves_the_rest_pending_ones_too() -> None:
     view = FakeView()
-    shown = changes.apply(view, OFFERED, ["tier.vram_state", "tier.inference", "pinning"])
+    shown = changes.apply(view, view, OFFERED, ["tier.vram_state", "tier.inference", "pinning"])
     assert view.calls == [("keep_only", ("tier.vram_state", "tier.inference", "pinning", "timing"))]
     assert "Put back: <bdi>Copy streams</bdi>" in shown
     assert changes.ticks(view)[1] == ["tier.vram_state", "tier.inference", "pinning"]
@@ -31,19 +31,19 @@ def test_unticking_puts_that_one_back_and_leaves_the_rest_pending_ones_too() -> 
 
 def test_what_was_applied_after_the_page_was_loaded_stays() -> None:
     view = FakeView()
-    changes.apply(view, ["streams", "pinning"], ["pinning"])
+    changes.apply(view, view, ["streams", "pinning"], ["pinning"])
     assert view.calls[0][1] == ("tier.vram_state", "tier.inference", "pinning", "timing")
 
 
 def test_nothing_unticked_touches_nothing() -> None:
     view = FakeView()
-    assert "Nothing was unticked" in changes.apply(view, OFFERED, OFFERED)
+    assert "Nothing was unticked" in changes.apply(view, view, OFFERED, OFFERED)
     assert view.calls == []
 
 
 def test_everything_back_names_what_it_put_back() -> None:
     view = FakeView()
-    shown = changes.put_everything_back(view)
+    shown = changes.put_everything_back(view, view)
     assert view.calls == [("put_everything_back", ())]
     assert "Copy streams" in shown
     assert "Pinned weights" in shown
@@ -51,10 +51,20 @@ def test_everything_back_names_what_it_put_back() -> None:
     assert changes.ticks(view) == ([], [])
 
 
+def test_everything_back_can_be_taken_back() -> None:
+    view = FakeView()
+    before = changes.ticks(view)
+    changes.put_everything_back(view, view)
+    assert not view.status().enabled
+    assert "In force again" in changes.apply_again(view, view)
+    assert changes.ticks(view) == before
+    assert view.status().enabled
+
+
 def test_everything_back_twice_says_that_there_is_nothing_left() -> None:
     view = FakeView()
     view.outcomes = tuple(replace(o, state=State.UNDONE) for o in view.outcomes)
-    assert "nothing to put back" in changes.put_everything_back(view)
+    assert "nothing to put back" in changes.put_everything_back(view, view)
     assert view.calls == []
 
 
@@ -63,7 +73,8 @@ def test_what_could_not_be_put_back_is_said() -> None:
         def keep_only(self, items: object) -> Status:
             return self.status()
 
-    shown = changes.apply(Stubborn(), OFFERED, OFFERED[1:])
+    view = Stubborn()
+    shown = changes.apply(view, view, OFFERED, OFFERED[1:])
     assert "Still in force: <bdi>VRAM mode: high</bdi>" in shown
     assert "fsu-wrong" in shown
 
@@ -72,7 +83,7 @@ def test_an_error_is_shown_escaped_and_logged(caplog: pytest.LogCaptureFixture) 
     view = FakeView()
     view.error = RuntimeError("<script>broken</script>")
     with caplog.at_level(logging.ERROR, "flux_speedup"):
-        shown = changes.put_everything_back(view)
+        shown = changes.put_everything_back(view, view)
     assert "&lt;script&gt;broken" in shown
     assert "<script>" not in shown
     assert "fsu-wrong" in shown
@@ -92,4 +103,4 @@ def test_titles_stay_text(name: str) -> None:
     assert "<script>" not in changes.list_html(view, True)
     assert "<img" not in changes.list_html(view, True)
     assert changes.ticks(view)[0][0][0].encode("utf-8")
-    assert "<script>" not in changes.apply(view, ["odd"], [])
+    assert "<script>" not in changes.apply(view, view, ["odd"], [])

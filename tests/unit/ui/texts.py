@@ -91,14 +91,15 @@ def of_actions() -> Iterator[str]:
     """What the buttons answer: done, refused, failed."""
     acts: tuple[Callable[[FakeView], str], ...] = (
         actions.free_vram,
-        lambda view: actions.drop(view, "nobody"),
+        lambda view: actions.drop(view, view, "nobody"),
         actions.measure,
         actions.cancel,
         actions.forget,
-        changes.put_everything_back,
-        lambda view: changes.apply(view, [], []),
-        lambda view: changes.apply(view, [one.item for one in view.outcomes[:1]], []),
-        lambda view: pruning.acted(view.disable_left_out),
+        lambda view: changes.put_everything_back(view, view),
+        lambda view: changes.apply_again(view, view),
+        lambda view: changes.apply(view, view, [], []),
+        lambda view: changes.apply(view, view, [one.item for one in view.outcomes[:1]], []),
+        lambda view: actions.attempt(view.disable_left_out),
     )
     for make in (FakeView, refusing, failing, unchanged):
         for act in acts:
@@ -178,16 +179,16 @@ def of_settings() -> Iterator[str]:
 
 def rendered() -> Iterator[str]:
     """All of it, with the white space that a node has."""
-    yield from of_page(tab.build(FakeView()))
+    yield from of_page(tab.build(FakeView(), FakeView()))
     with gr.Blocks(analytics_enabled=False) as page:
-        changes.build(FakeView())
-        pruning.build(FakeView())
+        changes.build(FakeView(), FakeView())
+        pruning.build(FakeView(), FakeView())
     yield from of_page(page)
     for view in views():
         yield from of_tab(view)
         yield from of_tab(view, 13)
     yield from of_actions()
-    yield from Nodes(changes.put_everything_back(Stubborn())).found
+    yield from Nodes(changes.put_everything_back(Stubborn(), Stubborn())).found
     yield from of_settings()
 
 

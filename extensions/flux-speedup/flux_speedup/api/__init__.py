@@ -2,6 +2,5 @@
 
 from .access import Access, gradio_login
 from .routes import register
-from .writes import Writes
 
-__all__ = ["Access", "Writes", "gradio_login", "register"]
+__all__ = ["Access", "gradio_login", "register"]

@@ -2,30 +2,29 @@
 
 # No annotations as text here: FastAPI cannot resolve them for an object that is called.
 import base64
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
+
+from ..control.credentials import Credentials
+from ..control.rules import Forbidden
+from .models import text
 
 Login = Callable[[Request], bool]
 BASIC = {"WWW-Authenticate": "Basic"}
 
 
 class Access:
-    """HTTP Basic where `api_auth` is set, else the gradio `login` where there is one, else open.
+    """HTTP Basic where there are credentials for it, else the gradio `login` where there is one, else open."""
 
-    api_auth: the WebUI's own text, "user:password,user2:password2"; a password may hold ":". An entry without
-    ":" lets nobody in.
-    """
-
-    def __init__(self, api_auth: str | None, login: Login | None) -> None:
-        self._passwords = _passwords(api_auth) if api_auth else None
+    def __init__(self, credentials: Credentials | None, login: Login | None) -> None:
+        self._credentials = credentials
         self._login = login
 
     def dependency(self) -> Callable[..., object]:
         """What FastAPI is to run before each route; raises HTTPException 401."""
-        return _Basic(self._passwords) if self._passwords is not None else self._logged_in
+        return _Basic(self._credentials) if self._credentials is not None else self._logged_in
 
     def _logged_in(self, request: Request) -> None:
         if self._login is not None and not self._login(request):
@@ -35,9 +34,9 @@ class Access:
 class _Basic(HTTPBasic):
     """FastAPI's HTTP Basic with the WebUI's answers, but for names and passwords in UTF-8."""
 
-    def __init__(self, passwords: dict[bytes, bytes]) -> None:
+    def __init__(self, credentials: Credentials) -> None:
         super().__init__(scheme_name="HTTPBasic")
-        self._passwords = passwords
+        self._credentials = credentials
 
     async def __call__(self, request: Request) -> HTTPBasicCredentials:  # type: ignore[override]
         scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
@@ -49,28 +48,21 @@ class _Basic(HTTPBasic):
             colon = b""
         if not colon:
             raise HTTPException(status_code=401, detail="Invalid authentication credentials", headers=BASIC)
-        if not _known(self._passwords, user, password):
+        if not self._credentials.have(user, password):
             raise HTTPException(status_code=401, detail="Incorrect username or password", headers=BASIC)
         return HTTPBasicCredentials(username=user.decode("utf-8", "replace"), password="")
 
 
-def _passwords(api_auth: str) -> dict[bytes, bytes]:
-    pairs = (entry.partition(":") for entry in api_auth.split(","))
-    return {_bytes(user): _bytes(password) for user, colon, password in pairs if colon}
+def let_through(check: Callable[[Mapping[str, str]], None]) -> Callable[[Request], None]:
+    """What FastAPI is to run before each route, of the rules for tab and API alike; answers as they say."""
 
+    def rules(request: Request) -> None:
+        try:
+            check(request.headers)
+        except Forbidden as why:
+            raise HTTPException(status_code=why.status, detail=text(why)) from why
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _known(passwords: dict[bytes, bytes], user: bytes, password: bytes) -> bool:
-    # Every pair is compared, whatever came before: the time must not tell which names exist.
-    found = False
-    for known_user, known_password in passwords.items():
-        same_user = secrets.compare_digest(user, known_user)
-        same_password = secrets.compare_digest(password, known_password)
-        found |= same_user and same_password
-    return found
+    return rules
 
 
 def gradio_login(app: FastAPI) -> Login | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi.responses import PlainTextResponse
 
+from ..control.control import Control
 from ..facts.view import View
 from . import writes as writing
-from .access import Access
+from .access import Access, let_through
 from .figures import (
     LocalWeightModel,
     MachineModel,
@@ -20,23 +21,22 @@ from .figures import (
 )
 from .metrics import CONTENT_TYPE, metrics
 from .models import ConfigRowModel, Json, StatsModel, StatusModel, config_json, stats_json, status_json
-from .writes import Writes
 
 PREFIX = "/flux-speedup/v1"
 MAX_LIMIT = 1000
 MAX_OFFSET = 1_000_000_000
 
 
-def register(app: FastAPI, view: View, access: Access, writes: Writes) -> None:
+def register(app: FastAPI, view: View, access: Access, control: Control) -> None:
     """Add the routes to `app`, also to one that serves already; a second call replaces the first's routes."""
     router = APIRouter(
         prefix=PREFIX,
         tags=["Flux Speedup"],
-        dependencies=[Depends(access.dependency())],
+        dependencies=[Depends(let_through(control.may_read)), Depends(access.dependency())],
     )
     _add_routes(router, view)
     _add_figures(router, view)
-    writing.add_routes(router, view, writes)
+    writing.add_routes(router, control)
     app.router.routes[:] = [
         route for route in app.router.routes if not getattr(route, "path", "").startswith(f"{PREFIX}/")
     ]

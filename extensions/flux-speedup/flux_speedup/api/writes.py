@@ -1,40 +1,35 @@
-"""The routes that change something: refused where the WebUI lets nobody change it from outside."""
+"""The routes that change something: each through `control`, as the tab's buttons."""
 
-from __future__ import annotations
-
+# No annotations as text here: FastAPI cannot resolve those of functions made inside a function.
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, Depends, HTTPException, Request
 from pydantic import BaseModel, Field
 
-from ..facts.view import Refused, View
+from ..configuration.sources import OPTION_PREFIX
+from ..control.acts import Acts
+from ..control.control import Control
+from ..control.rules import Forbidden, Rules
+from ..facts.view import Refused
 from ..ui.settings import OPTIONS
+from .access import let_through
 from .figures import MeasuringModel, measuring_json
 from .models import Json, text
 
-PREFIX = "flux_speedup_"
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Writes:
-    """`refused`: why nothing may be changed from outside, or None. `set_options`: raises Refused."""
-
-    refused: Callable[[], str | None]
-    set_options: Callable[[Mapping[str, str]], None]
-
-
-class MeasureBody(BaseModel):
+class MeasureBody(BaseModel, extra="forbid"):
     """Begin to measure this machine, or cancel what is under way."""
 
     cancel: bool = False
 
 
-class DropBody(BaseModel):
-    """The model to forget, by its key; null takes every model off the device."""
+class DropBody(BaseModel, extra="forbid"):
+    """The model to forget, by its key; null takes every model off the device. One of both must be said."""
 
-    key: str | None = Field(None, description="as in GET models")
+    key: str | None = Field(..., description="as in GET models")
 
 
 class DoneModel(BaseModel):
@@ -50,67 +45,76 @@ class ProblemModel(BaseModel):
 
 
 FORBIDDEN: dict[int | str, dict[str, Any]] = {
-    403: {"model": ProblemModel, "description": "the WebUI lets nobody change it from outside"}
+    403: {"model": ProblemModel, "description": "it may not be asked for from there, or from outside at all"},
+    415: {"model": ProblemModel, "description": "the body is no JSON"},
 }
 NOT_NOW: dict[int | str, dict[str, Any]] = {
     **FORBIDDEN,
     409: {"model": ProblemModel, "description": "it cannot be done now"},
 }
 NO_SUCH_OPTION: dict[int | str, dict[str, Any]] = {
-    **FORBIDDEN,
+    **NOT_NOW,
     400: {"model": ProblemModel, "description": "no such option, or not one of its values"},
 }
 
 
-def add_routes(router: APIRouter, view: View, writes: Writes) -> None:
-    """POST measure, drop and settings. Every body is JSON: a form of another site cannot send it."""
-
-    def allowed() -> None:
-        why = writes.refused()
-        if why is not None:
-            raise HTTPException(status_code=403, detail=text(why))
+def add_routes(router: APIRouter, control: Control) -> None:
+    """POST measure, drop and settings."""
+    json = [Depends(let_through(Rules.must_be_json))]
 
     @router.post(
         "/measure",
         response_model=MeasuringModel,
         responses=NOT_NOW,
+        dependencies=json,
         summary="Measure this machine, in the background",
     )
-    def measure(body: MeasureBody) -> Json:
-        allowed()
-        try:
-            return measuring_json(view.cancel_measuring() if body.cancel else view.measure())
-        except Refused as why:
-            raise HTTPException(status_code=409, detail=text(why)) from why
+    def measure(body: MeasureBody, request: Request) -> Json:
+        acts = control.by(request.headers)
+        return measuring_json(_done(acts.cancel_measuring if body.cancel else acts.measure))
 
     @router.post(
-        "/drop", response_model=DoneModel, responses=NOT_NOW, summary="Forget a kept model, or free VRAM"
+        "/drop",
+        response_model=DoneModel,
+        responses=NOT_NOW,
+        dependencies=json,
+        summary="Forget a kept model, or free VRAM",
     )
-    def drop(body: DropBody) -> Json:
-        allowed()
-        try:
-            return {"done": text(view.drop(body.key))}
-        except Refused as why:
-            raise HTTPException(status_code=409, detail=text(why)) from why
+    def drop(body: DropBody, request: Request) -> Json:
+        acts = control.by(request.headers)
+        return {"done": text(_done(lambda: acts.drop(body.key)))}
 
     @router.post(
         "/settings",
         response_model=DoneModel,
         responses=NO_SUCH_OPTION,
+        dependencies=json,
         summary="Set options of the section Flux Speedup",
     )
-    def settings(body: dict[str, str]) -> Json:
-        allowed()
-        chosen = {PREFIX + key.removeprefix(PREFIX): value for key, value in body.items()}
-        problem = _problem(chosen)
-        if problem is not None:
-            raise HTTPException(status_code=400, detail=text(problem))
-        try:
-            writes.set_options(chosen)
-        except Refused as why:
-            raise HTTPException(status_code=403, detail=text(why)) from why
+    def settings(body: dict[str, str], request: Request) -> Json:
+        acts = control.by(request.headers)
+        chosen = {OPTION_PREFIX + key.removeprefix(OPTION_PREFIX): value for key, value in body.items()}
+        _done(lambda: _set(acts, chosen))
         named = ", ".join(f"{key} = {value}" for key, value in chosen.items())
         return {"done": text(f"{named}; in force after Reload UI" if named else "nothing was asked for")}
+
+
+def _set(acts: Acts, chosen: Mapping[str, str]) -> None:
+    acts.may()
+    problem = _problem(chosen)
+    if problem is not None:
+        raise HTTPException(status_code=400, detail=text(problem))
+    acts.set_options(chosen)
+
+
+def _done(act: Callable[[], T]) -> T:
+    """What the act answers, its refusal as HTTP says it."""
+    try:
+        return act()
+    except Forbidden as why:
+        raise HTTPException(status_code=why.status, detail=text(why)) from why
+    except Refused as why:
+        raise HTTPException(status_code=409, detail=text(why)) from why
 
 
 def _problem(chosen: Mapping[str, str]) -> str | None:

@@ -16,16 +16,16 @@ from ..configuration.kinds import BadValue
 from ..configuration.sources import OPTION_PREFIX
 from ..hosts.common.webui import WebUI
 from ..log import RING
-from ..measuring.measured import CannotMeasure, Measured
+from ..measuring.measured import Measured
 from ..memory import MemoryPlan
-from ..patching.table import PatchTable
+from ..patching.table import PatchTable, State
 from ..stats.events import STARTUP, Event, Totals
 from ..stats.machine import Machine, Measuring, Savings
 from ..stats.requests import Request
 from ..stats.starts import WHOLE, InForce
 from ..stats.statistics import Statistics
 from . import bug_report, left_out
-from .view import ConfigRow, LeftOut, LocalWeight, MemoryUse, Model, Refused, Start, Status, Value
+from .view import ConfigRow, LeftOut, LocalWeight, MemoryUse, Model, Start, Status, Value
 
 if TYPE_CHECKING:
     from ..hosts.common.inside import Inside
@@ -72,15 +72,18 @@ class Seen:
 
     def status(self) -> Status:
         decided = self._decided()
+        outcomes = self._table.outcomes()
+        states = {outcome.state for outcome in outcomes}
+        put_back = State.UNDONE in states and not states & {State.APPLIED, State.PENDING}
         return Status(
             __version__,
             self._host.name,
-            decided.loaded.config.enabled,
+            decided.loaded.config.enabled and not put_back,
             decided.card,
             decided.plan.tier.value,
             decided.plan.why,
             self._host.simulated(),
-            self._table.outcomes(),
+            outcomes,
         )
 
     def config(self) -> list[ConfigRow]:
@@ -100,15 +103,6 @@ class Seen:
             )
             for each in config.SETTINGS.values()
         ]
-
-    def keep_only(self, items: Sequence[str]) -> Status:
-        self._table.put_back(self._table.applied() - set(items))
-        return self.status()
-
-    def put_everything_back(self) -> Status:
-        self._table.put_back()
-        log.info("everything is put back; the next start applies it again")
-        return self.status()
 
     # Figures.
 
@@ -147,17 +141,6 @@ class Seen:
     def _wholes(self) -> list[Event]:
         return [each for each in self.events(kind=STARTUP, model=WHOLE, limit=STARTS) if each.what == WHOLE]
 
-    def forget_statistics(self) -> None:
-        if not self._kept():
-            return
-        from ..stats.store import StoreError
-
-        try:
-            self._statistics.forget()
-        except StoreError as error:
-            raise Refused(f"the statistics cannot be deleted now ({error})") from error
-        log.info("statistics are forgotten")
-
     # Memory and models.
 
     def memory(self) -> MemoryUse:
@@ -169,12 +152,10 @@ class Seen:
     def models(self) -> list[Model]:
         return self._host.inside().models()
 
-    def drop(self, key: str | None) -> str:
-        inside = self._host.inside()
-        done = inside.free_vram() if key is None else inside.drop(key)
+    def look_again(self) -> None:
+        """What was read of memory is no longer true."""
         with self._memory_lock:
             self._memory = None
-        return done
 
     def local_weights(self) -> list[LocalWeight]:
         return [
@@ -187,28 +168,13 @@ class Seen:
     def left_out(self) -> LeftOut:
         return left_out.shown(self._host, self._wholes(), page=self._decided().page)
 
-    def disable_left_out(self) -> str:
-        return left_out.disable(self._host)
-
-    def undo_disabled(self) -> str:
-        return left_out.undo(self._host)
-
     # This machine.
 
     def machine(self) -> Machine | None:
         return self._measured.machine()
 
-    def measure(self) -> Measuring:
-        try:
-            return self._measured.measure()
-        except CannotMeasure as why:
-            raise Refused(str(why)) from why
-
     def measuring(self) -> Measuring:
         return self._measured.measuring()
-
-    def cancel_measuring(self) -> Measuring:
-        return self._measured.cancel("cancelled")
 
     # For people.
 

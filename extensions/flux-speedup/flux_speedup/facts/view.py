@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -119,10 +118,7 @@ class Refused(RuntimeError):
 
 
 class View(Protocol):
-    """Reads are cheap and safe from any thread.
-
-    The writes act at once and raise `Refused` where they cannot, for example while an image is made.
-    """
+    """Reads: cheap, and safe from any thread. What can be done is in `control.acts`."""
 
     def status(self) -> Status: ...
 
@@ -142,24 +138,8 @@ class View(Protocol):
 
     def config(self) -> list[ConfigRow]: ...
 
-    def keep_only(self, items: Sequence[str]) -> Status:
-        """Leave only `items` in force; every other applied change is put back now."""
-        ...
-
-    def put_everything_back(self) -> Status:
-        """Undo every change in this process; the next start applies them again."""
-        ...
-
     def left_out(self) -> LeftOut:
         """What is not loaded in this process, and what the WebUI's own list has of it."""
-        ...
-
-    def disable_left_out(self) -> str:
-        """Add what is left out to the WebUI's own list of disabled extensions; a sentence that says what was."""
-        ...
-
-    def undo_disabled(self) -> str:
-        """Take what `disable_left_out` added from the WebUI's list again; a sentence that says what was."""
         ...
 
     def requests(self, limit: int = 20) -> list[Request]:
@@ -172,10 +152,6 @@ class View(Protocol):
 
     def models(self) -> list[Model]:
         """Built checkpoints, the one in use first."""
-        ...
-
-    def drop(self, key: str | None) -> str:
-        """Forget a kept model, or with None free all device memory of models. A sentence on what was freed."""
         ...
 
     def starts(self) -> list[Start]:
@@ -192,17 +168,7 @@ class View(Protocol):
         """The newest measurement of this machine."""
         ...
 
-    def measure(self) -> Measuring:
-        """Begin to measure in the background."""
-        ...
-
     def measuring(self) -> Measuring: ...
-
-    def cancel_measuring(self) -> Measuring: ...
-
-    def forget_statistics(self) -> None:
-        """Delete every stored event, request and start; measurements of the machine stay."""
-        ...
 
     def refresh_seconds(self) -> float:
         """How often the tab refreshes itself; 0 for never."""

@@ -110,17 +110,33 @@ class PatchTable:
         with self._lock:
             self._items[key] = _Item(key, title, why, state)
 
-    def put_back(self, keys: Iterable[str] | None = None) -> None:
-        """Undo the items named, or all, the newest change first."""
+    def put_back(self, keys: Iterable[str] | None = None) -> tuple[str, ...]:
+        """Undo the items named, or all, the newest change first. Answers with those that were in force."""
         with self._lock:
+            undone = []
             wanted = list(self._items) if keys is None else [key for key in keys if key in self._items]
             for key in reversed(wanted):
                 item = self._items[key]
                 if item.state in (State.APPLIED, State.PENDING):
                     self._undo(item)
                     item.state = State.UNDONE
+                    undone.append(key)
             if keys is None:
                 self._hook.remove()
+            return tuple(undone)
+
+    def apply_again(self, keys: Iterable[str]) -> None:
+        """Make those of the items named again that were put back, in the order they were added in."""
+        with self._lock:
+            wanted = set(keys)
+            for key, item in self._items.items():
+                if key not in wanted or item.state is not State.UNDONE:
+                    continue
+                item.state = State.PENDING
+                for made in item.made:
+                    made.declined = ""
+                self._hook.install()
+                self._make(item, item.made)
 
     def settle(self) -> None:
         """The WebUI has started: what still waits for a module that nobody imported is skipped."""

@@ -97,6 +97,11 @@ def set_aside(path: Path) -> Path:
 
     Its journal is left: SQLite throws a journal away whose database is empty, as the next one is at first.
     """
-    aside = path.with_name(path.name + ".corrupt")
-    path.replace(aside)
-    return aside
+    kept = aside(path)
+    path.replace(kept)
+    return kept
+
+
+def aside(path: Path) -> Path:
+    """Where a damaged database of this name is kept."""
+    return path.with_name(path.name + ".corrupt")

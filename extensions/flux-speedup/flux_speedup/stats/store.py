@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from . import rows
-from .database import damaged, identity, open_database, set_aside
+from .database import aside, damaged, identity, open_database, set_aside
 from .events import Event
 from .requests import Request
 
@@ -103,13 +103,22 @@ class Store:
         return [rows.request_of(row) for row in self._use(select)]
 
     def clear(self) -> None:
-        """Forget everything, and give its place in the file back to it. Raises StoreError only."""
+        """Forget everything: no byte of it stays in the file, its journal, or one set aside as damaged.
+
+        Raises StoreError only, also where another process keeps the journal from being emptied.
+        """
 
         def delete(connection: sqlite3.Connection) -> None:
+            connection.execute("PRAGMA secure_delete = ON")
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("DELETE FROM events")
             connection.execute("DELETE FROM requests")
             connection.execute("COMMIT")
+            connection.execute("VACUUM")
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise sqlite3.OperationalError("another process is reading it; its journal is not empty yet")
+            aside(self.path).unlink(missing_ok=True)
 
         if identity(self.path) is not None:
             self._use(delete)
@@ -149,8 +158,8 @@ class Store:
             if not damaged(error):
                 raise
         self._drop()
-        aside = set_aside(self.path)
-        self._log.warning("statistics file %s was damaged: kept as %s, started anew", self.path, aside.name)
+        kept = set_aside(self.path)
+        self._log.warning("statistics file %s was damaged: kept as %s, started anew", self.path, kept.name)
         return act(self._connected())
 
     def _connected(self) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from ..control.acts import Acts
 from ..facts.view import Refused, View
 from . import cards, models
 from .words import safe
@@ -24,46 +25,46 @@ def attempt(act: Callable[[], str]) -> str:
     return cards.result(safe(said)) if said else ""
 
 
-def free_vram(view: View) -> str:
+def free_vram(acts: Acts) -> str:
     """Free all device memory of models."""
-    return attempt(lambda: view.drop(None))
+    return attempt(lambda: acts.drop(None))
 
 
-def drop(view: View, token: str) -> str:
+def drop(view: View, acts: Acts, token: str) -> str:
     """Forget the kept model that `token` stands for."""
 
     def act() -> str:
         found = [model for model in view.models() if models.token(model) == token]
-        return view.drop(found[0].key) if found else "This model is no longer kept."
+        return acts.drop(found[0].key) if found else "This model is no longer kept."
 
     return attempt(act)
 
 
-def measure(view: View) -> str:
+def measure(acts: Acts) -> str:
     """Begin to measure; "" where that worked: the progress says the rest."""
 
     def act() -> str:
-        view.measure()
+        acts.measure()
         return ""
 
     return attempt(act)
 
 
-def cancel(view: View) -> str:
+def cancel(acts: Acts) -> str:
     """Cancel the measurement; "" where that worked."""
 
     def act() -> str:
-        view.cancel_measuring()
+        acts.cancel_measuring()
         return ""
 
     return attempt(act)
 
 
-def forget(view: View) -> str:
+def forget(acts: Acts) -> str:
     """Delete the statistics."""
 
     def act() -> str:
-        view.forget_statistics()
+        acts.forget_statistics()
         return "The statistics are deleted; measurements of this machine stay."
 
     return attempt(act)

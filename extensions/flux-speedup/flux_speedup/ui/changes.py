@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..facts.view import Status, View
+from ..control.acts import Acts
+from ..control.control import Control
+from ..facts.view import View
 from ..patching.table import Outcome, State
 from ..stats.report import printable
-from . import cards
+from . import actions, cards
+from .gradios import ours, with_headers
 from .style import STYLE
 from .words import safe
 
 if TYPE_CHECKING:
     import gradio as gr
 
-log = logging.getLogger("flux_speedup")
-
+SURE = "Every change is undone at once, until the next start or until you take it back. Are you sure?"
 AGAIN = "The next start applies it again; Settings, Flux Speedup keeps it off."
 # Reads are cheap: not queued behind an image. Not offered as an endpoint of gradio's own API.
 EVENT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_name": False}
 # More than these are counted and not named.
 NAMED = 8
+Headers = Mapping[str, str] | None
 _LIVE = (State.APPLIED, State.PENDING)
 
 
@@ -37,11 +39,17 @@ class Panel:
     outputs: tuple[Any, ...]
     ticked: tuple[Any, Any]
     result: gr.HTML
-    pressed: tuple[Any, Any]
+    pressed: tuple[Any, ...]
 
 
 def build(
-    view: View, *, label: str = "", value: str | None = None, elem_id: str | None = None, **_more: Any
+    view: View,
+    control: Control,
+    *,
+    label: str = "",
+    value: str | None = None,
+    elem_id: str | None = None,
+    **_more: Any,
 ) -> gr.HTML:
     """Build the panel inside the Blocks at hand and return its result line.
 
@@ -50,13 +58,13 @@ def build(
     """
     from gradio.context import Context
 
-    built = panel(view, elem_id=elem_id or "flux_speedup_changes", value=value or "", with_list=True)
+    built = panel(view, control, elem_id=elem_id or "flux_speedup_changes", value=value or "", with_list=True)
     # An option's page has no load event of its own: the Blocks around it, whichever it is, has one.
     Context.root_block.load(lambda: refreshed(view), None, list(built.outputs), **EVENT)
     return built.result
 
 
-def panel(view: View, *, elem_id: str, value: str = "", with_list: bool) -> Panel:
+def panel(view: View, control: Control, *, elem_id: str, value: str = "", with_list: bool) -> Panel:
     """Build the components; `with_list` adds the line of statistics and a line for every item."""
     import gradio as gr
 
@@ -72,30 +80,47 @@ def panel(view: View, *, elem_id: str, value: str = "", with_list: bool) -> Pane
             elem_id=f"{elem_id}_keep",
             elem_classes=["fsu-keep"],
         )
+
+        def button(name: str, label: str, **more: Any) -> Any:
+            return ours(gr.Button(label, elem_id=f"{elem_id}_{name}", size="sm", min_width=110, **more))
+
         with gr.Row():
-            small: dict[str, Any] = {"size": "sm", "min_width": 110}
-            apply_button = gr.Button("Apply", variant="primary", elem_id=f"{elem_id}_apply", **small)
-            back = gr.Button("Put everything back", variant="stop", elem_id=f"{elem_id}_put_back", **small)
+            apply_button = button("apply", "Apply", variant="primary")
+            back = button("put_back", "Put everything back", variant="stop")
+            again = button("again", "Take that back", visible=False)
+        with gr.Column(visible=False) as sure:
+            gr.HTML(f'<div class="fsu">{SURE}</div>')
+            with gr.Row():
+                yes = button("put_back_yes", "Yes, put everything back", variant="stop")
+                no = button("put_back_no", "No, leave it as it is")
         result = gr.HTML(value, elem_id=elem_id, elem_classes=["fsu-line"])
-    for button in (apply_button, back):
-        # The WebUI would write the visibility of every button it finds into the user's ui-config.json.
-        button.do_not_save_to_config = True
     outputs = (items, keep, shown)
 
-    def pressed_apply(ticked: list[str], offered: list[str]) -> list[Any]:
-        return [apply(view, offered, ticked), *refreshed(view, with_list)]
+    def after(said: str, *, put_back: bool) -> list[Any]:
+        return [said, gr.update(visible=False), gr.update(visible=put_back), *refreshed(view, with_list)]
 
-    def pressed_back() -> list[Any]:
-        return [put_everything_back(view), *refreshed(view, with_list)]
+    def pressed_apply(headers: Headers, ticked: list[str], offered: list[str]) -> list[Any]:
+        return after(apply(view, control.by(headers), offered, ticked), put_back=False)
 
-    after = [result, *outputs]
+    def pressed_back(headers: Headers) -> list[Any]:
+        said = put_everything_back(view, control.by(headers))
+        return after(said, put_back=not view.status().enabled)
+
+    def pressed_again(headers: Headers) -> list[Any]:
+        said = apply_again(view, control.by(headers))
+        return after(said, put_back=not view.status().enabled)
+
+    changed = [result, sure, again, *outputs]
+    back.click(lambda: ["", gr.update(visible=True)], None, [result, sure], **EVENT)
+    no.click(lambda: ["", gr.update(visible=False)], None, [result, sure], **EVENT)
     return Panel(
         outputs,
         (keep, shown),
         result,
         (
-            apply_button.click(pressed_apply, [keep, shown], after, **EVENT),
-            back.click(pressed_back, None, after, **EVENT),
+            apply_button.click(with_headers(pressed_apply), [keep, shown], changed, **EVENT),
+            yes.click(with_headers(pressed_back), None, changed, **EVENT),
+            again.click(with_headers(pressed_again), None, changed, **EVENT),
         ),
     )
 
@@ -138,29 +163,42 @@ def ticks(view: View) -> tuple[list[tuple[str, str]], list[str]]:
     return [(printable(o.title), o.item) for o in applied], [o.item for o in applied]
 
 
-def apply(view: View, offered: Sequence[str], ticked: Sequence[str]) -> str:
+def apply(view: View, acts: Acts, offered: Sequence[str], ticked: Sequence[str]) -> str:
     """Put back what was offered and is no longer ticked; what was applied since stays. HTML of the result."""
     unticked = set(offered) - set(ticked)
     if not unticked:
         return cards.result("Nothing was unticked: everything stays as it is.")
     wanted = [o.item for o in view.status().outcomes if o.state in _LIVE and o.item not in unticked]
-    return _after(view, lambda: view.keep_only(wanted), unticked)
+    return _after(view, lambda: acts.keep_only(wanted), unticked)
 
 
-def put_everything_back(view: View) -> str:
+def put_everything_back(view: View, acts: Acts) -> str:
     """Put back whatever is applied. HTML of the result."""
     live = {o.item for o in view.status().outcomes if o.state in _LIVE}
     if not live:
         return cards.result("There is nothing to put back.")
-    return _after(view, view.put_everything_back, live)
+    return _after(view, acts.put_everything_back, live)
 
 
-def _after(view: View, act: Callable[[], Status], items: set[str]) -> str:
-    try:
-        outcomes = [o for o in act().outcomes if o.item in items]
-    except Exception as error:
-        log.exception("a change could not be put back from the page")
-        return cards.result(f"Failed: {safe(error)}. The log has the details; restart the WebUI.", good=False)
+def apply_again(view: View, acts: Acts) -> str:
+    """Make the changes again that were put back. HTML of the result."""
+
+    def act() -> str:
+        acts.apply_again()
+        return "In force again, but for scripts that are not loaded: these follow at Reload UI."
+
+    return actions.attempt(act)
+
+
+def _after(view: View, act: Callable[[], None], items: set[str]) -> str:
+    def acted() -> str:
+        act()
+        return ""
+
+    failed = actions.attempt(acted)
+    if failed:
+        return failed
+    outcomes = [o for o in view.status().outcomes if o.item in items]
     stayed = [o for o in outcomes if o.state is State.APPLIED]
     if stayed:
         return cards.result(f"Still in force: {_titles(stayed)}. Restart the WebUI.", good=False)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..control.control import Control
 from ..facts.view import View
-from . import cards
-from .changes import EVENT
+from .actions import attempt
+from .changes import EVENT, Headers
+from .gradios import ours, with_headers
 from .words import safe
 
 if TYPE_CHECKING:
     import gradio as gr
-
-log = logging.getLogger("flux_speedup")
 
 ELEM_ID = "flux_speedup_left_out"
 HINT = (
@@ -23,7 +21,7 @@ HINT = (
 )
 
 
-def build(view: View) -> gr.HTML:
+def build(view: View, control: Control) -> gr.HTML:
     """Build the piece inside the Blocks at hand and return its result line."""
     import gradio as gr
     from gradio.context import Context
@@ -35,14 +33,16 @@ def build(view: View) -> gr.HTML:
             undo = gr.Button("Undo: enable them again", size="sm", elem_id=f"{ELEM_ID}_undo")
         result = gr.HTML("", elem_id=f"{ELEM_ID}_result")
     for button in (disable, undo):
-        # The WebUI would write the visibility of every button it finds into the user's ui-config.json.
-        button.do_not_save_to_config = True
+        ours(button)
 
-    def pressed(act: Callable[[], str]) -> list[Any]:
-        return [acted(act), body(view)]
+    def pressed_disable(headers: Headers) -> list[Any]:
+        return [attempt(control.by(headers).disable_left_out), body(view)]
 
-    disable.click(lambda: pressed(view.disable_left_out), None, [result, shown], **EVENT)
-    undo.click(lambda: pressed(view.undo_disabled), None, [result, shown], **EVENT)
+    def pressed_undo(headers: Headers) -> list[Any]:
+        return [attempt(control.by(headers).undo_disabled), body(view)]
+
+    disable.click(with_headers(pressed_disable), None, [result, shown], **EVENT)
+    undo.click(with_headers(pressed_undo), None, [result, shown], **EVENT)
     Context.root_block.load(lambda: body(view), None, [shown], **EVENT)
     return result
 
@@ -59,12 +59,3 @@ def body(view: View) -> str:
         lines += [HINT, f"It would add: {', '.join(state.can_disable)}"]
     rows = "".join(f'<div class="fsu-soft">{safe(line)}</div>' for line in lines if line)
     return f'<div class="fsu"><div class="fsu-title">Scripts that are not loaded</div>{rows}</div>'
-
-
-def acted(act: Callable[[], str]) -> str:
-    """HTML of what a button did."""
-    try:
-        return cards.result(safe(act()))
-    except Exception as error:
-        log.exception("the WebUI's list of disabled extensions could not be changed from the page")
-        return cards.result(f"Failed: {safe(error)}. The log has the details.", good=False)

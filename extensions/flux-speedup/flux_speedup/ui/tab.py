@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..control.control import Control
 from ..facts.view import View
 from . import changes, parts, wiring
 from .gradios import ours
@@ -25,6 +26,7 @@ class Page:
     """The tab's components by name, as they are made."""
 
     view: View
+    control: Control
     parts: dict[str, Any] = field(default_factory=dict)
     buttons: dict[str, Any] = field(default_factory=dict)
     texts: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +62,7 @@ class Page:
         self.button(name, name, elem_classes=["fsu-hidden"])
 
 
-def build(view: View) -> gr.Blocks:
+def build(view: View, control: Control) -> gr.Blocks:
     """The tab as Blocks of its own, which the WebUI renders into its page.
 
     It is built without a figure: building it must cost a start next to nothing. Every page load asks for what
@@ -68,7 +70,7 @@ def build(view: View) -> gr.Blocks:
     """
     import gradio as gr
 
-    page = Page(view)
+    page = Page(view, control)
     with gr.Blocks(analytics_enabled=False, title="Flux Speedup") as blocks:
         gr.HTML(STYLE, elem_classes=["fsu-hidden"])
         with gr.Column(elem_id=ELEM_ID, elem_classes=["fsu-page"]):
@@ -94,7 +96,9 @@ def _top(page: Page) -> None:
         with gr.Column(**WIDE):
             page.part("status")
         with gr.Column(**NARROW):
-            page.changes = changes.panel(page.view, elem_id=f"{ELEM_ID}_changes", with_list=False)
+            page.changes = changes.panel(
+                page.view, page.control, elem_id=f"{ELEM_ID}_changes", with_list=False
+            )
 
 
 def _figures(page: Page) -> None:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..control.acts import Acts
 from . import actions, changes, export, machine, parts, scripts
-from .changes import EVENT
-from .gradios import with_script
+from .changes import EVENT, Headers
+from .gradios import with_headers, with_script
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -68,12 +69,12 @@ def _measure(page: Page, sent: Any, chosen: Any) -> None:
         now, marks = _changed(parts.values(view, number, MEASURED), before)
         return [*now, parts.pulse(view), marks, *_measuring(page)]
 
-    def pressed(act: Callable[[Any], str]) -> Callable[..., list[Any]]:
-        def handler(number: int | None, before: dict[str, int]) -> list[Any]:
-            said = act(view)
+    def pressed(act: Callable[[Acts], str]) -> Callable[..., list[Any]]:
+        def handler(headers: Headers, number: int | None, before: dict[str, int]) -> list[Any]:
+            said = act(page.control.by(headers))
             return [*progress(number, before), said]
 
-        return handler
+        return with_headers(handler)
 
     page.buttons["progress"].click(progress, [chosen, sent], outputs, **EVENT)
     for name, act in (("measure", actions.measure), ("cancel", actions.cancel)):
@@ -87,24 +88,28 @@ def _models(page: Page, sent: Any, chosen: Any) -> None:
     outputs = [*_parts(page), page.texts["pulse"], sent, page.texts["models_said"]]
     inputs = [page.texts["what"], chosen, sent]
 
-    def free(number: int | None, before: dict[str, int]) -> list[Any]:
-        said = actions.free_vram(view)
+    def free(headers: Headers, number: int | None, before: dict[str, int]) -> list[Any]:
+        said = actions.free_vram(page.control.by(headers))
         return [*_all(page, number, before), said]
 
-    def pressed(what: str, number: int | None, before: dict[str, int]) -> list[Any]:
+    def pressed(headers: Headers, what: str, number: int | None, before: dict[str, int]) -> list[Any]:
         said: Any = ""
         kind, _, which = str(what).partition(":")
         if kind == DROP:
-            said = actions.drop(view, which)
+            said = actions.drop(view, page.control.by(headers), which)
         elif kind == REQUEST and which.isdecimal():
             # Whoever chooses the newest wants to see the newest from then on.
             newest = next((request.number for request in view.requests(1)), None)
             number = None if int(which) == newest else int(which)
         return [*_all(page, number, before), said, number]
 
-    page.buttons["free"].click(free, [chosen, sent], outputs, **EVENT)
+    page.buttons["free"].click(with_headers(free), [chosen, sent], outputs, **EVENT)
     page.buttons["pressed"].click(
-        pressed, inputs, [*outputs, chosen], **with_script(scripts.pressed(len(inputs))), **EVENT
+        with_headers(pressed),
+        inputs,
+        [*outputs, chosen],
+        **with_script(scripts.pressed(len(inputs))),
+        **EVENT,
     )
 
 
@@ -132,13 +137,13 @@ def _statistics(page: Page, sent: Any, chosen: Any) -> None:
 
     outputs = [*_parts(page), page.texts["pulse"], sent, said, sure]
 
-    def forget() -> list[Any]:
-        result = actions.forget(view)
+    def forget(headers: Headers) -> list[Any]:
+        result = actions.forget(page.control.by(headers))
         return [*_all(page, None, {}), result, gr.update(visible=False)]
 
     page.buttons["forget"].click(lambda: ["", gr.update(visible=True)], None, [said, sure], **EVENT)
     page.buttons["forget_no"].click(lambda: ["", gr.update(visible=False)], None, [said, sure], **EVENT)
-    page.buttons["forget_yes"].click(forget, None, outputs, **EVENT)
+    page.buttons["forget_yes"].click(with_headers(forget), None, outputs, **EVENT)
 
 
 def _made(make: Callable[[], str]) -> Callable[[], list[str]]:

@@ -119,12 +119,30 @@ def test_frozen_and_missing_options_are_named(shared: ModuleType) -> None:
     assert "known cannot be set" in table.outcomes()[0].why
 
 
-def test_credentials_and_api_switch_come_from_the_flags(shared: ModuleType) -> None:
+def test_credentials_and_api_switch_come_from_the_flags(shared: ModuleType, tmp_path: Path) -> None:
     assert WebUI().api_is_on()
-    assert WebUI().api_auth() == "me:secret"
-    shared.cmd_opts = argparse.Namespace(api=False, nowebui=False)
+    for page in (True, False):
+        found = WebUI().credentials(page=page)
+        assert found is not None
+        assert found.have(b"me", b"secret")
+    file = tmp_path / "users"
+    file.write_text("c:d, e:f\n\n g:h\n")
+    shared.cmd_opts = argparse.Namespace(
+        api=False, nowebui=False, api_auth=None, gradio_auth="a:b", gradio_auth_path=str(file)
+    )
     assert not WebUI().api_is_on()
-    assert WebUI().api_auth() is None
+    assert WebUI().credentials(page=True) is None
+    found = WebUI().credentials(page=False)
+    assert found is not None
+    for user, password in (b"ab", b"cd", b"ef", b"gh"):
+        assert found.have(bytes([user]), bytes([password]))
+    assert not found.have(b"a", b"d")
+    file.unlink()
+    found = WebUI().credentials(page=False)
+    assert found is not None
+    assert not found.have(b"c", b"d")
+    shared.cmd_opts = argparse.Namespace(api=True)
+    assert WebUI().credentials(page=False) is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ...control.rules import Forbidden
 from ...facts.view import Model, Refused
 
 BUSY = "an image is being made; try again when it is done"
@@ -95,21 +96,22 @@ class Inside:
         if opts is None:
             raise Refused("the WebUI's settings are not there yet")
         before = {key: opts.data[key] for key in values if key in opts.data}
-        why = ""
         try:
             for key, value in values.items():
                 opts.set(key, value)
-            restricted = [key for key, value in values.items() if getattr(opts, key) != value]
-            if not restricted:
-                opts.save(shared.config_filename)
-                return
-            why = f"restricted in this WebUI: {', '.join(restricted)}"
-        except AssertionError as error:
-            why = str(error) or "changing settings is disabled"
-        for key in values:
-            opts.data.pop(key, None)
-        opts.data.update(before)
-        raise Refused(why)
+            _require_taken(opts, values)
+            opts.save(shared.config_filename)
+        except BaseException as error:
+            for key in values:
+                opts.data.pop(key, None)
+            opts.data.update(before)
+            if isinstance(error, AssertionError):
+                raise Forbidden(str(error) or "changing settings is disabled") from error
+            if isinstance(error, (OSError, TypeError, ValueError)):
+                raise Refused(
+                    f"the WebUI's settings cannot be saved ({error}); nothing is changed"
+                ) from error
+            raise
 
     @contextmanager
     def nobody_else(self) -> Iterator[None]:
@@ -135,6 +137,12 @@ class Inside:
     def wait_and(self, act: Callable[[], object]) -> None:
         """Do it on this thread once no image is made; whoever asks for one meanwhile waits."""
         _locked(act)
+
+
+def _require_taken(opts: Any, values: Mapping[str, str]) -> None:
+    restricted = [key for key, value in values.items() if getattr(opts, key) != value]
+    if restricted:
+        raise Forbidden(f"restricted in this WebUI: {', '.join(restricted)}")
 
 
 def _locked(act: Callable[[], object]) -> None:

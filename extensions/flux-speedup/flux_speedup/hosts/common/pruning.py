@@ -39,12 +39,12 @@ class Pruner:
         self._disabled_by_us = disabled_by_us
         self._wishes: Callable[[], Wishes] | None = None
         self._small_card = False
-        self._gone: Callable[[], None] = self._forget
+        self._gone: Callable[[], object] = self._forget
         self.decision: Decision | None = None
         self.missing: Decision | None = None
 
     def changes(
-        self, wishes: Callable[[], Wishes], small_card: bool, gone: Callable[[], None]
+        self, wishes: Callable[[], Wishes], small_card: bool, gone: Callable[[], object]
     ) -> list[Change]:
         """The listing of scripts and files; what the Extensions tab says of them."""
         self._wishes, self._small_card, self._gone = wishes, small_card, gone

@@ -21,6 +21,8 @@ from .card import torch_card
 from .loads import CheckpointLoads
 
 if TYPE_CHECKING:
+    from ...control.credentials import Credentials
+    from ...control.rules import Names
     from ...local_models.redirect import LocalModels
     from ...stats.tracking import Tracking
     from ...ui.settings import Option
@@ -280,9 +282,23 @@ class WebUI:
         flags = self._flags()
         return bool(getattr(flags, "api", False) or getattr(flags, "nowebui", False))
 
-    def api_auth(self) -> str | None:
-        """The value of `--api-auth`."""
-        return getattr(self._flags(), "api_auth", None)
+    def credentials(self, *, page: bool) -> Credentials | None:
+        """For HTTP Basic: those of `--api-auth`; without a page, which has a login, else those of the login."""
+        from ...control.credentials import Credentials
+
+        flags = self._flags()
+        found = Credentials.of_api(getattr(flags, "api_auth", None))
+        if found is not None or page:
+            return found
+        return Credentials.of_page(
+            getattr(flags, "gradio_auth", None), getattr(flags, "gradio_auth_path", None)
+        )
+
+    def names(self, allowed: Iterable[str]) -> Names:
+        """What this server is called, with those that the setting `allowed_hosts` adds."""
+        from .names import names
+
+        return names(self._flags(), allowed)
 
     def option_change(self, key: str, value: object) -> Change:
         """Set an option; put back only while it still has our value, and never over the user's own."""
