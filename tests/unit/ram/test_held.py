@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from flux_speedup import ram
 from flux_speedup.ram import Free, Held, Hold
+from flux_speedup.ram.free import read
+from tests.unit.ram.trees import Tree, v1, v2
 
 TOTAL = 1000
 
@@ -48,6 +51,30 @@ def test_what_is_held_in_any_case_takes_the_others_room() -> None:
 def test_where_nobody_can_say_nothing_is_taken() -> None:
     held = Held(lambda _: None)
     assert (held.room(), held.take(1), held.free()) == (0, None, None)
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("version", "limit", "used", "files", "room"),
+    [
+        (2, 16 * GIB, 14 * GIB, 0, 1 * GIB),
+        (2, 16 * GIB, 14 * GIB, 8 * GIB, 5 * GIB),  # what the page cache has of it goes when asked
+        (1, 64 * GIB, 10 * GIB, 0, 27 * GIB),
+    ],
+)
+def test_in_a_container_on_a_large_machine_half_of_its_own_rest(
+    tmp_path: Path, version: int, limit: int, used: int, files: int, room: int
+) -> None:
+    tree = Tree(tmp_path, total=512 * GIB, available=340 * GIB)
+    tree.is_in("4:memory:/box" if version == 1 else "0::/box")
+    (v1 if version == 1 else v2)(tree.mount(version) / "box", limit, used, files)
+    held = Held(lambda files: read(files, tree.proc))
+    assert held.room() == room
+    registered = held.take(room, of_file=True)
+    assert registered is not None
+    assert held.take(1) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 600), st.booleans(), st.sampled_from([0.25, 0.5])), max_size=12))

@@ -26,8 +26,12 @@ class MemoryGroup:
     files: int
 
     def free(self, held: int = 0) -> int:
-        """Bytes that can still be had in it; `held` bytes of file pages are registered and do not go."""
-        return max(0, min(self.limit, self.limit - self.used + max(0, self.files - held)))
+        """Bytes that can still be had in it; `held` bytes of file pages are registered and do not go.
+
+        Whether those count in this group nobody says (a page counts where it was read first): they are taken
+        to.
+        """
+        return max(0, min(self.limit, self.limit - self.used + self.files - held))
 
 
 def memory_groups(proc: Path = PROC) -> list[MemoryGroup]:

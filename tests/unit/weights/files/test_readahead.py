@@ -135,3 +135,11 @@ def test_an_error_of_the_system_ends_it_quietly(files: list[Path]) -> None:
     reading = ReadAhead(files, available=available)
     reading.start()
     assert done(reading) == [("one", False, "no such figure"), ("two", False, "no such figure")]
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 2), (4, 4), (64, 8)])
+def test_threads_are_those_that_may_run_at_once(
+    cores: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readahead, "cores", lambda: cores)
+    assert readahead._threads() == threads

@@ -224,7 +224,7 @@ def test_a_file_is_released_with_its_last_view(tmp_path: Path) -> None:
     mapping = None
     gc.collect()
     assert machine.bytes
-    with direct._lock, direct._changing:  # wherever it dies: no lock is waited for
+    with direct._files._lock, direct._changing:  # wherever it dies: no lock is waited for
         views.clear()
         gc.collect()
     assert (machine.bytes, direct.bytes) == (0, 0)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...ram import available
+from ...ram import available, cores
 from ...stats.report import figures
 from ..transfer.plan import CHUNK
 from .gate import Gate
@@ -121,7 +121,7 @@ class ReadAhead:
 
         # Daemons: a WebUI that ends does not wait for them.
         threads = [
-            threading.Thread(target=read, name="flux-speedup-read", daemon=True) for _ in range(THREADS)
+            threading.Thread(target=read, name="flux-speedup-read", daemon=True) for _ in range(_threads())
         ]
         for thread in threads:
             thread.start()
@@ -171,3 +171,8 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def _threads() -> int:
+    """Two at least, as one waits for the disk; no more than may run at once, or the start itself stands still."""
+    return min(THREADS, max(2, cores()))

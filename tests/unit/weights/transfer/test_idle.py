@@ -1,0 +1,142 @@
+"""Steps in the background: only while it is quiet, one at a time, on a thread that lives while it is needed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flux_speedup.weights.transfer import idle
+from flux_speedup.weights.transfer.idle import WhileIdle
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle, "_POLL_S", 0.01)
+    monkeypatch.setattr(idle, "_WATCH_S", 0.01)
+
+
+def ended(waiting: WhileIdle) -> bool:
+    end = time.monotonic() + 10
+    while waiting._thread is not None and time.monotonic() < end:
+        time.sleep(0.01)
+    return waiting._thread is None
+
+
+def steps(count: int, seen: list[str], name: str) -> Callable[[], bool]:
+    def step() -> bool:
+        seen.append(name)
+        return len([one for one in seen if one == name]) == count
+
+    return step
+
+
+def test_a_step_is_repeated_until_nothing_is_left_and_the_thread_ends() -> None:
+    seen: list[str] = []
+    waiting = WhileIdle(lambda: False, quiet_s=0.0)
+    waiting.add("a", steps(3, seen, "a"))
+    waiting.add("b", steps(2, seen, "b"))
+    assert waiting.wait(10)
+    assert ended(waiting)
+    assert seen == ["a", "a", "a", "b", "b"]
+    waiting.add("c", steps(1, seen, "c"))  # and begins anew
+    assert waiting.wait(10)
+    assert seen[-1] == "c"
+
+
+def test_what_waits_already_is_not_added_again() -> None:
+    seen: list[str] = []
+    waiting = WhileIdle(lambda: True, quiet_s=0.0)
+    waiting.add("a", steps(1, seen, "first"))
+    waiting.add("a", steps(1, seen, "second"))
+    waiting._busy = lambda: False
+    waiting._quiet_s = -1
+    assert waiting.wait(10)
+    assert seen == ["first"]
+
+
+def test_nothing_is_done_before_it_was_quiet_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, seen, asked = [0.0], list[float](), threading.Event()
+    monkeypatch.setattr(idle, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep))
+    busy = [False]
+
+    def is_busy() -> bool:
+        asked.set()
+        return busy[0]
+
+    def after(moment: float, is_busy: bool = False) -> None:
+        """Let the clock show `moment`, and two looks at it pass."""
+        now[0], busy[0] = moment, is_busy
+        for _ in range(2):
+            asked.clear()
+            assert asked.wait(10)
+
+    def step() -> bool:
+        seen.append(now[0])
+        return len(seen) == 2
+
+    waiting = WhileIdle(is_busy, quiet_s=4.0)
+    waiting.add("a", step)
+    after(3.9)
+    waiting.stir()  # a load
+    after(7.8)
+    after(7.85, is_busy=True)
+    after(11.8)
+    assert seen == []
+    now[0] = 12.0
+    end = time.time() + 10
+    while waiting._steps and time.time() < end:
+        time.sleep(0.01)
+    assert seen == [12.0, 12.0]
+
+
+def test_an_image_between_two_steps_is_waited_for() -> None:
+    seen: list[int] = []
+    busy = [False]
+
+    def step() -> bool:
+        seen.append(1)
+        busy[0] = True
+        return False
+
+    waiting = WhileIdle(lambda: busy[0], quiet_s=0.0)
+    waiting._quiet_s = 0.001
+    waiting.add("a", step)
+    time.sleep(0.3)
+    assert len(seen) == 1
+    waiting.clear()
+    assert ended(waiting)
+
+
+def test_it_watches_as_long_as_there_is_something_to_watch() -> None:
+    answers = [True, True, False]
+    watched: list[bool] = []
+
+    def watch() -> bool:
+        watched.append(answers[len(watched)])
+        return watched[-1]
+
+    waiting = WhileIdle(lambda: False, watch, quiet_s=0.0)
+    waiting.add("a", lambda: True)
+    assert ended(waiting)
+    assert watched == answers
+
+
+@pytest.mark.parametrize("where", ["step", "busy", "watch"])
+def test_whatever_fails_ends_it_with_one_line(where: str, caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> Any:
+        raise OSError("no more descriptors")
+
+    parts = {"step": lambda: True, "busy": lambda: False, "watch": lambda: False, where: fails}
+    waiting = WhileIdle(parts["busy"], parts["watch"], quiet_s=0.0)
+    with caplog.at_level(logging.INFO, "flux_speedup"):
+        waiting.add("a", parts["step"])
+        assert ended(waiting)
+    (line,) = caplog.messages
+    assert "no more descriptors" in line
+    assert not waiting._steps
