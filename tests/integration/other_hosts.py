@@ -15,7 +15,7 @@ class Neo(Forge):
 
     base_flags = ("--cpu", "--skip-python-version-check", *FAMILY_FLAGS)
     health = "/sdapi/v1/options"
-    probe = None
+    probe = Path(__file__).resolve().parent / "neo_probe"
     folder = "webui"
 
     def options(self, given: dict[str, Any]) -> dict[str, Any]:

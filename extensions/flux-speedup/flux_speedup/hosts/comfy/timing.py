@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ...patching.change import Change, Function
 from ...stats.events import UNLOAD, Event
-from ..common.timing import Record, component, on_device, tell
-
-
-def _from_ram(_: Any) -> tuple[str, str]:
-    return "RAM", ""
-
-
-def _not_ours(_: Any) -> int:
-    return 0
-
-
-@dataclass(frozen=True)
-class Witness:
-    """Who knows of a model's moves more than the clock: source and detail of its arrival, bytes that left."""
-
-    arrival: Callable[[Any], tuple[str, str]] = _from_ram
-    departure: Callable[[Any], int] = _not_ours
+from ..common.timing import Record, Witness, component, on_device, tell
 
 
 def move_changes(manager: str, record: Record, witness: Witness) -> list[Change]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...memory import Card
 from ...patching.change import Change
 from ..common.card import managed_card
 from ..common.managed import ManagedInside
+from ..common.timing import Witness
 from ..common.webui import Record, WebUI
-from .timing import Witness, move_changes
+from .names import Names
+from .timing import move_changes
+
+if TYPE_CHECKING:
+    from .weights import Attachment
 
 
 def has_the_lineage(manager: ModuleType | None) -> bool:
@@ -22,15 +27,21 @@ def has_the_lineage(manager: ModuleType | None) -> bool:
 
 
 class Comfy(WebUI):
-    """What Forge Neo and reForge share. `manager_name`, `args_name`: their modules; `vram_flags` as parsed."""
+    """What Forge Neo and reForge share.
+
+    manager_name, args_name: their modules; vram_flags: as they are parsed. names: None where weights are left to
+    the host.
+    """
 
     manager_name: str
     args_name: str
     vram_flags: Sequence[str] = ()
+    names: Names | None = None
 
     def __init__(self, manager: ModuleType) -> None:
         super().__init__()
         self._manager: Any = manager
+        self._attachment: Attachment | None = None
 
     def simulated(self) -> bool:
         return bool(getattr(self._manager, "simulated", False))
@@ -47,7 +58,28 @@ class Comfy(WebUI):
         return ManagedInside(self._manager)
 
     def timing_changes(self, record: Record) -> list[Change]:
-        return [*self.load_events(record), *move_changes(self.manager_name, record, Witness())]
+        witness = Witness(self._arrival, self._departure)
+        return [*self.load_events(record), *move_changes(self.manager_name, record, witness)]
+
+    def weight_changes(self, direct: float) -> list[Change]:
+        if self.names is None:
+            return super().weight_changes(direct)
+        # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
+        from ...weights.residency.placement import Placement
+        from .weights import Attachment
+
+        # One for the life of the process: after "Reload UI" what is on the device is still known.
+        if self._attachment is None:
+            self._attachment = Attachment(self.names, Placement())
+        return self._attachment.changes()
+
+    def _arrival(self, model: Any) -> tuple[str, str]:
+        """Where the weights that a model has just got came from, and by which backing."""
+        found = self._attachment.placement.arrival(model) if self._attachment is not None else None
+        return (found.source, found.sentence()) if found is not None else ("RAM", "")
+
+    def _departure(self, model: Any) -> int:
+        return self._attachment.placement.departure(model) if self._attachment is not None else 0
 
     def load_events(self, record: Record) -> list[Change]:
         """Changes that report the checkpoints that are built."""

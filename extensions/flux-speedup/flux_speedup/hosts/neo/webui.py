@@ -7,17 +7,30 @@ from functools import partial
 from typing import ClassVar
 
 from ...patching.change import Change, Function
+from ..comfy.names import Names
 from ..comfy.webui import Comfy
 from ..common import timing
 from ..common.webui import Record
 
 MANAGER = "backend.memory_management"
+# Those that read their weights as PyTorch does.
+LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "GroupNorm", "LayerNorm", "Embedding")
 
 
 class Neo(Comfy):
     """`backend.memory_management` without the numbers of Forge's."""
 
     runs_flux = True
+    names = Names(
+        manager=MANAGER,
+        patcher="backend.patcher.base",
+        build=("modules.sd_models", "forge_loader"),
+        reading="backend.loader",
+        engine="backend.diffusion_engine.base",
+        operations="backend.operations",
+        layers=tuple(f"ForgeOperations.{layer}" for layer in LAYERS),
+        initial_device="unet_initial_load_device",
+    )
     family = "Forge Neo"
     manager_name = MANAGER
     args_name = "backend.args"

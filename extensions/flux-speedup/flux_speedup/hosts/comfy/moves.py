@@ -1,0 +1,181 @@
+"""Models of Comfy's lineage come to the device and leave it by us: whole, or the modules that the host chose.
+
+The host's own functions decide and keep their books; what they do with `Module.to` on the way is collected. What
+they put on the device is brought in one transfer when they have chosen all of it, what they take off it is dropped
+at once. Whatever ours cannot move is moved as they would have.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ...patching.change import Change, Function
+from ...weights.errors import WeightsError
+from ...weights.residency.placement import Placement
+from ..common.timing import COMPONENTS
+from .names import Names
+
+CPU = torch.device("cpu")
+STREAMED = ("cuda", "xpu", "cpu")
+log = logging.getLogger("flux_speedup")
+
+Taken = Callable[[torch.nn.Module, torch.device], bool]
+"""Takes a `module.to(device)` over; whether it did."""
+
+
+class Moves:
+    """`ModelPatcher.load`, `unpatch_model` and `partially_unload`, and `Module.to` while a thread is in one."""
+
+    def __init__(self, names: Names, placement: Placement) -> None:
+        self._names = names
+        self._placement = placement
+        self._thread = threading.local()
+
+    def changes(self) -> list[Change]:
+        patcher = self._names.patcher
+        # None of the host's may run a second time after a failure of ours: ours goes on as the host would.
+        return [
+            Function("torch.nn", "Module.to", self._wrap_to, guarded=False),
+            Function(patcher, "ModelPatcher.load", self._wrap_load, guarded=False),
+            Function(patcher, "ModelPatcher.unpatch_model", self._wrap_unpatch, guarded=False),
+            Function(patcher, "ModelPatcher.partially_unload", self._wrap_partially_unload, guarded=False),
+        ]
+
+    def _wrap_to(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def to(module: Any, *args: Any, **kwargs: Any) -> Any:
+            taken: Taken | None = getattr(self._thread, "taken", None)
+            if taken is not None and len(args) == 1 and not kwargs and isinstance(args[0], torch.device):
+                if taken(module, args[0]):
+                    return module
+                with self._taking(None):
+                    return original(module, *args)
+            return original(module, *args, **kwargs)
+
+        return to
+
+    @contextmanager
+    def _taking(self, taken: Taken | None) -> Iterator[None]:
+        before = getattr(self._thread, "taken", None)
+        self._thread.taken = taken
+        try:
+            yield
+        finally:
+            self._thread.taken = before
+
+    # To the device.
+
+    def _wrap_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def load(patcher: Any, device_to: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if not is_streamed(device_to):
+                return original(patcher, device_to, *args, **kwargs)
+            chosen: list[torch.nn.Module] = []
+
+            def collect(module: torch.nn.Module, device: torch.device) -> bool:
+                if device != device_to:
+                    return False
+                chosen.append(module)
+                return True
+
+            with self._taking(collect):
+                done = original(patcher, device_to, *args, **kwargs)
+            self._bring(patcher.model, device_to, chosen)
+            return done
+
+        return load
+
+    def _bring(self, model: torch.nn.Module, device: torch.device, chosen: list[torch.nn.Module]) -> None:
+        """Put the chosen modules on the device, by us as far as possible."""
+        names = None if any(module is model for module in chosen) else _names(model, chosen)
+        if names is not None and not names:
+            return
+        try:
+            left = self._placement.load(model, device, names).skipped
+        except WeightsError as error:
+            log.warning("%s: %s; falling back to the WebUI's own move", _called(model), error)
+            for module in chosen:
+                module.to(device)
+            return
+        _move_the_rest(model, device, left)
+
+    # Back.
+
+    def _wrap_unpatch(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def unpatch_model(patcher: Any, device_to: Any = None, unpatch_weights: bool = True) -> Any:
+            def drop(module: torch.nn.Module, device: torch.device) -> bool:
+                if module is patcher.model and device == CPU:
+                    self._let_go(patcher.model, None)
+                return False
+
+            with self._taking(drop if unpatch_weights and device_to == CPU else None):
+                return original(patcher, device_to, unpatch_weights)
+
+        return unpatch_model
+
+    def _wrap_partially_unload(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def partially_unload(patcher: Any, device_to: Any, *args: Any, **kwargs: Any) -> Any:
+            called = {id(module): name for name, module in patcher.model.named_modules()}
+
+            def drop(module: torch.nn.Module, device: torch.device) -> bool:
+                if device == CPU and id(module) in called:
+                    self._let_go(patcher.model, _own_names(called[id(module)], module))
+                return False
+
+            with self._taking(drop if device_to == CPU else None):
+                return original(patcher, device_to, *args, **kwargs)
+
+        return partially_unload
+
+    def _let_go(self, model: torch.nn.Module, names: set[str] | None) -> None:
+        """Drop what we brought; what stays on the device then is the host's to move."""
+        residency = self._placement.of(model)
+        if not residency.away:
+            return
+        try:
+            report = self._placement.unload(model) if names is None else residency.unload(names)
+        except WeightsError as error:
+            log.warning("%s: %s; falling back to the WebUI's own move", _called(model), error)
+            return
+        if report.copied_back:
+            log.info(
+                "%s: weights were changed on the device and are kept in RAM from now on: %d",
+                _called(model),
+                len(report.copied_back),
+            )
+
+
+def is_streamed(device: Any) -> bool:
+    """A device that is not home, and that weights can be streamed to."""
+    return device is not None and device != CPU and device.type in STREAMED
+
+
+def _called(model: torch.nn.Module) -> str:
+    return COMPONENTS.get(type(model).__name__, type(model).__name__)
+
+
+def _names(model: torch.nn.Module, chosen: list[torch.nn.Module]) -> set[str]:
+    """Names, in the model, of the weights and buffers of some of its modules."""
+    wanted = {id(tensor) for module in chosen for tensor in (*module.parameters(), *module.buffers())}
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {name for name, tensor in named if id(tensor) in wanted}
+
+
+def _own_names(prefix: str, module: torch.nn.Module) -> set[str]:
+    own = [*module.named_parameters(prefix), *module.named_buffers(prefix)]
+    return {name for name, _ in own}
+
+
+def _move_the_rest(model: torch.nn.Module, device: torch.device, names: tuple[str, ...]) -> None:
+    """Move what ours does not: quantised weights, buffers of the host's own making, merged weights elsewhere."""
+    for parent in dict.fromkeys(name.rpartition(".")[0] for name in names):
+        module = model.get_submodule(parent)
+        own = {name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == parent}
+        tensors = [getattr(module, name) for name in own]
+        left = {id(tensor) for tensor in tensors if tensor.device != device}
+        if left:
+            module._apply(lambda t, left=left: t.to(device) if id(t) in left else t, recurse=False)  # type: ignore[misc]

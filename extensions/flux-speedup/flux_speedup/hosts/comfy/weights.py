@@ -1,0 +1,21 @@
+"""Attaches the weights room to a host of Comfy's lineage."""
+
+from __future__ import annotations
+
+from ...patching.change import Change
+from ...weights.residency.placement import Placement
+from .files import Files
+from .moves import Moves
+from .names import Names
+
+
+class Attachment:
+    """Files are mapped by us, models come to the device and leave it by us. One for the life of the process."""
+
+    def __init__(self, names: Names, placement: Placement) -> None:
+        self.placement = placement
+        self._files = Files(names, placement.registry)
+        self._moves = Moves(names, placement)
+
+    def changes(self) -> list[Change]:
+        return [*self._files.changes(), *self._moves.changes()]

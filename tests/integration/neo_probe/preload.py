@@ -1,0 +1,52 @@
+"""Test extension, loaded before ours: this Forge Neo believes in a card, and generates on its stand-in.
+
+PROBE_CARD_GIB: the size of the card. Models are loaded to torch.device("cpu", 0), which is not equal to the home of
+weights, torch.device("cpu"); what is loaded counts as taken from the card.
+"""
+
+import os
+
+GIB = float(os.environ.get("PROBE_CARD_GIB", "0"))
+
+
+def preload(parser):
+    if not GIB:
+        return
+    import torch
+    from backend import memory_management as manager
+
+    total = GIB * 2**30
+
+    def get_free_memory(dev=None, torch_free_too=False):
+        card = [each for each in manager.current_loaded_models if each.model is not None]
+        free = total - sum(each.model_loaded_memory() for each in card if each.device != manager.cpu)
+        return (free, free) if torch_free_too else free
+
+    manager.vram_state = manager.VRAMState.NORMAL_VRAM
+    manager.total_vram = GIB * 1024
+    manager.get_free_memory = get_free_memory
+    manager.get_total_memory = lambda *_, **__: total
+    manager.minimum_inference_memory = lambda: 0
+    manager.extra_reserved_memory = lambda: 0
+    manager.get_torch_device = lambda: torch.device("cpu", 0)
+    manager.text_encoder_device = manager.get_torch_device
+    is_device_cpu = manager.is_device_cpu
+
+    def as_on_the_cpu(original):
+        """What a device can compute is asked of the CPU."""
+
+        def function(*args, **kwargs):
+            manager.is_device_cpu = is_device_cpu
+            try:
+                return original(*args, **kwargs)
+            finally:
+                manager.is_device_cpu = differs
+
+        return function
+
+    def differs(device):
+        return device == manager.cpu
+
+    for name in ("should_use_fp16", "should_use_bf16", "supports_dtype", "supports_cast"):
+        setattr(manager, name, as_on_the_cpu(getattr(manager, name)))
+    manager.is_device_cpu = differs

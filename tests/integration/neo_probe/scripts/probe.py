@@ -1,0 +1,80 @@
+"""Test extension: this Forge Neo accepts small Flux models, and tells what ours knows of its weights."""
+
+import os
+
+from modules import script_callbacks
+
+
+def shrink():
+    import backend.loader
+    import transformers
+    from backend.nn.vae import IntegratedAutoencoderKL
+
+    read = backend.loader.read_arbitrary_config
+    clip = transformers.CLIPTextConfig.from_pretrained
+    vae = IntegratedAutoencoderKL.load_config
+
+    def read_arbitrary_config(directory):
+        config = read(directory)
+        if config.get("model_type") == "t5":
+            config |= {"d_model": 256, "num_layers": 2, "d_ff": 512, "num_heads": 4}
+        return config
+
+    def clip_config(*args, **kwargs):
+        config = clip(*args, **kwargs)
+        config.num_hidden_layers = 2
+        return config
+
+    backend.loader.read_arbitrary_config = read_arbitrary_config
+    transformers.CLIPTextConfig.from_pretrained = clip_config
+    IntegratedAutoencoderKL.load_config = lambda *args, **kwargs: {
+        **vae(*args, **kwargs),
+        "block_out_channels": [32, 64, 128, 128],
+    }
+
+
+def on_app_started(_demo, app):
+    @app.get("/probe/weights")
+    def weights():
+        """What our residencies know, by the class of the module."""
+        from flux_speedup import app as ours
+
+        attachment = ours._running._host._attachment
+        found = {}
+        for module, residency in list(attachment.placement._residencies.items()):
+            arrival = attachment.placement.arrival(module)
+            found[type(module).__name__] = {
+                "resident": len(residency.resident),
+                "parameters": len(dict(module.named_parameters())),
+                "backings": {backing.value: size for backing, size in residency.backings().items()},
+                "arrived": dict(arrival.by_backing) if arrival else {},
+            }
+        return found
+
+    @app.get("/probe/memory")
+    def memory():
+        """Bytes of weights by where they are: views of files, and memory of their own."""
+        from backend import memory_management as manager
+        from modules import sd_models
+
+        from flux_speedup.weights.files.span import find
+
+        views = own = 0
+        engine = sd_models.model_data.sd_model
+        for part in vars(engine.forge_objects_original).values():
+            module = getattr(getattr(part, "patcher", part), "model", None)
+            for tensor in module.parameters() if module is not None else ():
+                if find(tensor) is None:
+                    own += tensor.nbytes
+                else:
+                    views += tensor.nbytes
+        loaded = [
+            [type(each.model.model).__name__, each.model_loaded_memory(), each.model_memory()]
+            for each in manager.current_loaded_models
+        ]
+        return {"views": views, "own": own, "loaded": loaded}
+
+
+if os.environ.get("PROBE_TINY"):
+    shrink()
+script_callbacks.on_app_started(on_app_started)
