@@ -1,0 +1,161 @@
+"""A random Stable Diffusion 1.5 of real size (2.1 GB): what every WebUI of the family can load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from bench.flux.shapes import Shapes, convolution, linear, norm
+
+UNET, VAE = "model.diffusion_model", "first_stage_model"
+CLIP = "cond_stage_model.transformer.text_model"
+WIDTH, CONTEXT, TIME = 320, 768, 1280
+WIDTHS = (320, 640, 1280, 1280)
+TEXT_LAYERS, TEXT_MLP = 12, 3072
+VAE_WIDTHS = (128, 256, 512, 512)
+
+
+def residual(name: str, into: int, out: int) -> Shapes:
+    yield from norm(f"{name}.in_layers.0", into)
+    yield from convolution(f"{name}.in_layers.2", out, into)
+    yield from linear(f"{name}.emb_layers.1", out, TIME)
+    yield from norm(f"{name}.out_layers.0", out)
+    yield from convolution(f"{name}.out_layers.3", out, out)
+    if into != out:
+        yield from convolution(f"{name}.skip_connection", out, into, 1)
+
+
+def attention(name: str, size: int) -> Shapes:
+    yield from norm(f"{name}.norm", size)
+    yield from convolution(f"{name}.proj_in", size, size, 1)
+    block = f"{name}.transformer_blocks.0"
+    for attn, context in (("attn1", size), ("attn2", CONTEXT)):
+        yield f"{block}.{attn}.to_q.weight", (size, size)
+        yield f"{block}.{attn}.to_k.weight", (size, context)
+        yield f"{block}.{attn}.to_v.weight", (size, context)
+        yield from linear(f"{block}.{attn}.to_out.0", size, size)
+    yield from linear(f"{block}.ff.net.0.proj", 8 * size, size)
+    yield from linear(f"{block}.ff.net.2", size, 4 * size)
+    for number in (1, 2, 3):
+        yield from norm(f"{block}.norm{number}", size)
+    yield from convolution(f"{name}.proj_out", size, size, 1)
+
+
+def unet() -> Shapes:
+    yield from linear(f"{UNET}.time_embed.0", TIME, WIDTH)
+    yield from linear(f"{UNET}.time_embed.2", TIME, TIME)
+    yield from convolution(f"{UNET}.input_blocks.0.0", WIDTH, 4)
+    kept, into, block = [WIDTH], WIDTH, 1
+    for level, size in enumerate(WIDTHS):
+        for _ in range(2):
+            yield from residual(f"{UNET}.input_blocks.{block}.0", into, size)
+            if level < 3:
+                yield from attention(f"{UNET}.input_blocks.{block}.1", size)
+            into = size
+            kept.append(size)
+            block += 1
+        if level < 3:
+            yield from convolution(f"{UNET}.input_blocks.{block}.0.op", size, size)
+            kept.append(size)
+            block += 1
+    yield from residual(f"{UNET}.middle_block.0", into, into)
+    yield from attention(f"{UNET}.middle_block.1", into)
+    yield from residual(f"{UNET}.middle_block.2", into, into)
+    block = 0
+    for level, size in reversed(list(enumerate(WIDTHS))):
+        for number in range(3):
+            yield from residual(f"{UNET}.output_blocks.{block}.0", into + kept.pop(), size)
+            into = size
+            if level < 3:
+                yield from attention(f"{UNET}.output_blocks.{block}.1", size)
+            if level and number == 2:
+                place = 2 if level < 3 else 1
+                yield from convolution(f"{UNET}.output_blocks.{block}.{place}.conv", size, size)
+            block += 1
+    yield from norm(f"{UNET}.out.0", WIDTH)
+    yield from convolution(f"{UNET}.out.2", 4, WIDTH)
+
+
+def _vae_residual(name: str, into: int, out: int) -> Shapes:
+    yield from norm(f"{name}.norm1", into)
+    yield from convolution(f"{name}.conv1", out, into)
+    yield from norm(f"{name}.norm2", out)
+    yield from convolution(f"{name}.conv2", out, out)
+    if into != out:
+        yield from convolution(f"{name}.nin_shortcut", out, into, 1)
+
+
+def _vae_middle(name: str) -> Shapes:
+    size = VAE_WIDTHS[-1]
+    yield from _vae_residual(f"{name}.mid.block_1", size, size)
+    yield from norm(f"{name}.mid.attn_1.norm", size)
+    for projection in ("q", "k", "v", "proj_out"):
+        yield from convolution(f"{name}.mid.attn_1.{projection}", size, size, 1)
+    yield from _vae_residual(f"{name}.mid.block_2", size, size)
+
+
+def vae() -> Shapes:
+    encoder, decoder = f"{VAE}.encoder", f"{VAE}.decoder"
+    yield from convolution(f"{encoder}.conv_in", VAE_WIDTHS[0], 3)
+    into = VAE_WIDTHS[0]
+    for level, size in enumerate(VAE_WIDTHS):
+        for block in range(2):
+            yield from _vae_residual(f"{encoder}.down.{level}.block.{block}", into, size)
+            into = size
+        if level < 3:
+            yield from convolution(f"{encoder}.down.{level}.downsample.conv", size, size)
+    yield from _vae_middle(encoder)
+    yield from norm(f"{encoder}.norm_out", VAE_WIDTHS[-1])
+    yield from convolution(f"{encoder}.conv_out", 8, VAE_WIDTHS[-1])
+    yield from convolution(f"{VAE}.quant_conv", 8, 8, 1)
+    yield from convolution(f"{VAE}.post_quant_conv", 4, 4, 1)
+    yield from convolution(f"{decoder}.conv_in", VAE_WIDTHS[-1], 4)
+    yield from _vae_middle(decoder)
+    into = VAE_WIDTHS[-1]
+    for level, size in reversed(list(enumerate(VAE_WIDTHS))):
+        for block in range(3):
+            yield from _vae_residual(f"{decoder}.up.{level}.block.{block}", into, size)
+            into = size
+        if level:
+            yield from convolution(f"{decoder}.up.{level}.upsample.conv", size, size)
+    yield from norm(f"{decoder}.norm_out", VAE_WIDTHS[0])
+    yield from convolution(f"{decoder}.conv_out", 3, VAE_WIDTHS[0])
+
+
+def text_encoder() -> Shapes:
+    yield f"{CLIP}.embeddings.token_embedding.weight", (49408, CONTEXT)
+    yield f"{CLIP}.embeddings.position_embedding.weight", (77, CONTEXT)
+    for layer in range(TEXT_LAYERS):
+        name = f"{CLIP}.encoder.layers.{layer}"
+        for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
+            yield from linear(f"{name}.self_attn.{projection}", CONTEXT, CONTEXT)
+        yield from linear(f"{name}.mlp.fc1", TEXT_MLP, CONTEXT)
+        yield from linear(f"{name}.mlp.fc2", CONTEXT, TEXT_MLP)
+        yield from norm(f"{name}.layer_norm1", CONTEXT)
+        yield from norm(f"{name}.layer_norm2", CONTEXT)
+    yield from norm(f"{CLIP}.final_layer_norm", CONTEXT)
+
+
+def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield from unet()
+    yield from vae()
+    yield from text_encoder()
+
+
+def write(path: Path, seed: int) -> Path:
+    """A checkpoint as it is published, in fp16: one draw, turned for every tensor, as that is quick."""
+    drawn = torch.randn(1 << 22, generator=torch.Generator().manual_seed(seed))
+    tensors = {}
+    for number, (name, shape) in enumerate(shapes()):
+        count = torch.Size(shape).numel()
+        values = drawn.roll(number * 9973).repeat(-(-count // drawn.numel()))[:count].reshape(shape)
+        values = values * (0.7 / max(torch.Size(shape[1:]).numel(), 50) ** 0.5)
+        if "norm" in name and name.endswith("weight"):
+            values += 1
+        tensors[name] = values.to(torch.float16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+    return path
