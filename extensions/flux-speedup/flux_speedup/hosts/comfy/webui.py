@@ -29,14 +29,14 @@ def has_the_lineage(manager: ModuleType | None) -> bool:
 class Comfy(WebUI):
     """What Forge Neo and reForge share.
 
-    manager_name, args_name: their modules; vram_flags: as they are parsed. names: None where weights are left to
-    the host.
+    manager_name, args_name: their modules; vram_flags: as they are parsed. taken_over: None where weights are left
+    to the host.
     """
 
     manager_name: str
     args_name: str
     vram_flags: Sequence[str] = ()
-    names: Names | None = None
+    taken_over: Names | None = None
 
     def __init__(self, manager: ModuleType) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Comfy(WebUI):
         return [*self.load_events(record), *move_changes(self.manager_name, record, witness)]
 
     def weight_changes(self, direct: float) -> list[Change]:
-        if self.names is None:
+        if self.taken_over is None:
             return super().weight_changes(direct)
         # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
         from ...weights.residency.placement import Placement
@@ -70,7 +70,7 @@ class Comfy(WebUI):
 
         # One for the life of the process: after "Reload UI" what is on the device is still known.
         if self._attachment is None:
-            self._attachment = Attachment(self.names, Placement())
+            self._attachment = Attachment(self.taken_over, Placement())
         return self._attachment.changes()
 
     def _arrival(self, model: Any) -> tuple[str, str]:

@@ -21,7 +21,7 @@ class Neo(Comfy):
     """`backend.memory_management` without the numbers of Forge's."""
 
     runs_flux = True
-    names = Names(
+    taken_over = Names(
         manager=MANAGER,
         patcher="backend.patcher.base",
         build=("modules.sd_models", "forge_loader"),
