@@ -130,6 +130,15 @@ class Config:
         "`off`: never; Linux, with `weights`",
         hosts=FORGE,
     )
+    streaming: bool = setting(
+        True,
+        Switch(),
+        WEIGHTS,
+        "a model that does not fit on the card is run from its files: layers come while others compute",
+        more="CUDA, with `weights`",
+        label="Models that do not fit are streamed",
+        hosts=FORGE,
+    )
     checkpoints: bool = setting(
         True,
         Switch(),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "The WebUI's settings file stays whole"
 WEIGHTS = "Weights stay in their files"
+STREAMING = "Models that do not fit are streamed"
 CHECKPOINTS = "Checkpoints used before are kept"
 UNLOADS = "Nothing is unloaded without a reason"
 READ_AHEAD = "The selected model is read ahead"
@@ -70,6 +71,7 @@ def apply_with_scripts(
     where_available(
         table, config.weights, weights, lambda: host.weight_changes(direct_share(decided, config))
     )
+    _streaming(table, host, config)
     _checkpoints(table, host, config, record)
     unloads = ("needless_unloads", UNLOADS, "what did not change since the last image stays")
     where_available(table, config.needless_unloads, unloads, host.unload_changes)
@@ -92,6 +94,17 @@ def apply_when_started(table: PatchTable, host: WebUI) -> None:
     """With the WebUI started: what exists only then joins the items that are in force."""
     if "requests" in table.applied():
         table.extend("requests", host.late_request_changes())
+
+
+def _streaming(table: PatchTable, host: WebUI, config: Config) -> None:
+    wanted = config.streaming
+    changes = host.streaming_changes(config.direct != "off") if wanted and config.weights else []
+    if wanted and not changes:
+        why = "it needs weights to stay in their files" if not config.weights else "it needs a CUDA device"
+        table.note("streaming", STREAMING, State.SKIPPED, why)
+        return
+    why = "some layers stay on the card, the others come from their files while it computes"
+    switch(table, wanted, ("streaming", STREAMING, why), changes)
 
 
 def _checkpoints(table: PatchTable, host: WebUI, config: Config, record: Callable[[Event], None]) -> None:

@@ -52,6 +52,20 @@ def test_no_place_is_handed_out_twice_and_every_mark_is_passed_on(
                 assert place in held
 
 
+def test_marks_of_a_place_that_was_not_written_are_not_lost() -> None:
+    ring = Ring(4 * ALIGN)
+    large, _ = ring.place(0, 4 * ALIGN) or (None, None)
+    assert large is not None
+    large.expected = False
+    large.computed.append("still read")
+    _, marks = ring.place(1, ALIGN) or (None, [])
+    ring.hand_back(1, marks)
+    beside = ring.place(2, 2 * ALIGN)
+    assert beside is not None
+    assert (beside[0].start, beside[1]) == (ALIGN, ["still read"])
+    assert ring.place(3, ALIGN) == (ring.find(3), [])
+
+
 def test_what_is_too_large_has_no_place() -> None:
     assert Ring(ALIGN).place(0, ALIGN + 1) is None
 

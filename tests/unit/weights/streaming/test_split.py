@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from flux_speedup.weights.streaming.split import Owner, Split, units_of
 from flux_speedup.weights.streaming.stream import Stream
 from flux_speedup.weights.streaming.supply import Straight
 from flux_speedup.weights.streaming.timeline import PlainTimeline
+from flux_speedup.weights.streaming.unit import Merge
 
 LAYERS, WIDTH = 6, 600  # 1.4 MB each
 
@@ -42,6 +43,12 @@ class Host:
             if name in self.homes:
                 self.model.get_parameter(name).data = self.homes.pop(name)
 
+    def merge(self, merges: Mapping[str, Merge]) -> None:
+        for name, merge in merges.items():
+            parameter = self.model.get_parameter(name)
+            parameter.data = merge(parameter)
+            self.merged.append(name)
+
     def at_home(self, module: torch.nn.Module, is_at_home: bool) -> None:
         (self.away.discard if is_at_home else self.away.add)(module)
 
@@ -60,7 +67,7 @@ class Shared:
         units = units_of(self.model, lambda _: True, lambda tensor: tensor.nbytes)
         timeline = PlainTimeline(torch.device("cpu"))
         self.stream = Stream(units, timeline, Straight(timeline, "plain"), 1 << 22)
-        owner = Owner(self.host.load, self.host.unload, self.host.merged.extend, self.host.at_home)
+        owner = Owner(self.host.load, self.host.unload, self.host.merge, self.host.at_home)
         self.split = Split(units, self.stream, owner)
         self.whole = sum(unit.bytes for unit in units.values())
 

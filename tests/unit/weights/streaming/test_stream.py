@@ -9,7 +9,7 @@ import threading
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flux_speedup.weights.streaming.stream import Stream
@@ -55,6 +55,7 @@ STEPS = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(SIZES, st.integers(256, 6000), STEPS, st.integers(0, 1000))
+@example([1, 129], 256, [("round", 0)] * 4 + [("call", 0), ("fail copies", 1), ("round", 0)], 0)
 def test_every_kernel_sees_its_weights(
     sizes: list[int], ring: int, steps: list[tuple[str, int]], seed: int
 ) -> None:
@@ -233,3 +234,21 @@ def test_a_replaced_parameter_is_streamed_too() -> None:
     run.call(0)
     assert inside[1] not in (run.homes[0], run.leaves[0].weight.data_ptr())
     run.check()
+
+
+@pytest.mark.parametrize("made", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("run", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("room", [1 << 20, 256])
+def test_layers_that_ask_for_a_version_run_in_every_mode(made: type, run: type, room: int) -> None:
+    with made():
+        layer = torch.nn.Conv2d(8, 8, 3).requires_grad_(False)
+    x = torch.randn(1, 8, 9, 9)
+    with run():
+        expected = layer(x)
+    unit = Unit(0, "layer")
+    timeline = PlainTimeline(torch.device("cpu"))
+    stream = Stream({layer: unit}, timeline, Straight(timeline, "plain"), room)
+    stream.set_streamed({layer: unit})
+    with run():
+        assert torch.equal(layer(x), expected)
+    assert stream.figures.unexpected == 1

@@ -175,6 +175,13 @@ class WebUI:
         """Changes that keep built models: (so many, bytes of RAM) at most. Asked after `weight_changes`."""
         raise Declined(self.why_not("checkpoints"))
 
+    def streaming_changes(self, registers: bool) -> list[Change]:
+        """Changes that stream what does not fit on the card. Asked after `weight_changes`.
+
+        `registers`: files may be registered, so that the GPU reads them itself.
+        """
+        return []
+
     def unload_changes(self) -> list[Change]:
         """Changes that unload models and forget encodings only where something they depend on changed."""
         raise Declined(self.why_not("needless_unloads"))

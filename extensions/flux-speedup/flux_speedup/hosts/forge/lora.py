@@ -13,8 +13,9 @@ import hashlib
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -181,16 +182,37 @@ def _can(residency: Residency, loader: Any, lora_patches: Any) -> bool:
 
 
 def _merge_all(residency: Residency, loader: Any, lora_patches: Any) -> None:
+    merge_in(residency, loader, merges_of(lora_patches))
+
+
+Merge = Callable[[torch.Tensor], torch.Tensor]
+"""The weight with its LoRAs in it, in new memory."""
+
+
+def merges_of(lora_patches: Any) -> dict[str, Merge]:
+    """How each weight gets all its LoRAs, in the host's order; those on the fly are not merged."""
     by_key: dict[str, list[Any]] = {}
-    for patches in lora_patches.values():
+    for (_, _, _, online), patches in lora_patches.items():
         for key, current in patches.items():
-            by_key.setdefault(key, []).extend(current)
+            if not online:
+                by_key.setdefault(key, []).extend(current)
+    return {key: partial(_merge, current, key) for key, current in by_key.items()}
+
+
+def merge_in(residency: Residency, loader: Any, merges: Mapping[str, Merge]) -> None:
+    """Merge into clean weights of the loader's module, as they are now; the clean ones are its backup."""
     tied = Counter(id(p) for _, p in loader.model.named_parameters(remove_duplicate=False))
     # What somebody changed on the device is found out before anything is merged over it, and saved.
-    leave = residency.leaving(by_key)
-    for key, current in by_key.items():
+    leave = residency.leaving(merges)
+    for key, merge in merges.items():
         clean = _slot(loader.model, key)[2]
-        merged = _host_lora().merge_lora_to_weight(current, clean, key, computation_dtype=torch.float32)
-        put_merged(loader, key, merged)
+        put_merged(loader, key, merge(clean))
         if tied[id(clean)] == 1:
             leave(clean)
+
+
+def _merge(current: list[Any], key: str, weight: torch.Tensor) -> torch.Tensor:
+    merged: torch.Tensor = _host_lora().merge_lora_to_weight(
+        current, weight, key, computation_dtype=torch.float32
+    )
+    return merged

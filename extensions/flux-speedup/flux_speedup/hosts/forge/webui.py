@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .checkpoints import Keeper
     from .inside import ForgeInside
     from .readahead import Background
+    from .streaming import Streaming
     from .weights import Attachment
 
 MANAGER = "backend.memory_management"
@@ -50,6 +51,7 @@ class Forge(WebUI):
         self._attachment: Attachment | None = None
         self._warmed = False
         self._keeper: Keeper | None = None
+        self._streaming: Streaming | None = None
 
     @property
     def name(self) -> str:
@@ -146,6 +148,19 @@ class Forge(WebUI):
         self._keeper = Keeper(self._attachment, Limits(*limits), record, lambda: "weights" in held())
         return self._keeper.changes()
 
+    def streaming_changes(self, registers: bool) -> list[Change]:
+        device = self._manager.get_torch_device()
+        if self._placement is None or self._direct is None:
+            return []
+        from .streaming import Streaming, is_card
+
+        if not is_card(device):
+            return []
+        if self._streaming is None:
+            self._streaming = Streaming(self._placement, self._direct)
+        self._streaming.registers = registers
+        return self._streaming.changes()
+
     def unload_changes(self) -> list[Change]:
         from . import unloads as forge_unloads
 
@@ -182,7 +197,10 @@ class Forge(WebUI):
     def _arrival(self, model: Any) -> tuple[str, str]:
         """Where the weights that a model has just got came from, and by which backing."""
         found = self._placement.arrival(model) if self._placement is not None else None
-        return (found.source, found.sentence()) if found is not None else ("RAM", "")
+        streams = self._streaming.sentence(model) if self._streaming is not None else ""
+        if found is None:
+            return "RAM", streams
+        return found.source, "; ".join(filter(None, (found.sentence(), streams)))
 
     def _swap(self, rule: SwapRule, low_vram_below: int) -> list[Change]:
         margin = forge_swap.Margin(-low_vram_below)

@@ -45,6 +45,7 @@ class Ring:
         self._places: deque[Place] = deque()  # the oldest first: the circle's order
         self._by_unit: dict[int, Place] = {}
         self._end = 0
+        self._owed: list[Mark] = []
 
     def find(self, unit: int) -> Place | None:
         """The place that holds this unit's bytes."""
@@ -60,7 +61,7 @@ class Ring:
             return None
         start = self._end if self._end + size <= self.size else 0
         wraps = start == 0 and self._end != 0
-        marks: list[Mark] = []
+        marks = list(self._owed)
         taken = 0
         for old in self._places:
             if not self._in_the_way(old, start, start + size, wraps):
@@ -69,6 +70,7 @@ class Ring:
                 return None
             marks += old.computed
             taken += 1
+        self._owed.clear()
         for _ in range(taken):
             self._drop(self._places.popleft())
         new = Place(unit, start, start + size)
@@ -76,6 +78,11 @@ class Ring:
         self._by_unit[unit] = new
         self._end = start + size
         return new, marks
+
+    def hand_back(self, unit: int, marks: list[Mark]) -> None:
+        """The place that the unit has just got is not written; what nobody has waited for, the next one must."""
+        self.forget(unit)
+        self._owed += marks
 
     def forget(self, unit: int) -> None:
         """What the unit's place holds is not to be found any more; the place is free once nobody uses it."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from .clock import Clock, Timed
 from .giving_way import fitting, leaving
 from .spread import Cost
 from .stream import Stream
+from .timeline import Timeline
 from .unit import Merge, Unit
 
 LEAST = 1 << 20
@@ -20,28 +22,39 @@ LEAST = 1 << 20
 class Owner:
     """What moves weights to stay and lets them go, and is told of it; names are the model's.
 
-    `load`, `unload`: raise WeightsError, and then nothing has moved. `merged`: these weights on the device have
-    been replaced. `at_home`: a module's weights are not on the device from now on (or are again).
+    `load`, `unload`: raise WeightsError, and then nothing has moved. `merge`: weights that have just come to stay
+    get their LoRA. `at_home`: a module's weights are not on the device from now on (or are again).
     """
 
     load: Callable[[Collection[str]], object]
     unload: Callable[[Collection[str]], object]
-    merged: Callable[[Iterable[str]], None]
+    merge: Callable[[Mapping[str, Merge]], None]
     at_home: Callable[[torch.nn.Module, bool], None]
 
 
 class Split:
     """Which units of one model stay. Not thread safe: the host moves models one at a time."""
 
-    def __init__(self, units: Mapping[torch.nn.Module, Unit], stream: Stream, owner: Owner) -> None:
-        """All units are at home, and stream, to begin with."""
+    def __init__(
+        self,
+        units: Mapping[torch.nn.Module, Unit],
+        stream: Stream,
+        owner: Owner,
+        staying: Collection[int] = (),
+    ) -> None:
+        """`staying`: numbers of units that are on the device already; the others are at home, and stream."""
         self.stream = stream
         self._units = dict(units)
         self._modules = {unit.number: module for module, unit in units.items()}
         self._by_number = {unit.number: unit for unit in units.values()}
         self._owner = owner
-        self._staying: frozenset[int] = frozenset()
-        self._merges: Mapping[str, Merge] = {}
+        self._staying = frozenset(staying)
+        self.merges: Mapping[str, Merge] = {}
+
+    @property
+    def modules(self) -> tuple[torch.nn.Module, ...]:
+        """Those that stream now."""
+        return tuple(module for module, unit in self._units.items() if unit.number not in self._staying)
 
     @property
     def staying(self) -> int:
@@ -56,7 +69,7 @@ class Split:
     @property
     def streamed_names(self) -> frozenset[str]:
         """Names of the weights that stream."""
-        return frozenset(name for number in self.stream.streamed for name in self._names([number]))
+        return frozenset(self._names(set(self._by_number) - self._staying))
 
     def fit(self, budget: int) -> None:
         """Units that stay take at most `budget` bytes from now on. Raises WeightsError: some did not come then."""
@@ -79,10 +92,21 @@ class Split:
 
         Those that stay are merged by whoever calls this, now; by us whenever they come back.
         """
-        self._merges = merges
+        self.merges = merges
         for number, unit in self._by_number.items():
             own = {name.rpartition(".")[2]: merges[name] for name in self._names([number]) if name in merges}
             unit.merges = own
+
+    def measured(self, timed: Timed) -> None:
+        """A round was timed: from now on the order is known, and units are spread by computing."""
+        for number, seconds in timed.seconds.items():
+            self._by_number[number].seconds = seconds
+        rest = [number for number in self.stream.order() if number not in timed.seconds]
+        self.stream.set_order([*timed.order, *rest])
+
+    def clock(self, timeline: Timeline) -> Clock:
+        """What times a round of all units."""
+        return Clock(self._units, timeline)
 
     def close(self) -> None:
         """Nothing streams any longer: what stays, stays, and the rest is at home, the host's to move."""
@@ -107,26 +131,14 @@ class Split:
         names = self._names(numbers)
         try:
             self._owner.load(names)
-            self._merge(names)
+            merges = {name: self.merges[name] for name in names if name in self.merges}
+            if merges:
+                self._owner.merge(merges)
         except BaseException:
             self._owner.unload(names)
             self._staying -= set(numbers)
             self._apply()
             raise
-
-    def _merge(self, names: Sequence[str]) -> None:
-        for name in names:
-            merge = self._merges.get(name)
-            if merge is not None:
-                module, _, leaf = name.rpartition(".")
-                parameter = self._named[module]._parameters[leaf]
-                if parameter is not None:
-                    parameter.data = merge(parameter)
-                    self._owner.merged([name])
-
-    @property
-    def _named(self) -> dict[str, torch.nn.Module]:
-        return {unit.name: module for module, unit in self._units.items()}
 
     def _apply(self) -> None:
         streamed = {module: unit for module, unit in self._units.items() if unit.number not in self._staying}

@@ -19,6 +19,7 @@ from .order import Cursor, Learner
 from .ring import Place, Ring
 from .supply import Load, Supply
 from .timeline import Timeline
+from .two_kinds import TwoKinds
 from .unit import DtypeOf, Slot, Unit
 
 _log = logging.getLogger("flux_speedup")
@@ -51,7 +52,7 @@ class Stream:
     ) -> None:
         """`units`: all that may stream, by module, in the order to begin with. `ring`: bytes.
 
-        Raises torch.OutOfMemoryError where the device has no room for the ring.
+        The ring takes device memory from the first call of a unit on, until `rest`.
         """
         self.figures = Figures()
         self._units = {unit.number: unit for unit in units.values()}
@@ -59,8 +60,9 @@ class Stream:
         self._supply = supply
         self._dtype_of = dtype_of
         self._pieces = pieces or home_bytes
-        self._memory = timeline.memory(ring)
+        self._size = ring
         self._ring = Ring(ring)
+        self._memory: TwoKinds | None = None
         self._in_use: dict[int, Place] = {}
         self._order = tuple(unit.number for unit in units.values())
         self._learner = Learner(4 * len(self._order))
@@ -73,7 +75,17 @@ class Stream:
     @property
     def ring(self) -> int:
         """Bytes of the ring."""
-        return self._ring.size
+        return self._size
+
+    @property
+    def held(self) -> int:
+        """Bytes of the ring that take device memory now."""
+        return 0 if self._memory is None else self._size
+
+    @property
+    def source(self) -> str:
+        """Where the bytes come from, in words."""
+        return self._supply.name
 
     @property
     def streamed(self) -> frozenset[int]:
@@ -111,6 +123,18 @@ class Stream:
             self._order = tuple(order)
             self._follow(self._in_order())
 
+    def rest(self) -> None:
+        """Nobody runs the model for a while: the ring's memory is free for others until its next call."""
+        with self._lock:
+            if self._memory is None or self._in_use:
+                return
+            self._supply.rest()
+            # Whoever gets the memory comes after the copies that may still go there.
+            self._timeline.computing_waits(self._timeline.copied())
+            self._memory = None
+            self._ring = Ring(self._size)
+            self._cursor.restart(self._cursor.order)
+
     def close(self) -> None:
         """Every weight is at home, no hook is left, and no copy is under way."""
         with self._lock:
@@ -120,7 +144,7 @@ class Stream:
                 self._go_home(self._units[number])
             self._supply.close()
             self._ring = Ring(0)
-            self._memory = self._memory[:0].clone()
+            self._memory = None
 
     # A module is about to run, and has run.
 
@@ -229,12 +253,11 @@ class Stream:
         if found is None:
             return None
         place, marks = found
-        load, views = self._load_into(unit, place)
         try:
+            load, views = self._load_into(unit, place)
             place.arrival = self._supply.bring(load, marks)
         except BaseException:
-            self._ring.forget(unit.number)
-            place.computed += marks  # nobody has waited for them yet
+            self._ring.hand_back(unit.number, marks)
             raise
         place.views = views
         self.figures.bytes += sum(slot.home.nbytes for slot in unit.slots)
@@ -245,28 +268,30 @@ class Stream:
         copies: list[tuple[torch.Tensor, torch.Tensor]] = []
         casts: list[tuple[torch.Tensor, torch.Tensor]] = []
         views: list[torch.Tensor] = []
-        with torch.inference_mode(False), torch.no_grad():
-            for slot in unit.slots:
+        if self._memory is None:
+            self._memory = TwoKinds(self._timeline.memory(self._size))
+        for slot in unit.slots:
+            memory = self._memory.like(slot.parameter)
+            with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
                 start = place.start + slot.start
-                view = self._memory[start : start + slot.bytes].view(slot.dtype).view(slot.home.shape)
-                at = start if slot.raw is None else place.start + slot.raw
-                first = at
+                view = memory[start : start + slot.bytes].view(slot.dtype).view(slot.home.shape)
+                at = first = start if slot.raw is None else place.start + slot.raw
                 for piece in self._pieces(slot):
-                    copies.append((self._memory[at : at + piece.numel()], piece))
+                    copies.append((memory[at : at + piece.numel()], piece))
                     at += piece.numel()
                 if slot.raw is not None:
-                    raw = self._memory[first:at].view(slot.home.dtype).view(slot.home.shape)
+                    raw = memory[first:at].view(slot.home.dtype).view(slot.home.shape)
                     casts.append((view, raw))
                 views.append(view)
         return Load(copies, casts), views
 
     def _bring_alone(self, unit: Unit) -> list[torch.Tensor]:
         """Beside the ring, which has no room: in memory of its own, on the stream that computes."""
-        device = self._memory.device
-        with torch.inference_mode(False), torch.no_grad():
-            views = [torch.empty(slot.home.shape, dtype=slot.dtype, device=device) for slot in unit.slots]
-            for slot, view in zip(unit.slots, views, strict=True):
-                view.copy_(slot.home)
+        views: list[torch.Tensor] = []
+        for slot in unit.slots:
+            memory = TwoKinds(self._timeline.memory(slot.bytes)).like(slot.parameter)
+            with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
+                views.append(memory.view(slot.dtype).view(slot.home.shape).copy_(slot.home))
         unit.alone += views
         return views
 

@@ -31,17 +31,23 @@ class Supply(Protocol):
 
     def bring(self, load: Load, after: Sequence[Mark]) -> Arrival: ...
 
+    def rest(self) -> None:
+        """All that was brought so far is queued after that."""
+        ...
+
     def close(self) -> None:
-        """Nothing is under way after that."""
+        """Nothing is under way after that, and nothing is brought any more."""
         ...
 
 
 class Straight:
     """The copy stream reads the source by itself: pinned or registered memory (or waits, where it is neither)."""
 
-    def __init__(self, timeline: Timeline, name: str) -> None:
+    def __init__(self, timeline: Timeline, name: str, release: Callable[[], None] = lambda: None) -> None:
+        """`release`: lets the source go, once it is closed."""
         self.name = name
         self._timeline = timeline
+        self._release = release
 
     def bring(self, load: Load, after: Sequence[Mark]) -> Arrival:
         timeline = self._timeline
@@ -50,8 +56,12 @@ class Straight:
         mark = timeline.copied()
         return lambda: mark
 
+    def rest(self) -> None:
+        return
+
     def close(self) -> None:
         self._timeline.drain()
+        self._release()
 
 
 def queue(load: Load) -> None:

@@ -1,0 +1,209 @@
+"""One model of Forge, split: what of it may stream, how large its ring is, and where its bytes come from."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...stats.report import size as in_words
+from ...weights.errors import WeightsError
+from ...weights.residency.placement import Placement
+from ...weights.streaming.clock import Clock, Timed
+from ...weights.streaming.ring import ring_bytes
+from ...weights.streaming.sources import Sources
+from ...weights.streaming.split import Owner, Split, units_of
+from ...weights.streaming.stream import Stream
+from ...weights.streaming.supply import Straight
+from ...weights.streaming.timeline import Timeline
+from ...weights.streaming.unit import Unit
+from ...weights.transfer.direct import Direct
+from ...weights.transfer.pinned import HOMES
+from ...weights.transfer.registration import Refused
+from .engine import CPU
+from .lora import Merge, Merged, merge_in, take_back
+
+RING = 512 << 20
+log = logging.getLogger("flux_speedup")
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a split model is made with. `direct`: None where files cannot be registered."""
+
+    placement: Placement
+    timeline: Timeline
+    direct: Direct | None
+    pins: bool
+
+
+class Streamed:
+    """A split model of Forge. `always`: names of what is on the device besides units."""
+
+    def __init__(
+        self, model: torch.nn.Module, device: torch.device, means: Means, room: int, timed: Timed | None
+    ) -> None:
+        """`room`: bytes for weights and ring. `timed`: of the model's last time. Holds the model weakly.
+
+        Raises ValueError where nothing of the model may stream.
+        """
+        self._means = means
+        self.device = device
+        self.units = streamable(model)
+        if not self.units:
+            raise ValueError("none of its layers can be streamed")
+        everything = [*model.named_parameters(), *model.named_buffers()]
+        own = {id(p) for module in self.units for p in module._parameters.values() if p is not None}
+        self.always = {name for name, tensor in everything if id(tensor) not in own}
+        self.always_bytes = sum(tensor.nbytes for _, tensor in everything if id(tensor) not in own)
+        self._sources = Sources(means.placement.registry, means.direct)
+        self._supply = Straight(means.timeline, "page cache", self._sources.close)
+        ring = ring_bytes(room, max(unit.bytes for unit in self.units.values()), RING)
+        stream = Stream(self.units, means.timeline, self._supply, ring, pieces=self._sources.pieces)
+        moves = _Moves(means.placement, weakref.ref(model), device)
+        here = moves.on_device()
+        staying = [unit.number for module, unit in self.units.items() if _names(module, unit) <= here]
+        owner = Owner(moves.load, moves.unload, moves.merge, self._set_flags)
+        self.split = Split(self.units, stream, owner, staying)
+        self._clock: Clock | None = None
+        self.timed = timed
+        self.flags = True
+        for module in self.units:
+            self._set_flags(module, False)  # of an earlier load, if there are any
+        if timed is not None and set(timed.seconds) <= {unit.number for unit in self.units.values()}:
+            self.split.measured(timed)
+
+    @property
+    def stream(self) -> Stream:
+        return self.split.stream
+
+    @property
+    def resident(self) -> int:
+        """Bytes of weights on the device."""
+        return self.always_bytes + self.split.staying
+
+    def choose_source(self, pin: bool) -> None:
+        """Register the files of what streams, or else, where the host pins what it swaps, pin it."""
+        parameters = [
+            p for module in self.split.modules for p in module._parameters.values() if p is not None
+        ]
+        at_home = [p for p in parameters if p.device == CPU]
+        registered = self._sources.registered
+        whole = self._sources.hold(at_home)
+        if self._sources.registered != registered:
+            self.stream.forget([unit.number for unit in self.units.values()])
+        if whole:
+            self._supply.name = "registered file pages"
+            return
+        if not pin or not self._means.pins:
+            return
+        try:
+            whole = HOMES.pin(at_home)
+            self._supply.name = "pinned memory" if whole else "pinned memory as far as there is room"
+        except Refused as error:
+            log.info("streamed weights are not pinned (%s); they come from the page cache", error)
+
+    def look_again(self) -> None:
+        """At the begin of something new: what was measured counts, and what was written at home."""
+        if self._clock is not None and (timed := self._clock.result()) is not None:
+            self.timed, self._clock = timed, None
+            self.split.measured(timed)
+        if self._sources.changed():
+            self.stream.forget([unit.number for unit in self.units.values()])
+
+    def measure(self) -> None:
+        """Time a round, if none is being timed; nothing to time where nothing streams."""
+        if self._clock is None and self.split.streaming:
+            self._clock = self.split.clock(self._means.timeline)
+
+    def close(self) -> None:
+        if self._clock is not None:
+            self._clock.stop()
+        self.split.close()
+
+    def sentence(self) -> str:
+        """What stays, what streams, and how."""
+        stay, stream = in_words(self.resident), in_words(self.split.streaming)
+        ring = in_words(self.stream.ring)
+        return f"{stay} stay on the card, {stream} stream through a ring of {ring} ({self.stream.source})"
+
+    def _set_flags(self, module: torch.nn.Module, at_home: bool) -> None:
+        """As the host marks what it swaps: then it moves by itself whatever is not there when it is needed."""
+        if not self.flags:
+            return
+        found: Any = module
+        if at_home and not hasattr(found, "prev_parameters_manual_cast"):
+            found.prev_parameters_manual_cast = found.parameters_manual_cast
+            found.parameters_manual_cast = True
+        elif not at_home and hasattr(found, "prev_parameters_manual_cast"):
+            found.parameters_manual_cast = found.prev_parameters_manual_cast
+            del found.prev_parameters_manual_cast
+
+
+def streamable(model: torch.nn.Module) -> Mapping[torch.nn.Module, Unit]:
+    """The layers that the host itself could swap, but for embeddings (of which a few rows are used)."""
+    if any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
+        return {}
+    return units_of(model, _may_stream, lambda tensor: tensor.nbytes)
+
+
+def _may_stream(module: torch.nn.Module) -> bool:
+    if not hasattr(module, "parameters_manual_cast") or isinstance(module, torch.nn.Embedding):
+        return False
+    own = [parameter for parameter in module._parameters.values() if parameter is not None]
+    # Quantised weights are more than their bytes.
+    return not any(hasattr(p, "gguf_cls") or hasattr(p, "quant_type") for p in own) and not module._buffers
+
+
+class _Moves:
+    """What brings weights of a model to stay, and lets them go. Holds the model weakly."""
+
+    def __init__(
+        self, placement: Placement, model: weakref.ref[torch.nn.Module], device: torch.device
+    ) -> None:
+        self._placement = placement
+        self._model = model
+        self._device = device
+
+    def load(self, names: Collection[str]) -> None:
+        skipped = self._placement.load(self._found(), self._device, names).skipped
+        if skipped:
+            raise WeightsError(None, f"{skipped[0]} is only the WebUI's to move")
+
+    def unload(self, names: Collection[str]) -> None:
+        model = self._found()
+        loader: Any = getattr(model, "lora_loader", None)
+        known = getattr(loader, "loaded_hash", None)
+        self._placement.unload(model, names)
+        if take_back(loader, names).count:
+            loader.loaded_hash = known  # as they arrive they get it again
+
+    def merge(self, merges: Mapping[str, Merge]) -> None:
+        model = self._found()
+        with torch.inference_mode():
+            merge_in(self._placement.of(model), model.lora_loader, merges)
+
+    def on_device(self) -> set[str]:
+        """Names of weights that are on the device now, merged ones too; merged ones at home are clean again."""
+        model = self._found()
+        loader: Any = getattr(model, "lora_loader", None)
+        merged = dict(loader.backup) if isinstance(getattr(loader, "backup", None), Merged) else {}
+        there = {name for name in merged if model.get_parameter(name).device == self._device}
+        known = getattr(loader, "loaded_hash", None)
+        if take_back(loader, set(merged) - there).count:
+            loader.loaded_hash = known
+        return there | set(self._placement.of(model).resident)
+
+    def _found(self) -> Any:
+        found = self._model()
+        if found is None:
+            raise WeightsError(None, "its model is gone")
+        return found
+
+
+def _names(module: torch.nn.Module, unit: Unit) -> set[str]:
+    return {f"{unit.name}.{name}" for name, one in module._parameters.items() if one is not None}

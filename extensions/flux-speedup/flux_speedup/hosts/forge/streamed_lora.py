@@ -1,0 +1,104 @@
+"""LoRAs in split models: what stays is merged once, what streams as it arrives, by the host's own arithmetic."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...weights.streaming.split import Split
+from ...weights.streaming.unit import Merge
+from .lora import DROPPED, Merged, merges_of
+
+if TYPE_CHECKING:
+    from .streamed import Streamed
+
+log = logging.getLogger("flux_speedup")
+
+
+@dataclass(frozen=True)
+class Known:
+    """The merges of a model, and what the host's loader calls that list of LoRAs; None where nobody knows."""
+
+    hash: str | None
+    merges: Mapping[str, Merge]
+
+
+class StreamedLoras:
+    """`LoraLoader.refresh`, around whatever else is around it."""
+
+    def __init__(
+        self, of: Callable[[torch.nn.Module], Streamed | None], drop: Callable[[torch.nn.Module], None]
+    ) -> None:
+        """`of`: a model's split. `drop`: end it, so that the host merges at home."""
+        self._of = of
+        self._drop = drop
+        self._merges: weakref.WeakKeyDictionary[torch.nn.Module, Known] = weakref.WeakKeyDictionary()
+
+    def wrap_refresh(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def refresh(
+            loader: Any, lora_patches: Any, offload_device: Any = None, force_refresh: bool = False
+        ) -> Any:
+            offload_device = torch.device("cpu") if offload_device is None else offload_device
+            model = loader.model
+            self._merges[model] = Known(str(list(lora_patches.keys())), merges_of(lora_patches))
+            streamed = self._of(model)
+            if streamed is None:
+                return original(loader, lora_patches, offload_device, force_refresh)
+            merges = self._merges[model].merges
+            online = any(is_online for (_, _, _, is_online) in lora_patches)
+            if merges and (online or loader.online_backup or _is_hosts(loader)):
+                log.info("LoRAs of both kinds at once: the WebUI merges them, and swaps the model by itself")
+                self._drop(model)
+                return original(loader, lora_patches, offload_device, True)
+            streamed.split.set_merges(merges)
+            streams = streamed.split.streamed_names
+            staying = {
+                name: {key: patches for key, patches in by_key.items() if name[3] or key not in streams}
+                for name, by_key in lora_patches.items()
+            }
+            done = original(loader, staying, offload_device, force_refresh)
+            if _is_hosts(loader):
+                log.info("the WebUI merged LoRAs by itself, and swaps the model by itself")
+                self._drop(model)
+                return original(loader, lora_patches, offload_device, True)
+            return done
+
+        return refresh
+
+    def known(self, model: torch.nn.Module) -> Known:
+        """The merges that weights on the device have now: whatever joins them must have them too."""
+        known = self._merges.get(model)
+        loader = getattr(model, "lora_loader", None)
+        if known is None or loader is None or loader.loaded_hash != known.hash:
+            return Known(None, {})
+        return known
+
+    def are_in(self, model: torch.nn.Module, known: Known) -> None:
+        """All weights of a model have these, merged already or as they arrive: its loader may say so."""
+        loader = getattr(model, "lora_loader", None)
+        if loader is not None and known.hash is not None:
+            loader.loaded_hash = known.hash
+
+    def can_split(self, model: torch.nn.Module) -> bool:
+        """Whether all that the host knows of LoRAs in its weights is known here, and nothing is in its backup."""
+        loader = getattr(model, "lora_loader", None)
+        if loader is None or loader.online_backup or _is_hosts(loader):
+            return loader is None
+        known = self._merges.get(model)
+        return loader.loaded_hash == (known.hash if known is not None else str([]))
+
+    def dropped(self, model: torch.nn.Module, split: Split) -> None:
+        """What streamed has no LoRA in it at home: the host's loader must merge again."""
+        loader = getattr(model, "lora_loader", None)
+        if loader is not None and not split.streamed_names.isdisjoint(split.merges):
+            loader.loaded_hash = DROPPED
+
+
+def _is_hosts(loader: Any) -> bool:
+    """Whether the host itself has merged, and keeps copies of what was there before."""
+    return bool(loader.backup) and not isinstance(loader.backup, Merged)

@@ -1,0 +1,85 @@
+"""Test extension: models of a few megabytes are worth streaming, and modules raise where a test says so.
+
+Free memory of the simulated card is what our residencies and rings leave of it: on its stand-in tensors do not say
+where they are.
+"""
+
+import os
+import random
+
+from modules import script_callbacks
+
+CARD = float(os.environ.get("STREAMING_CARD_MB", "0")) * 2**20
+
+
+def streaming():
+    from flux_speedup import app as ours
+
+    return ours._running._host._streaming
+
+
+def make_small():
+    from backend import memory_management as manager
+
+    from flux_speedup import app as ours
+    from flux_speedup.hosts.forge import streamed, streaming
+    from flux_speedup.weights.streaming import split
+
+    streaming.LEAST_MODEL = streaming.QUIET = 1 << 20
+    streamed.RING, split.LEAST = 4 << 20, 1 << 17
+    placement = ours._running._host._placement
+
+    def get_free_memory(dev=None, torch_free_too=False):
+        free = CARD
+        for module, residency in list(placement._residencies.items()):
+            here = set(residency.resident)
+            free -= sum(tensor.nbytes for name, tensor in module.named_parameters() if name in here)
+        free -= sum(each.stream.held for each in list(ours._running._host._streaming._streamed.values()))
+        return (free, free) if torch_free_too else free
+
+    manager.get_free_memory = get_free_memory
+
+
+def on_app_started(_demo, app):
+    if CARD and streaming() is not None:
+        make_small()
+
+    @app.post("/probe/raise")
+    def raise_somewhere(body: dict):
+        """A layer of the loaded model raises at its next call: before or after it has computed."""
+        import torch
+        from backend import memory_management as manager
+        from modules import shared
+
+        chance = random.Random(body["seed"])
+        objects = shared.sd_model.forge_objects
+        model = chance.choice([objects.unet.model, objects.unet.model, objects.clip.patcher.model])
+        layer = chance.choice([m for m in model.modules() if hasattr(m, "parameters_manual_cast")])
+        error = chance.choice([RuntimeError, manager.OOM_EXCEPTION])
+
+        def fail(*_):
+            handle.remove()
+            raise error("on purpose")
+
+        register = chance.choice([layer.register_forward_pre_hook, layer.register_forward_hook])
+        handle = register(fail)
+        assert isinstance(model, torch.nn.Module)
+        return {"layer": type(layer).__name__}
+
+    @app.get("/probe/streaming")
+    def state():
+        found = streaming()
+        return {
+            type(model).__name__: {
+                "stays": each.resident,
+                "streams": each.split.streaming,
+                "units": each.stream.figures.units,
+                "unexpected": each.stream.figures.unexpected,
+                "hooks": sum(len(m._forward_pre_hooks) for m in model.modules()),
+                "sentence": each.sentence(),
+            }
+            for model, each in list(found._streamed.items())
+        }
+
+
+script_callbacks.on_app_started(on_app_started)
