@@ -13,6 +13,13 @@ import pytest
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+if importlib.util.find_spec("hypothesis") is not None:
+    from hypothesis import settings
+
+    # How long one example takes says nothing on a machine that does other things as well.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
+
 from tests.browser import artifacts, browser  # noqa: F401
 
 HERE = Path(__file__).resolve().parent

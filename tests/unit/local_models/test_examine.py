@@ -113,13 +113,28 @@ def test_a_link_inside_is_followed_and_one_that_leads_out_is_refused(tmp_path: P
     assert isinstance(look(root), Usable)
     (root / "face.pt").unlink()
     (root / "face.pt").symlink_to(outside / "face.pt")
-    assert "leads out" in refused(look(root))
+    assert "leads out" in refused(look(root, sha256=None))
+    assert "leads out" in refused(look(root, bytes=None))
     (root / "sub").symlink_to(outside)
-    assert "leads out" in refused(look(root, "sub/face.pt"))
+    assert "leads out" in refused(look(root, "sub/face.pt", sha256=None))
     # A root that has the other's name at its beginning is another folder.
     put(tmp_path / "root2")
     (root / "near.pt").symlink_to(tmp_path / "root2" / "face.pt")
-    assert "leads out" in refused(look(root, "near.pt"))
+    assert "leads out" in refused(look(root, "near.pt", sha256=None))
+
+
+@posix
+def test_a_link_to_another_disk_is_used_where_size_and_sha256_prove_it(tmp_path: Path) -> None:
+    root, disk = tmp_path / "root", tmp_path / "disk"
+    put(disk)
+    root.mkdir()
+    (root / "face.pt").symlink_to(disk / "face.pt")
+    assert look(root) == Usable(root / "face.pt", len(CONTENT), sure=True)
+    put(disk, content=OTHER)
+    assert "sha256" in refused(look(root))
+    assert "sha256" in refused(look(root, confirmed=False))
+    put(disk, content=CONTENT + b"x")
+    assert "bytes" in refused(look(root, confirmed=False))
 
 
 @posix

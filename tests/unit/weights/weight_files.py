@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from flux_speedup.weights.files.header import DTYPES
-from flux_speedup.weights.files.mapping import FileIdentity, Registry
+from flux_speedup.weights.files import header
+from flux_speedup.weights.files.identity import FileIdentity, identity
+from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import Span
 from flux_speedup.weights.residency.residency import Residency
 from flux_speedup.weights.transfer.lane import PlainLane
@@ -20,7 +21,9 @@ from flux_speedup.weights.transfer.reader import FileSource, MemorySource, Sourc
 from flux_speedup.weights.transfer.staging import Arena
 from flux_speedup.weights.transfer.transfer import transfer
 
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
+NAMES = {dtype: name for name, dtype in header.DTYPES.items()}
+DTYPES = {name: dtype for name, dtype in header.DTYPES.items() if name not in ("F4", "F8_E8M0")}
+"""Those of any shape, that PyTorch can compare and cast."""
 CARD = torch.device("cpu", 0)
 """Stands for a card: it compares unequal to `cpu`, and its memory is RAM of its own."""
 
@@ -49,6 +52,8 @@ def header_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     for name, tensor in tensors.items():
         end = position + tensor.nbytes
         shape = list(tensor.shape)
+        if NAMES[tensor.dtype] == "F4":  # two in one element
+            shape[-1] *= 2
         content[name] = {"dtype": NAMES[tensor.dtype], "shape": shape, "data_offsets": [position, end]}
         position = end
     return content
@@ -139,4 +144,6 @@ def residency_of(module: torch.nn.Module, registry: Registry, **more: Any) -> Re
 
 
 def identity_of(path: Path) -> FileIdentity:
-    return FileIdentity.of(path.stat())
+    found = identity(path)
+    assert found is not None
+    return found

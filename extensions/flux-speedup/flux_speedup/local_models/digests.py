@@ -1,4 +1,4 @@
-"""The sha256 of a file that is open, remembered for as long as its size and time stay."""
+"""The sha256 of a file that is open, remembered for as long as its size, times and sample stay."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ class Digests:
         """`file`: where they are kept; None keeps them in memory."""
         self._sidecar = Sidecar(file)
 
-    def known(self, path: Path, stat: os.stat_result) -> str | None:
-        """The digest of the file as `stat` describes it, if it was computed before."""
-        return self._sidecar.get(path, Stamp(stat.st_size, stat.st_mtime_ns))
+    def known(self, path: Path, descriptor: int) -> str | None:
+        """The digest of the open file as it is now, if it was computed before. Raises OSError."""
+        return self._sidecar.get(path, Stamp.of_open(descriptor))
 
     def of(self, path: Path, descriptor: int) -> str:
         """The digest of the open file. Raises OSError where it cannot be read."""
-        stat = os.fstat(descriptor)
-        found = self.known(path, stat)
+        stamp = Stamp.of_open(descriptor)
+        found = self._sidecar.get(path, stamp)
         if found is not None:
             return found
         found = _sha256(descriptor)
-        after = os.fstat(descriptor)
-        if (after.st_size, after.st_mtime_ns) == (stat.st_size, stat.st_mtime_ns):
-            self._sidecar.put(path, Stamp(stat.st_size, stat.st_mtime_ns), found)
+        if Stamp.of_open(descriptor) == stamp:
+            self._sidecar.put(path, stamp, found)
         return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat as modes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .catalog import Entry
@@ -45,6 +45,7 @@ def examine(
 ) -> Verdict:
     """Judge the file `relative` (with forward slashes) below the folder `root`; None where there is none.
 
+    A link that leads out of the folder is followed where size and sha256 of the file are known, to be proven.
     `hashing` off looks at everything but a digest that was never computed; `suffix` off takes any
     name. Never raises, never blocks.
     """
@@ -55,9 +56,11 @@ def examine(
     if suffix and not relative.lower().endswith(SUFFIXES):
         return Refused(path, f"does not end in {', '.join(SUFFIXES)}")
     try:
-        why = _why_not_there(root, path)
+        why = _why_not_there(root, path, entry)
         if why is not None:
             return Refused(path, why)
+        if _is_outside(root, path):
+            entry = replace(entry, confirmed=True)  # anything may be there: only what is proven to be it
         descriptor = os.open(path, _OPEN)
     except FileNotFoundError:
         return None
@@ -71,14 +74,22 @@ def examine(
         os.close(descriptor)
 
 
-def _why_not_there(root: Path, path: Path) -> str | None:
+def _why_not_there(root: Path, path: Path, entry: Entry) -> str | None:
     """Raises FileNotFoundError where nothing is there."""
-    real, inside = os.path.realpath(path), os.path.realpath(root)
+    real = os.path.realpath(path)
     if not modes.S_ISREG(os.stat(real).st_mode):  # noqa: PTH116 - the path as it was resolved, once
         return "it is not a regular file"
-    if os.path.commonpath([real, inside]) != inside:
+    if _is_outside(root, path) and (entry.bytes is None or entry.sha256 is None):
         return f"it is a link that leads out of its folder, to {real}; make its folder the catalog's"
     return None
+
+
+def _is_outside(root: Path, path: Path) -> bool:
+    inside = os.path.realpath(root)
+    try:
+        return os.path.commonpath([os.path.realpath(path), inside]) != inside
+    except ValueError:
+        return True  # on another drive
 
 
 def _judge(path: Path, descriptor: int, entry: Entry, digests: Digests, hashing: bool) -> Verdict:
@@ -94,7 +105,7 @@ def _judge(path: Path, descriptor: int, entry: Entry, digests: Digests, hashing:
         return _differs(path, stat.st_size, entry, f"it has {stat.st_size} bytes, not {entry.bytes}")
     if entry.sha256 is None:
         return Usable(path, stat.st_size, sure=True)
-    found = digests.of(path, descriptor) if hashing else digests.known(path, stat)
+    found = digests.of(path, descriptor) if hashing else digests.known(path, descriptor)
     if found is None:
         return Usable(path, stat.st_size, sure=False, why="its sha256 is checked when it is used")
     if found != entry.sha256:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+import os
 import re
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import whole_file
+from .sample import sample
 
 MOST_BYTES = 4 << 20
 MOST_FILES = 4096
@@ -19,19 +24,33 @@ _log = logging.getLogger("flux_speedup")
 
 @dataclass(frozen=True)
 class Stamp:
-    """What tells that a file is as it was: size in bytes, modification time in nanoseconds."""
+    """What tells that a file is as it was: size in bytes, times in nanoseconds, a sample of its bytes.
+
+    `ctime_ns` is 0 on Windows, which has none: there, and where clocks are coarse, the sample decides.
+    """
 
     size: int
     mtime_ns: int
+    ctime_ns: int
+    sample: str
 
     @classmethod
     def of(cls, path: Path) -> Stamp | None:
-        """The file's now; None where it cannot be reached."""
+        """The file's now; None where it cannot be reached, or is none."""
         try:
-            stat = path.stat()
+            if not path.is_file():
+                return None
+            with path.open("rb", buffering=0) as file:
+                return cls.of_open(file.fileno())
         except OSError:
             return None
-        return cls(stat.st_size, stat.st_mtime_ns)
+
+    @classmethod
+    def of_open(cls, descriptor: int) -> Stamp:
+        """That of an open file. Raises OSError."""
+        stat = os.fstat(descriptor)
+        ctime = 0 if sys.platform == "win32" else stat.st_ctime_ns
+        return cls(stat.st_size, stat.st_mtime_ns, ctime, sample(descriptor, stat.st_size))
 
 
 @dataclass(frozen=True)
@@ -89,7 +108,7 @@ class Sidecar:
         if self._file is None:
             return
         files = {
-            path: {"size": e.stamp.size, "mtime_ns": e.stamp.mtime_ns, "sha256": e.sha256}
+            path: {**dataclasses.asdict(e.stamp), "sha256": e.sha256}
             for path, e in (self._entries or {}).items()
         }
         try:
@@ -102,7 +121,8 @@ def _entry(row: object) -> _Entry | None:
     """A row of the file, None where it is not one of ours."""
     if not isinstance(row, dict):
         return None
-    size, mtime_ns, sha256 = row.get("size"), row.get("mtime_ns"), row.get("sha256")
-    if type(size) is not int or type(mtime_ns) is not int or not isinstance(sha256, str):
+    fields: list[Any] = [row.get(field.name) for field in dataclasses.fields(Stamp)]
+    sha256 = row.get("sha256")
+    if [type(field) for field in fields] != [int, int, int, str] or not isinstance(sha256, str):
         return None
-    return _Entry(Stamp(size, mtime_ns), sha256) if _SHA256.fullmatch(sha256) else None
+    return _Entry(Stamp(*fields), sha256) if _SHA256.fullmatch(sha256) else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from .files.mapping import FileIdentity
+from .files.identity import FileIdentity, identity
 
 Model = TypeVar("Model")
 
@@ -108,11 +108,3 @@ class Checkpoints(Generic[Model]):
                 if self._kept.get(kept.key) is kept:
                     gone.append(self._kept.pop(kept.key))
         return gone
-
-
-def identity(path: Path | str) -> FileIdentity | None:
-    """The identity of a file or folder; None where there is none or it cannot be reached."""
-    try:
-        return FileIdentity.of(Path(path).stat())
-    except (OSError, ValueError):
-        return None

@@ -112,6 +112,14 @@ def on_app_started(_demo, app):
 
         return {"file": shared.sd_model.save_unet(body["file"])}
 
+    @app.post("/probe/no-leases")
+    def no_leases():
+        """A file system without leases."""
+        from flux_speedup.weights.files import lease
+
+        lease.place = lambda *_: False
+        return {}
+
     @app.post("/probe/reload-ui")
     def reload_ui():
         from modules import shared

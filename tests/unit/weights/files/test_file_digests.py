@@ -235,8 +235,9 @@ def test_a_link_is_the_file_it_leads_to(weights: Path, kept: Path, tmp_path: Pat
         "[]",
         '{"files": []}',
         '{"files": {"%s": 1}}',
-        '{"files": {"%s": {"size": 1, "mtime_ns": true, "sha256": "%s"}}}',
-        '{"files": {"%s": {"size": 1, "mtime_ns": 1, "sha256": "short"}}}',
+        '{"files": {"%s": {"size": 1, "mtime_ns": true, "ctime_ns": 1, "sample": "", "sha256": "%s"}}}',
+        '{"files": {"%s": {"size": 1, "mtime_ns": 1, "ctime_ns": 1, "sample": "", "sha256": "short"}}}',
+        '{"files": {"%s": {"size": 1, "mtime_ns": 1, "ctime_ns": 1, "sample": 1, "sha256": "%s"}}}',
         "[" * 100_000,
     ],
 )
@@ -262,7 +263,7 @@ def test_where_nothing_can_be_written_it_is_kept_in_memory(weights: Path, tmp_pa
 
 def test_two_processes_keep_what_the_other_wrote(kept: Path) -> None:
     one, two = Sidecar(kept), Sidecar(kept)
-    stamp = Stamp(1, 1)
+    stamp = Stamp(1, 1, 1, "")
     assert one.get(Path("/a"), stamp) is None
     two.put(Path("/b"), stamp, "b" * 64)
     one.put(Path("/a"), stamp, "a" * 64)
@@ -270,10 +271,11 @@ def test_two_processes_keep_what_the_other_wrote(kept: Path) -> None:
 
 
 def test_the_oldest_entries_go(kept: Path) -> None:
-    rows = {f"/{n}": {"size": 1, "mtime_ns": 1, "sha256": "a" * 64} for n in range(MOST_FILES)}
+    row = {"size": 1, "mtime_ns": 1, "ctime_ns": 1, "sample": "", "sha256": "a" * 64}
+    rows = {f"/{n}": row for n in range(MOST_FILES)}
     kept.parent.mkdir(parents=True)
     kept.write_text(json.dumps({"files": rows}))
     made = Sidecar(kept)
-    made.put(Path("/new"), Stamp(1, 1), "b" * 64)
-    assert made.get(Path("/0"), Stamp(1, 1)) is None
-    assert made.get(Path("/new"), Stamp(1, 1)) == "b" * 64
+    made.put(Path("/new"), Stamp(1, 1, 1, ""), "b" * 64)
+    assert made.get(Path("/0"), Stamp(1, 1, 1, "")) is None
+    assert made.get(Path("/new"), Stamp(1, 1, 1, "")) == "b" * 64

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(shapes, st.sampled_from(sorted(DTYPES))), max_size=6))
+@given(st.lists(st.tuples(shapes, st.sampled_from(sorted(set(DTYPES) - {"F4"}))), max_size=6))
 def test_reads_what_the_library_writes(specs: list[tuple[tuple[int, ...], str]]) -> None:
     tensors = {f"t{n}": random_tensor(shape, DTYPES[name], n) for n, (shape, name) in enumerate(specs)}
     raw = save(tensors, metadata={"made": "here"})
@@ -46,7 +45,6 @@ def test_reads_what_the_library_writes(specs: list[tuple[tuple[int, ...], str]])
 
 ONE = header_of({"a": torch.zeros(2, 3), "b": torch.zeros(4)})
 DATA = bytes(40)
-ODD = json.dumps(ONE).encode() + b" " * ((1 - len(json.dumps(ONE))) % 4)
 
 
 def changed(name: str, **fields: Any) -> dict[str, Any]:
@@ -61,32 +59,36 @@ def changed(name: str, **fields: Any) -> dict[str, Any]:
         ((MAX_HEADER_BYTES + 1).to_bytes(8, "little"), "limit"),
         ((1 << 63).to_bytes(8, "little") + b"{}", "limit"),
         ((100).to_bytes(8, "little") + b"{}", "behind the end"),
-        (file_bytes(b"[]"), "start with"),
-        (file_bytes(b' {"a": 1}'), "start with"),
+        (file_bytes(b"[]"), "not a JSON object"),
+        (file_bytes(b'\x0c{"a": 1}'), "not JSON"),
         (file_bytes(b'{"a": '), "not JSON"),
         (file_bytes(b'{"\xff": 1}'), "not JSON"),
         (file_bytes(b'{"a":' * 200_000), "not JSON"),
-        (file_bytes(b'{"a": 1, "a": 2}'), "twice"),
+        (file_bytes(b'{"__metadata__": {}, "__metadata__": {}}'), "two of __metadata__"),
+        (file_bytes(b'{"a": {"dtype": "U8", "dtype": "U8", "shape": [], "data_offsets": []}}'), "two of dtype"),
+        (file_bytes(b'{"a": NaN}'), "not JSON"),
+        (file_bytes(b'{"\\ud800": 1}'), "half a character"),
         (file_bytes({"__metadata__": {"a": 1}}), "__metadata__"),
         (file_bytes({"__metadata__": []}), "__metadata__"),
         (file_bytes({"a": 5}), "lacks"),
         (file_bytes({"a": {"dtype": "F32", "shape": []}}), "lacks"),
-        (file_bytes(changed("b", dtype="F4"), DATA), "dtype"),
+        (file_bytes(changed("b", dtype="F5"), DATA), "dtype"),
+        (file_bytes(changed("b", dtype="F4"), DATA), "do not fit"),
         (file_bytes(changed("b", dtype=["F32"]), DATA), "dtype"),
         (file_bytes(changed("b", shape=[-4]), DATA), "shape"),
         (file_bytes(changed("b", shape=[True, 4]), DATA), "shape"),
         (file_bytes(changed("b", shape=[4.0]), DATA), "shape"),
         (file_bytes(changed("b", shape="4"), DATA), "shape"),
-        (file_bytes(changed("b", shape=[1] * 65), DATA), "shape"),
+        (file_bytes(changed("b", shape=[1 << 64]), DATA), "shape"),
         (file_bytes(changed("b", shape=[5]), DATA), "do not fit"),
         (file_bytes(changed("b", shape=[1 << 62, 1 << 62]), DATA), "do not fit"),
+        (file_bytes(changed("b", shape=[1 << 62, 4, 0]), DATA), "do not fit"),
         (file_bytes(changed("b", data_offsets=[40, 24]), DATA), "begin and an end"),
         (file_bytes(changed("b", data_offsets=[24]), DATA), "begin and an end"),
         (file_bytes(changed("b", data_offsets=[20, 36]), DATA), "overlaps"),
         (file_bytes(changed("b", data_offsets=[28, 44]), DATA + bytes(4)), "hole"),
         (file_bytes(ONE, DATA + b"x"), "the file at"),
         (file_bytes(ONE, DATA[:-1]), "the file at"),
-        (file_bytes(ODD, DATA, pad=1), "cannot be viewed"),
     ],
 )
 def test_refuses(raw: bytes, reason: str) -> None:
@@ -98,7 +100,7 @@ def test_refuses(raw: bytes, reason: str) -> None:
 
 def test_names_the_tensor_concerned() -> None:
     with pytest.raises(HeaderError, match="'b'") as caught:
-        parsed(file_bytes(changed("b", dtype="F4"), DATA))
+        parsed(file_bytes(changed("b", dtype="F5"), DATA))
     assert caught.value.key == "b"
 
 

@@ -7,12 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_speedup.weights.files.header import DTYPES
 from flux_speedup.weights.residency.signature import Signature
 from tests import second_device
 from tests.second_device import counted, full, used
 from tests.second_device.marks import needs_card
-from tests.unit.weights.weight_files import random_tensor
+from tests.unit.weights.weight_files import DTYPES, random_tensor
 
 CPU = torch.device("cpu")
 ROW = 1 << 13  # words of 32 bits

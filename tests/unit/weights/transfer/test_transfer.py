@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_speedup.weights.errors import ReadError, TransferError
-from flux_speedup.weights.files.header import DTYPES
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.transfer.item import Item
@@ -24,6 +23,7 @@ from flux_speedup.weights.transfer.staging import Arena
 from flux_speedup.weights.transfer.transfer import default_threads, transfer
 from tests.unit.weights.weight_files import (
     CARD,
+    DTYPES,
     CountingLane,
     file_opener,
     random_tensor,

@@ -44,9 +44,10 @@ class Built:
     def built_from(self, key: Key) -> None:
         """The files were the same ones before and after the build."""
         self.key = key
-        identities = {identity for _, identity in key.files}
-        live = self._attachment.placement.registry.live()
-        self._mappings = [mapping for mapping in live if mapping.identity in identities]
+        around = self._attachment.placement.registry.around
+        weights = (tensor for module in self._modules for tensor in module.parameters())
+        found = (around(tensor.data_ptr(), tensor.nbytes) for tensor in weights)
+        self._mappings = list({mapping.address: mapping for mapping in found if mapping is not None}.values())
 
     @property
     def modules(self) -> tuple[torch.nn.Module, ...]:
@@ -57,6 +58,11 @@ class Built:
     def file_bytes(self) -> int:
         """Size of the weight files behind it."""
         return sum(mapping.identity.size for mapping in self._mappings)
+
+    @property
+    def was_written(self) -> bool:
+        """Whether somebody wrote into its weights at home, or over their files."""
+        return any(mapping.written() != [] for mapping in self._mappings)
 
     def put_aside(self, manager: Any) -> None:
         """Take it off the device and give it the state it was built with.
@@ -80,7 +86,7 @@ class Built:
             loader = getattr(module, "lora_loader", None)
             if loader is not None:
                 loader.loaded_hash = str([])
-        if any(mapping.written() != [] for mapping in self._mappings):
+        if self.was_written:
             raise WeightsError(None, "somebody wrote into its weights in RAM")
         self._reset()
 

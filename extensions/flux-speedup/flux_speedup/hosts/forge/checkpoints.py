@@ -149,6 +149,9 @@ class Keeper:
             built, outgoing = outgoing, None
         else:
             built = self.kept.take(key)
+        if built is not None and built.was_written:
+            log.info("%s is built anew: somebody wrote into its weights while it was kept", _name(built))
+            built = None
         if outgoing is not None:
             self._keep(outgoing)
         if built is None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ...patching.change import Call, Change, Function
+from ...patching.guard import meant
 from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
 from ..common.timing import COMPONENTS
@@ -22,6 +23,7 @@ from .lora import Merges, is_merged, take_back
 from .pinning import Pinning
 from .saving import real, wrap_save
 from .sources import Sources
+from .written_over import WrittenOver
 
 MANAGER = "backend.memory_management"
 PATCHER = "backend.patcher.base"
@@ -38,6 +40,7 @@ class Attachment:
         self._placement = placement
         self._kinds = kinds
         self._pinning = Pinning()
+        self._written_over = WrittenOver(placement)
         self._thread = threading.local()
 
     @property
@@ -52,6 +55,7 @@ class Attachment:
         merges = Merges(self._placement)
         sources = Sources(self._placement, self._is_streamed)
         return [
+            *self._written_over.changes(),
             Function("backend.loader", "load_state_dict", sources.wrap_load_state_dict),
             Function("modules.sd_models", "forge_loader", sources.wrap_loader),
             Function("backend.loader", "load_torch_file", self._wrap_load_file),
@@ -85,6 +89,8 @@ class Attachment:
         try:
             return self._placement.registry.open(file).views()
         except WeightsError as error:
+            if self._written_over.rebuilding:
+                raise meant(error)  # noqa: B904 - the host alone would not read this file now
             log.warning("%s; falling back to the WebUI's loader", error)
             return None
 
@@ -164,9 +170,11 @@ class Attachment:
 
     def _load(self, model: torch.nn.Module, device: Any, names: set[str] | None) -> bool:
         """Whether every weight asked for is on the device now."""
+        self._written_over.forbid(model)
         try:
             return not self._placement.load(model, device, names).skipped
         except Exception as error:
+            self._written_over.forbid(model)
             # Whatever it is: the host has done its part already, so that no guard would let it move the model.
             log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
             return False

@@ -2,54 +2,73 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 
 from ..errors import HeaderError
+from .header_json import Fields, NotAsAsked, decode
 
 MAX_HEADER_BYTES = 100_000_000
 _LENGTH_BYTES = 8
-_MAX_DIMENSIONS = 64
+_MOST = 1 << 64
 
-DTYPES: Mapping[str, torch.dtype] = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "I16": torch.int16,
-    "I32": torch.int32,
-    "I64": torch.int64,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-} | {
-    name: getattr(torch, attribute)  # a torch that lacks one makes the host's loader read such a file
-    for name, attribute in (
-        ("U16", "uint16"),
-        ("U32", "uint32"),
-        ("U64", "uint64"),
-        ("F8_E4M3", "float8_e4m3fn"),
-        ("F8_E5M2", "float8_e5m2"),
-    )
-    if hasattr(torch, attribute)
+_TORCH_NAMES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "I32": "int32",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "U16": "uint16",
+    "U32": "uint32",
+    "U64": "uint64",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F4": "float4_e2m1fn_x2",
 }
+BITS: Mapping[str, int] = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+    **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
+}
+"""Bits of an element, of every dtype that the safetensors library knows (0.8.0)."""
+DTYPES: Mapping[str, torch.dtype] = {
+    name: getattr(torch, attribute) for name, attribute in _TORCH_NAMES.items() if hasattr(torch, attribute)
+}
+"""Those that this PyTorch has."""
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor of a file; `offset` counts bytes from the start of the file, `length` is in bytes."""
+    """One tensor of a file; `offset` counts bytes from the start of the file, `length` is in bytes.
+
+    What PyTorch has no dtype for is its bytes, in one dimension.
+    """
 
     name: str
     dtype: torch.dtype
     shape: tuple[int, ...]
     offset: int
     length: int
+
+    @property
+    def aligned(self) -> bool:
+        """Whether its elements can be used where they lie in the file."""
+        return self.offset % self.dtype.itemsize == 0
 
 
 @dataclass(frozen=True)
@@ -80,10 +99,16 @@ def read_header(file: BinaryIO, file_size: int, path: Path) -> Header:
 
 def parse_header(raw: bytes, file_size: int, path: Path) -> Header:
     """Check the JSON of a header (without its length prefix). Raises HeaderError."""
-    content = _decode(raw, path)
-    metadata = _metadata(content.pop("__metadata__", {}), path)
+    try:
+        content = decode(raw)
+        metadata, tensors = content.metadata(), list(content.tensors())
+    except NotAsAsked as error:
+        raise HeaderError(path, error.reason, key=error.key) from error
+    for name, fields in tensors:
+        if fields.dtype not in BITS:
+            raise HeaderError(path, f"dtype {fields.dtype!r} is not one of a safetensors file", key=name)
     data_start = _LENGTH_BYTES + len(raw)
-    entries = [_entry(name, value, data_start, path) for name, value in content.items()]
+    entries = [_entry(name, fields, data_start, path) for name, fields in dict(tensors).items()]
     entries.sort(key=lambda entry: (entry.offset, entry.length))
     position = data_start
     for entry in entries:
@@ -96,52 +121,25 @@ def parse_header(raw: bytes, file_size: int, path: Path) -> Header:
     return Header({entry.name: entry for entry in entries}, metadata, data_start, file_size)
 
 
-def _decode(raw: bytes, path: Path) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise HeaderError(path, "a key occurs twice in the header")
-        return result
-
-    if not raw.startswith(b"{"):
-        raise HeaderError(path, "the header does not start with '{'")
-    try:
-        content = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise HeaderError(path, f"the header is not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise HeaderError(path, "the header is not a JSON object")
-    return content
-
-
-def _metadata(value: Any, path: Path) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise HeaderError(path, "__metadata__ is not an object of strings")
-    return value
-
-
-def _entry(name: str, value: Any, data_start: int, path: Path) -> TensorEntry:
-    if not isinstance(value, dict) or not {"dtype", "shape", "data_offsets"} <= value.keys():
-        raise HeaderError(path, "lacks dtype, shape or data_offsets", key=name)
-    dtype = DTYPES.get(value["dtype"]) if isinstance(value["dtype"], str) else None
-    if dtype is None:
-        raise HeaderError(path, f"dtype {value['dtype']!r} is not one we read", key=name)
-    shape = _sizes(value["shape"])
-    if shape is None or len(shape) > _MAX_DIMENSIONS:
-        raise HeaderError(path, f"shape {str(value['shape'])[:80]} is not a list of sizes", key=name)
-    offsets = _sizes(value["data_offsets"])
-    if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
+def _entry(name: str, fields: Fields, data_start: int, path: Path) -> TensorEntry:
+    begin, end = fields.offsets
+    if begin > end:
         raise HeaderError(path, "data_offsets are not a begin and an end", key=name)
-    length = offsets[1] - offsets[0]
-    if math.prod(shape) * dtype.itemsize != length:
-        raise HeaderError(path, f"{length} bytes do not fit {value['dtype']} {list(shape)}", key=name)
-    offset = data_start + offsets[0]
-    if length and offset % dtype.itemsize:
-        raise HeaderError(path, f"begins at byte {offset}, which its dtype cannot be viewed at", key=name)
-    return TensorEntry(name, dtype, shape, offset, length)
+    elements = 1
+    for size in fields.shape:  # one after the other: too many fit nowhere, even if there are none of them
+        elements *= size
+        if elements >= _MOST:
+            break
+    bits = elements * BITS[fields.dtype]
+    if bits >= _MOST or bits % 8 or end - begin != bits // 8:
+        reason = f"{end - begin} bytes do not fit {fields.dtype} {list(fields.shape)}"
+        raise HeaderError(path, reason, key=name)
+    dtype, shape = _in_torch(fields.dtype, fields.shape, end - begin)
+    return TensorEntry(name, dtype, shape, data_start + begin, end - begin)
 
 
-def _sizes(value: Any) -> tuple[int, ...] | None:
-    if isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 63 for item in value):
-        return tuple(value)
-    return None
+def _in_torch(name: str, shape: tuple[int, ...], length: int) -> tuple[torch.dtype, tuple[int, ...]]:
+    dtype = DTYPES.get(name)
+    if dtype is not None and BITS[name] == 4 and shape and shape[-1] % 2 == 0:
+        return dtype, (*shape[:-1], shape[-1] // 2)  # two in one element
+    return (dtype, shape) if dtype is not None and BITS[name] > 4 else (torch.uint8, (length,))

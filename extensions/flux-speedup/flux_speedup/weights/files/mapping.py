@@ -1,123 +1,171 @@
-"""Weight files held open and mapped: one private mapping a file and process, alive while a view of it is."""
+"""Weight files held open and mapped: a private mapping each time one is opened, alive while a view of it is."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import mmap
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 import torch
 
-from ..errors import MappingError
+from ...ram import available
+from ..errors import HeaderError, MappingError
+from . import lease, remap
 from .header import Header, TensorEntry, read_header
+from .identity import FileIdentity as FileIdentity
+from .identity import identity
+from .readahead import HEADROOM
 from .written import Ranges, written_ranges
 
 # Python names MAP_NORESERVE from 3.13 on; 0x4000 is its value on the Linux machines PyTorch has wheels for.
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+_log = logging.getLogger("flux_speedup")
 
 
-@dataclass(frozen=True)
-class FileIdentity:
-    """What makes a file the same file: device, inode, size in bytes, modification time in nanoseconds."""
+class Standing(Enum):
+    """Where the bytes of a mapping are: its file's pages; RAM, as the file was written over; nowhere."""
 
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, stat: os.stat_result) -> FileIdentity:
-        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    FILE = "file"
+    RAM = "RAM"
+    LOST = "lost"
 
 
-@dataclass(frozen=True, eq=False)
-class Mapping:
-    """A mapped file. Tensors of `views` keep the mapping alive by themselves; nothing ever closes it."""
-
-    path: Path
-    identity: FileIdentity
-    header: Header
-    address: int
-    buffer: mmap.mmap
-
-    def views(self) -> dict[str, torch.Tensor]:
-        """Every tensor of the file by name, in file order, as a view of the mapping, each its own storage.
-
-        A private writable mapping: whoever writes into a view gets a page of their own, the file never
-        changes.
-        """
-        return {name: self._view(entry) for name, entry in self.header.tensors.items()}
-
-    def _view(self, entry: TensorEntry) -> torch.Tensor:
-        count = entry.length // entry.dtype.itemsize
-        if count == 0:
-            return torch.empty(entry.shape, dtype=entry.dtype)
-        flat = torch.frombuffer(self.buffer, dtype=entry.dtype, count=count, offset=entry.offset)
-        return flat.reshape(entry.shape)
-
-    def holds(self, storage: torch.UntypedStorage) -> bool:
-        """Whether all bytes of a storage lie inside."""
-        start = storage.data_ptr()
-        return self.address <= start and start + storage.nbytes() <= self.address + self.identity.size
-
-    def written(self) -> Ranges | None:
-        """Written address ranges; None where this system cannot tell. Reads no page in."""
-        return written_ranges(self.address, self.identity.size)
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Held:
+    """What the registry knows of a mapping; `leased`: a write to the file waits for us first."""
+
     path: Path
     identity: FileIdentity
     header: Header
     address: int
     buffer: weakref.ref[mmap.mmap]
     descriptor: int | None
+    leased: bool
+    standing: Standing = Standing.FILE
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def mapping(self) -> Mapping | None:
         buffer = self.buffer()
-        if buffer is None:
-            return None
-        return Mapping(self.path, self.identity, self.header, self.address, buffer)
+        return None if buffer is None else Mapping(self, buffer)
+
+    def is_current(self, *, closely: bool = True) -> bool:
+        """Whether the file has the bytes it was mapped with, and nobody waits to write. Raises OSError.
+
+        `closely`: also where its times say so.
+        """
+        if self.descriptor is None:
+            return True
+        if self.leased:
+            return lease.holds(self.descriptor)
+        if not closely and self.identity.has_times_of(os.fstat(self.descriptor)):
+            return True
+        return self.identity.is_still(self.descriptor)
+
+
+@dataclass(frozen=True, eq=False)
+class Mapping:
+    """A mapped file. Tensors of `views` keep the mapping alive by themselves; nothing ever closes it."""
+
+    _held: _Held
+    buffer: mmap.mmap
+
+    @property
+    def path(self) -> Path:
+        return self._held.path
+
+    @property
+    def identity(self) -> FileIdentity:
+        """That of the file as it was mapped."""
+        return self._held.identity
+
+    @property
+    def header(self) -> Header:
+        return self._held.header
+
+    @property
+    def address(self) -> int:
+        return self._held.address
+
+    @property
+    def standing(self) -> Standing:
+        """Where its bytes are now."""
+        return self._held.standing
+
+    def views(self) -> dict[str, torch.Tensor]:
+        """Every tensor of the file by name, in file order, as a view of the mapping, each its own storage.
+
+        A private writable mapping: whoever writes into a view gets a page of their own, the file never
+        changes. What lies where its dtype cannot be used is a copy. Raises HeaderError.
+        """
+        return {name: self._view(entry) for name, entry in self.header.tensors.items()}
+
+    def _view(self, entry: TensorEntry) -> torch.Tensor:
+        try:
+            if entry.length == 0:
+                return torch.empty(entry.shape, dtype=entry.dtype)
+            flat = torch.frombuffer(self.buffer, dtype=torch.uint8, count=entry.length, offset=entry.offset)
+            return (flat if entry.aligned else flat.clone()).view(entry.dtype).reshape(entry.shape)
+        except (RuntimeError, OverflowError, TypeError, ValueError) as error:
+            raise HeaderError(self.path, f"PyTorch cannot have it ({error})", key=entry.name) from error
+
+    def holds(self, storage: torch.UntypedStorage) -> bool:
+        """Whether all bytes of a storage lie inside."""
+        start = storage.data_ptr()
+        return self.address <= start and start + storage.nbytes() <= self.address + self.identity.size
+
+    def has(self, address: int) -> bool:
+        """Whether the address lies inside."""
+        return self.address <= address < self.address + self.identity.size
+
+    def written(self) -> Ranges | None:
+        """Written address ranges; None where this system cannot tell. Reads no page in."""
+        return written_ranges(self.address, self.identity.size)
 
 
 class Registry:
     """The mappings of this process, weakly held. Safe from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, available: Callable[[], int] = available, leases: bool = True) -> None:
+        """`available`: bytes of RAM that the old bytes of files which are written over may go to."""
+        self._available = available
+        self._leases = leases
         self._held: dict[int, _Held] = {}
         self._tokens = itertools.count()
-        self._opening = threading.Lock()
+        self._watch = lease.Watch(self._look)
 
     def open(self, path: Path | str) -> Mapping:
-        """Map a safetensors file, or hand out the mapping that is there. Raises HeaderError, MappingError."""
+        """Map a safetensors file anew: what somebody writes into one mapping shows in no other.
+
+        Raises HeaderError, MappingError.
+        """
         path = Path(path)
-        with self._opening:
-            try:
-                with path.open("rb") as file:
-                    identity = FileIdentity.of(os.fstat(file.fileno()))
-                    known = self.of(identity)
-                    if known is not None:
-                        return known
-                    header = read_header(file, identity.size, path)
-                    return self._map(file.fileno(), path, identity, header)
-            except OSError as error:
-                raise MappingError(path, f"cannot be mapped ({error})") from error
+        try:
+            with path.open("rb") as file:
+                descriptor = file.fileno()
+                thread = self._watch.thread()  # first: what it looks after changes with notice only
+                leased = self._leases and thread is not None and lease.place(descriptor, thread)
+                identity = FileIdentity.of(descriptor, path)
+                header = read_header(file, identity.size, path)
+                return self._map(descriptor, path, identity, header, leased)
+        except OSError as error:
+            raise MappingError(path, f"cannot be mapped ({error})") from error
 
     def live(self) -> list[Mapping]:
         """Every mapping that some view still uses."""
         return [mapping for held in list(self._held.values()) if (mapping := held.mapping()) is not None]
 
     def of(self, identity: FileIdentity) -> Mapping | None:
-        """The live mapping of exactly this file, if there is one."""
-        return next((mapping for mapping in self.live() if mapping.identity == identity), None)
+        """A live mapping of exactly this file, which shows its bytes, if there is one."""
+        return next((m for m in self.live() if m.identity == identity and m.standing is Standing.FILE), None)
 
     def around(self, address: int, length: int) -> Mapping | None:
         """The live mapping that contains the whole address range, if there is one."""
@@ -135,11 +183,17 @@ class Registry:
         file cannot be replaced).
         """
         for held in list(self._held.values()):
-            if held.identity == identity and held.descriptor is not None:
+            if held.identity == identity and held.descriptor is not None and held.standing is Standing.FILE:
                 buffer = held.buffer()  # held until dup returns: the descriptor cannot be closed before
                 if buffer is not None:
                     return os.dup(held.descriptor)
         return None
+
+    def lost(self) -> list[Mapping]:
+        """Live mappings whose file was written over by now, and whose old bytes are nowhere: they show zeros."""
+        for held in list(self._held.values()):
+            self._check(held, closely=True)
+        return [mapping for mapping in self.live() if mapping.standing is Standing.LOST]
 
     @contextlib.contextmanager
     def stepped_aside(self, path: Path | str) -> Iterator[None]:
@@ -165,13 +219,15 @@ class Registry:
             aside.unlink(missing_ok=True)
 
     def _is_mapped(self, path: Path) -> bool:
-        try:
-            found = path.stat()
-        except (OSError, ValueError):
+        found = identity(path)
+        if found is None:
             return False
-        return any((m.identity.device, m.identity.inode) == (found.st_dev, found.st_ino) for m in self.live())
+        place = found.device, found.inode, found.place
+        return any((m.identity.device, m.identity.inode, m.identity.place) == place for m in self.live())
 
-    def _map(self, descriptor: int, path: Path, identity: FileIdentity, header: Header) -> Mapping:
+    def _map(
+        self, descriptor: int, path: Path, identity: FileIdentity, header: Header, leased: bool
+    ) -> Mapping:
         try:
             if sys.platform == "win32":
                 buffer = mmap.mmap(descriptor, identity.size, access=mmap.ACCESS_COPY)
@@ -187,9 +243,54 @@ class Registry:
         own = None if sys.platform == "win32" else os.dup(descriptor)
         address = torch.frombuffer(buffer, dtype=torch.uint8).data_ptr()
         token = next(self._tokens)
-        self._held[token] = _Held(path, identity, header, address, weakref.ref(buffer), own)
+        held = _Held(path, identity, header, address, weakref.ref(buffer), own, leased)
+        self._held[token] = held
         weakref.finalize(buffer, self._forget, token).atexit = False
-        return Mapping(path, identity, header, address, buffer)
+        self._check(held, closely=False)  # whoever came before it was listed waits for nobody else
+        if not leased:
+            self._watch.wake()  # from now on it looks more often
+        return Mapping(held, buffer)
+
+    # Files that are written over while they are in use.
+
+    def _look(self) -> float:
+        """On the watching thread: whoever waits to write gets to it once the old bytes are safe."""
+        every = list(self._held.values())
+        for held in every:
+            self._check(held, closely=False)
+        return lease.POLL_S if any(not held.leased for held in every) else lease.IDLE_S
+
+    def _check(self, held: _Held, *, closely: bool) -> None:
+        with held.lock:
+            buffer = held.buffer()
+            if buffer is None or held.standing is not Standing.FILE:
+                return
+            try:
+                if held.is_current(closely=closely):
+                    return
+                self._give_way(held)
+            except OSError as error:
+                _log.warning("%s: its state cannot be read (%s)", held.path, error)
+
+    def _give_way(self, held: _Held) -> None:
+        size = held.identity.size
+        try:
+            if held.leased and self._available() >= HEADROOM * size:
+                ranges = written_ranges(held.address, size)
+                remap.into_ram(held.address, size, held.descriptor or 0, ranges)
+                held.standing = Standing.RAM
+        except (OSError, MemoryError) as error:
+            _log.warning("%s: its old bytes cannot be kept in RAM (%s)", held.path, error)
+        if held.standing is Standing.RAM and held.identity.is_still(held.descriptor or 0):
+            said = "%s is being written over while in use; its old bytes are in RAM as long as it is (%.1f GB)"
+            _log.warning(said, held.path, size / 1e9)
+        else:
+            held.standing = Standing.LOST
+            remap.into_zeros(held.address, size)
+            said = "%s was written over while in use; what still needs its old bytes is built anew"
+            _log.warning(said, held.path)
+        if held.leased and held.descriptor is not None:
+            lease.release(held.descriptor)
 
     def _forget(self, token: int) -> None:
         # Runs wherever the last view dies, perhaps inside one of our own calls: it takes no lock.
@@ -200,4 +301,4 @@ class Registry:
 
 
 MAPPINGS = Registry()
-"""The registry of this process: the same file is mapped once, whoever asks."""
+"""The registry of this process."""

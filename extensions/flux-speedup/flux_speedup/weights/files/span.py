@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from .mapping import MAPPINGS, FileIdentity, Registry
+from .mapping import MAPPINGS, FileIdentity, Registry, Standing
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,26 @@ def find(tensor: torch.Tensor, registry: Registry = MAPPINGS) -> Span | None:
     mapping = registry.around(address, length)
     if mapping is None or not mapping.holds(tensor.untyped_storage()):
         return None
+    if mapping.standing is not Standing.FILE:
+        return None
     offset = address - mapping.address
     if offset < mapping.header.data_start:
         return None
     return Span(mapping.path, mapping.identity, offset, length, tensor.dtype, tuple(tensor.shape))
+
+
+def lost_among(tensors: Iterable[torch.Tensor], registry: Registry = MAPPINGS) -> Path | None:
+    """A file that was written over while one of these tensors viewed it, and whose old bytes are gone.
+
+    What such a tensor shows are zeros: never compute with it, build it anew from the file as it is now.
+    """
+    lost = registry.lost()
+    for tensor in tensors if lost else ():
+        if tensor.layout is torch.strided and tensor.device.type == "cpu":
+            mapping = next((each for each in lost if each.has(tensor.data_ptr())), None)
+            if mapping is not None:
+                return mapping.path
+    return None
 
 
 def plain(tensor: torch.Tensor) -> bool:
@@ -51,6 +68,6 @@ def plain(tensor: torch.Tensor) -> bool:
         and tensor.layout is torch.strided
         and not tensor.is_quantized
         and tensor.device.type != "meta"
-        and not tensor.is_complex()
+        and not tensor.is_conj()
         and not tensor.is_neg()
     )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from ..errors import TransferError
 from ..files.mapping import Registry
-from ..files.span import Span
+from ..files.span import Span, lost_among
 from ..files.written import Ranges, overlaps
 from ..transfer.item import Item
 from .backing import Backing
@@ -32,8 +33,13 @@ class Departure:
 def departures(entries: Iterable[Entry], registry: Registry) -> list[Departure]:
     """Those at home, each with what the transfer is to bring.
 
-    A file view that somebody wrote into counts as RAM, and so does one where the system cannot tell.
+    A file view that somebody wrote into counts as RAM, and so does one where the system cannot tell. Raises
+    TransferError where a file was written over and nobody has the old bytes.
     """
+    entries = list(entries)
+    path = lost_among((entry.tensor for entry in entries), registry)
+    if path is not None:
+        raise TransferError(path, "it was written over while it was in use, and its old bytes are gone")
     written: dict[int, Ranges | None] = {}
     found: list[Departure] = []
     for entry in entries:

@@ -12,8 +12,12 @@ from typing import Protocol
 import torch
 
 from ..errors import ReadError
-from ..files.mapping import MAPPINGS, FileIdentity, Registry
+from ..files import lease
+from ..files.identity import FileIdentity
+from ..files.mapping import MAPPINGS, Registry
 from ..files.span import Span
+
+_ANOTHER = "the file was changed or replaced since it was opened"
 
 
 class Source(Protocol):
@@ -52,6 +56,7 @@ class FileSource:
     ) -> None:
         self.path: Path | None = path
         self._identity = identity
+        self._registry = registry
         self._positional = positional
         self._name = path
         self._local = threading.local()
@@ -60,6 +65,8 @@ class FileSource:
         held = registry.descriptor(identity)
         self._shared = held if held is not None else self._open()
         try:
+            if held is None:
+                self._must_be(self._shared)
             self.check()
         except ReadError:
             self.close()
@@ -73,6 +80,7 @@ class FileSource:
             except OSError as error:
                 raise ReadError(self.path, f"reading failed ({error})", offset=offset + done) from error
             if count <= 0:
+                self._registry.lost()
                 raise ReadError(self.path, "the file ended here", offset=offset + done)
             done += count
 
@@ -81,11 +89,12 @@ class FileSource:
             descriptors = [self._shared, *self._files]
         for descriptor in descriptors:
             try:
-                now = FileIdentity.of(os.fstat(descriptor))
+                same = lease.holds(descriptor) or self._identity.is_still(descriptor)
             except OSError as error:
                 raise ReadError(self.path, f"its state cannot be read ({error})") from error
-            if now != self._identity:
-                raise ReadError(self.path, "the file was changed or replaced since it was opened")
+            if not same:
+                self._registry.lost()  # whoever goes on with views of it must not meet pages that are gone
+                raise ReadError(self.path, _ANOTHER)
 
     def close(self) -> None:
         with self._lock:
@@ -94,6 +103,15 @@ class FileSource:
         for descriptor in descriptors:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+    def _must_be(self, descriptor: int) -> None:
+        """Whether what the name leads to is the very file. Raises ReadError."""
+        try:
+            now = FileIdentity.of(descriptor, self._name)
+        except OSError as error:
+            raise ReadError(self.path, f"its state cannot be read ({error})") from error
+        if now != self._identity:
+            raise ReadError(self.path, _ANOTHER)
 
     def _open(self) -> int:
         try:
@@ -110,6 +128,7 @@ class FileSource:
             descriptor = self._open()
             with self._lock:
                 self._files.append(descriptor)
+            self._must_be(descriptor)
             file = self._local.file = open(descriptor, "rb", buffering=0, closefd=False)  # noqa: SIM115
         file.seek(offset)
         return file.readinto(target) or 0

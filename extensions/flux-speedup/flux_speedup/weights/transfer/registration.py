@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..files import lease
 from ..files.mapping import FileIdentity, Registry
 from .cuda_errors import take_error_off
 
@@ -156,7 +157,7 @@ def map_shared(registry: Registry, identity: FileIdentity) -> mmap.mmap:
     if descriptor is None:
         raise Refused("its mapping is gone")
     try:
-        if FileIdentity.of(os.fstat(descriptor)) != identity:
+        if not (lease.holds(descriptor) or identity.is_still(descriptor)):
             raise Refused("the file was changed since it was opened")
         return mmap.mmap(descriptor, identity.size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
     finally:
