@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .places import ROOT
+from .places import EXTENSION
 
 Row = dict[str, Any]
 
@@ -29,7 +29,7 @@ class Record:
         self.content: dict[str, Any] = {
             "bench": bench,
             "date": datetime.date.today().isoformat(),
-            "revision": revision(),
+            "product": product(),
             "machine": machine(),
             **about,
             "rows": [],
@@ -61,24 +61,23 @@ class Record:
 
 
 def machine() -> dict[str, Any]:
-    """What is told of the machine; a benchmark that uses a GPU adds it."""
+    """What is told of the machine; `busy` is how many programs wanted a core in the minute before."""
+    busy = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "ram_gb": _ram(),
+        "busy": busy,
         "python": platform.python_version(),
     }
 
 
-def revision() -> str:
-    """The commit that is measured, with a mark where files differ from it; empty outside a checkout."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
+def product() -> str:
+    """Names what is measured by its content: a digest of the extension's source, the same in every copy of it."""
+    found = hashlib.sha256()
+    for path in sorted(EXTENSION.rglob("*.py")):
+        found.update(path.relative_to(EXTENSION).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:12]
 
 
 def _ram() -> float | None:

@@ -97,4 +97,8 @@ class Turn:
             latest = self._server.get("/flux-speedup/v1/requests?limit=1")["requests"]
         except (OSError, KeyError):
             return {}
-        return {"parts": {k: v for k, v in latest[0]["parts"].items() if v}} if latest else {}
+        return (
+            {"parts": {k: round(v, 3) for k, v in latest[0]["parts"].items() if v >= 0.0005}}
+            if latest
+            else {}
+        )
