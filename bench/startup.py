@@ -1,11 +1,10 @@
-"""How long a real Forge takes to start without and with the extension, in turns, headless and with its page.
+"""How long real WebUIs take to start, without and with the extension, in turns, headless and with the page.
 
-Three figures a start: its whole start and its "load scripts", both from its own start-up timer, and the seconds on
-the clock from the process's start to the first 200 (of /sdapi/v1/options, or of the page). Standard library only.
-Bars: load scripts 0.1 of before; the whole start 0.70 with the page and 0.76 headless; --variants gains-off shows
-what the extension itself adds, 0.5 s at most.
+    python -m bench startup --webui DIR [DIR ...] [--pairs 5] [--variants alone ours ours+pruning=off ...]
 
-    python -m bench startup FORGE [--pairs 5] [--modes headless page] [--variants as-it-is with gains-off ...]
+Three figures a start: the whole start and "load scripts", by the WebUI's own start-up timer, and the seconds
+on the clock from the process's start to the first 200. Bars, Forge: load scripts 0.1 of before; the whole start
+0.70 with the page and 0.76 headless; `ours+pruning=off+fast_callbacks=off+lazy_apps=off` 0.5 s more at most.
 """
 
 from __future__ import annotations
@@ -13,119 +12,73 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
+from collections import defaultdict
 from pathlib import Path
 
+from bench.clock import Budget
 from bench.record import Record
-from tests.integration.forge import EXTENSION, START_S, Forge
+from bench.webui.host import Host, host_at
+from bench.webui.log import startup
+from bench.webui.server import Gone, Server, Start
+from bench.webui.variants import Variant, variant
 
-BASE = "as-it-is"
-OFF = "off"
-# Name -> the configuration keys that are turned off; the first variant is a WebUI without the extension.
-VARIANTS: dict[str, tuple[str, ...] | None] = {
-    BASE: None,
-    "with": (),
-    "callbacks-only": ("pruning", "lazy_apps"),
-    "pruning-only": ("fast_callbacks", "lazy_apps"),
-    "apps-only": ("fast_callbacks", "pruning"),
-    "without-apps": ("lazy_apps",),
-    "gains-off": ("pruning", "fast_callbacks", "lazy_apps"),
-}
-MODES = {"headless": (("--nowebui", "--api"), "/sdapi/v1/options"), "page": (("--api",), "/")}
-FIGURES = ("whole start", "load scripts", "first answer")
+MODES = ("headless", "page")
+FIGURES = ("first answer", "whole start", "load scripts")
 
 
-class Timed(Forge):
-    """A Forge that is asked for one address from its first moment on; `answered` is when it said 200."""
-
-    first = "/"
-    started = answered = 0.0
-
-    def __enter__(self) -> Timed:
-        self.started = time.perf_counter()
-        super().__enter__()
-        return self
-
-    def wait_until_up(self, starts: int = 1) -> None:
-        end = self.started + START_S
-        while not self.answered and time.perf_counter() < end and self._process.poll() is None:
-            if self._says_200():
-                self.answered = time.perf_counter()
-            else:
-                time.sleep(0.02)
-        super().wait_until_up(starts)
-
-    def _says_200(self) -> bool:
-        try:
-            with urllib.request.urlopen(self.url + self.first, timeout=5) as answer:
-                return answer.status == 200
-        except urllib.error.HTTPError as refused:
-            refused.close()
-        except OSError:
-            pass
-        return False
-
-
-@dataclass(frozen=True)
-class Start:
-    """One start, in seconds, in the order of FIGURES."""
-
-    whole: float
-    scripts: float
-    answer: float
-
-
-def start(forge: Path, mode: str, variant: str) -> Start:
-    """Start Forge once and end it."""
-    flags, first = MODES[mode]
-    off = VARIANTS[variant]
-    extensions = {} if off is None else {"flux-speedup": EXTENSION}
-    more = [word for key in off or () for word in ("--flux-speedup-" + key.replace("_", "-"), OFF)]
+def started(host: Host, each: Variant, mode: str) -> tuple[float, float, float]:
+    """Start it once and end it: seconds in the order of FIGURES."""
     with tempfile.TemporaryDirectory() as data:
-        made = Timed(forge, Path(data) / "data", flags=(*flags, *more), extensions=extensions)
-        made.first = first
-        with made as running:
-            seen = running.get("/probe/startup")
-            return Start(
-                seen["total"], seen["records"].get("load scripts", 0.0), running.answered - running.started
-            )
-
-
-def report(record: Record, mode: str, seen: dict[str, list[Start]]) -> None:
-    """A row for every figure of every variant: median, range, and its ratio to the WebUI as it is."""
-    for number, figure in enumerate(FIGURES):
-        base = 0.0
-        for name, starts in seen.items():
-            seconds = [(s.whole, s.scripts, s.answer)[number] for s in starts]
-            middle = statistics.median(seconds)
-            base = middle if name == BASE else base
-            row = {
-                "median": round(middle, 3),
-                "lowest": round(min(seconds), 3),
-                "highest": round(max(seconds), 3),
-            }
-            more = {"of_before": round(middle / base, 3)} if base and name != BASE else {}
-            record.row(mode=mode, figure=figure, variant=name, starts=len(starts), **row, **more)
+        start = Start(Path(data) / "data", each.extension, each.flags, page=mode == "page")
+        with Server(host, start, Budget(600)) as server:
+            return (server.seconds, *startup(server.said("Startup time")))
 
 
 def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser("bench startup", description=__doc__.splitlines()[0])
-    parser.add_argument("forge", type=Path, help="a Forge checkout with its venv")
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[BASE, "with"])
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE")
+    parser = argparse.ArgumentParser(
+        "bench startup", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--webui", type=Path, nargs="+", required=True, metavar="DIR", help="checkouts that start")
+    add("--pairs", type=int, default=5)
+    add("--modes", nargs="+", choices=MODES, default=MODES)
+    add("--variants", nargs="+", type=variant, default=[variant("alone"), variant("ours")])
+    add("--json", type=Path, default=None, metavar="FILE")
     given = parser.parse_args(words)
     record = Record("startup", given.json)
-    for mode in given.modes:
-        seen: dict[str, list[Start]] = {name: [] for name in given.variants}
-        for turn in range(given.pairs):
-            # Every other turn the other way round: whoever comes second must not always gain from it.
-            for name in given.variants if turn % 2 == 0 else given.variants[::-1]:
-                seen[name].append(start(given.forge, mode, name))
-        report(record, mode, seen)
+    for folder in given.webui:
+        host, about = host_at(folder)
+        record.content.setdefault("webuis", []).append(about)
+        for mode in given.modes:
+            seen: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+            for turn in range(given.pairs):
+                # Every other turn the other way round: whoever comes second must not always gain from it.
+                for each in given.variants[:: -1 if turn % 2 else 1]:
+                    try:
+                        seen[each.name].append(started(host, each, mode))
+                    except (Gone, IndexError) as gone:
+                        record.row(webui=folder.name, mode=mode, variant=each.name, error=str(gone)[-800:])
+            told(record, folder.name, mode, seen)
     record.end()
     return 0
+
+
+def told(record: Record, webui: str, mode: str, seen: dict[str, list[tuple[float, float, float]]]) -> None:
+    """A row for every figure of every variant; `of_before` is the ratio to the first variant's median."""
+    for number, figure in enumerate(FIGURES):
+        before = 0.0
+        for name, starts in seen.items():
+            seconds = [start[number] for start in starts]
+            middle = statistics.median(seconds)
+            before = before or middle
+            record.row(
+                webui=webui,
+                mode=mode,
+                figure=figure,
+                variant=name,
+                starts=len(seconds),
+                median=round(middle, 3),
+                lowest=round(min(seconds), 3),
+                highest=round(max(seconds), 3),
+                of_before=round(middle / before, 3) if before else None,
+            )

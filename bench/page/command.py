@@ -72,6 +72,8 @@ def _about(path: Path, content: dict[str, Any]) -> str:
     """Date, machine, versions and settings, and whether pictures were the same."""
     told = content["machine"] | content.get("webui", {}) | content.get("settings", {})
     words = [f"{key.replace('_', ' ')} {_word(value)}" for key, value in told.items() if value is not None]
+    for webui in content.get("webuis", []):
+        words.append(f"{webui['folder']} with python {webui['python']}, torch {webui['torch']}")
     text = f"{content['date']}; {'; '.join(words)}. [{path.name}]({path.parent.name}/{path.name})"
     if content["ended"] != "complete":
         text += f". The run ended before it was done: {content['ended']}"

@@ -77,16 +77,20 @@ def loads(content: Content) -> list[Table]:
 
 
 def startup(content: Content) -> list[Table]:
-    rows = content["rows"]
+    """A table a WebUI; the last variant's ratio to the first's."""
+    return [_starts(webui, content["rows"]) for webui in _seen(row["webui"] for row in content["rows"])]
+
+
+def _starts(webui: str, rows: list[Row]) -> Table:
+    rows = [row for row in rows if row["webui"] == webui and "figure" in row]
     variants = _seen(row["variant"] for row in rows)
-    found = {(row["mode"], row["figure"], row["variant"]): row for row in rows}
     cells = []
     for mode, name in _seen((row["mode"], row["figure"]) for row in rows):
-        each = [found[mode, name, variant] for variant in variants]
+        each = [row for row in rows if (row["mode"], row["figure"]) == (mode, name)]
         ranges = tuple(f"{row['lowest']:.2f} to {row['highest']:.2f}" for row in each)
         cells.append((f"{name}, {mode}", (*(r["median"] for r in each), *ranges, each[-1].get("of_before"))))
     columns = (*variants, *(f"{v}: range" for v in variants), "of before")
-    return [Table("Seconds of a start, median", columns, tuple(cells), drawn=len(variants))]
+    return Table(f"Seconds of a start, {webui}", columns, tuple(cells), drawn=len(variants))
 
 
 def plain(content: Content) -> list[Table]:

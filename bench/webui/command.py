@@ -22,8 +22,9 @@ from bench.flux import models
 from bench.record import Record, say
 
 from .cases import CASES
+from .host import Host, host_at
 from .pictures import compared
-from .server import Gone, Host, Server, Start, host_at
+from .server import Gone, Server, Start
 from .turn import Turn
 from .variants import Variant, variant
 
@@ -121,15 +122,8 @@ class Run:
         """A data folder a variant: hashes and statistics of an earlier turn are there, as in a second start."""
         data = self._scratch / each.name
         flags = (*each.flags, *(("--no-hashing",) if self._given.no_hash else ()))
-        start = Start(
-            data,
-            self._models.folder,
-            self._models.options(),
-            each.extension,
-            flags,
-            card,
-            self._given.make == "tiny",
-        )
+        tiny = self._given.make == "tiny"
+        start = Start(data, each.extension, flags, self._models.folder, self._models.options(), card, tiny)
         width, height = self._settings["size"]
         common = {
             "width": width,

@@ -12,6 +12,10 @@ TOLD = re.compile(
 )
 
 
+STARTUP = re.compile(r"Startup time: ([\d.]+)s \((.*)\)")
+SCRIPTS = re.compile(r"load scripts: ([\d.]+)s")
+
+
 @dataclass(frozen=True)
 class Said:
     """Seconds by the WebUI's own word; the lines they came from, and those about memory."""
@@ -29,3 +33,10 @@ def said(text: str) -> Said:
         round(sum(map(float, LOADED.findall(text))), 3),
         [line for line in lines if TOLD.match(line)],
     )
+
+
+def startup(text: str) -> tuple[float, float]:
+    """Seconds of the whole start and of "load scripts", by the WebUI's own timer."""
+    whole, parts = STARTUP.findall(text)[-1]
+    scripts = SCRIPTS.search(parts)
+    return float(whole), float(scripts[1]) if scripts else 0.0

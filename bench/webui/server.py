@@ -7,30 +7,21 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.clock import Budget
 from bench.places import EXTENSION, ROOT
 
+from .host import Host
+
 LAUNCHER = Path(__file__).with_name("card.py")
 # Makes a Forge accept a Flux of any width and depth, for `--make tiny`.
 SHRINK = ROOT / "tests" / "integration" / "probe" / "scripts" / "shrink.py"
-FLAGS = (
-    "--nowebui",
-    "--api",
-    "--skip-prepare-environment",
-    "--skip-install",
-    "--skip-torch-cuda-test",
-    "--no-download-sd-model",
-)
-CPU_FLAGS = ("--always-cpu", "--unet-in-bf16")
 START_S = 240.0
 
 
@@ -39,25 +30,17 @@ class Gone(Exception):
 
 
 @dataclass(frozen=True)
-class Host:
-    """A checkout, the Python it runs with, and whether that Python's PyTorch sees a GPU."""
-
-    checkout: Path
-    python: Path
-    gpu: bool
-
-
-@dataclass(frozen=True)
 class Start:
-    """How it is started. `card` is in GiB, None for the card as it is."""
+    """How it is started. `card` is in GiB, None for the card as it is; with its page or headless."""
 
     data: Path
-    models: Path
-    options: Mapping[str, object]
     extension: bool
-    flags: Sequence[str]
-    card: float | None
-    tiny: bool
+    flags: Sequence[str] = ()
+    models: Path | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    card: float | None = None
+    tiny: bool = False
+    page: bool = False
 
 
 class Server:
@@ -110,6 +93,13 @@ class Server:
             file.seek(since)
             return file.read().decode(errors="replace")
 
+    def said(self, words: str) -> str:
+        """The log, once it has these words: what is printed may follow the first answer."""
+        end = time.monotonic() + min(60.0, self._budget.left())
+        while words not in (text := self.log()) and time.monotonic() < end:
+            time.sleep(0.05)
+        return text
+
     def log_size(self) -> int:
         return self._log.stat().st_size
 
@@ -124,14 +114,20 @@ class Server:
             scripts = data / "extensions" / "000-tiny" / "scripts"
             scripts.mkdir(parents=True)
             shutil.copy(SHRINK, scripts)
-        (data / "config.json").write_text(json.dumps(dict(self._start.options)), encoding="utf-8")
+        # Forge Neo takes any other file for one of an old version, and waits for a key.
+        options = {"VERSION_UID": "PY313", **self._start.options}
+        (data / "config.json").write_text(json.dumps(options), encoding="utf-8")
 
     def _command(self) -> list[str]:
         start = self._start
-        places = ["--data-dir", str(start.data), "--models-dir", str(start.models)]
+        flags = [*self._host.flags, "--api", *(() if start.page else ("--nowebui",)), *start.flags]
+        if start.tiny:
+            flags.append("--unet-in-bf16")
+        places = ["--data-dir", str(start.data)]
+        if start.models is not None:
+            places += ["--models-dir", str(start.models)]
         address = ["--server-name", "127.0.0.1", "--port", str(self._port)]
         program = "launch.py" if start.card is None else str(LAUNCHER)
-        flags = [*FLAGS, *(() if self._host.gpu else CPU_FLAGS), *start.flags]
         return [str(self._host.python), program, *flags, *places, *address]
 
     def _environ(self) -> dict[str, str]:
@@ -155,49 +151,24 @@ class Server:
             if self._process.poll() is not None:
                 raise Gone(f"ended with {self._process.returncode} while it started: {self.log()[-2000:]}")
             try:
-                self.get("/sdapi/v1/options")
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.1)
+                self._open("/" if self._start.page else "/sdapi/v1/options", None).close()
+            except OSError:
+                time.sleep(0.02)
             else:
                 return
         raise Gone(f"did not answer in time: {self.log()[-2000:]}")
 
     def _call(self, path: str, body: bytes | None) -> Any:
+        with self._open(path, body) as answer:
+            return json.load(answer)
+
+    def _open(self, path: str, body: bytes | None) -> Any:
         left = self._budget.left()
         if left <= 0:
             raise Gone("the time is over")
         address = f"http://127.0.0.1:{self._port}{path}"
         request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=left) as answer:
-            return json.load(answer)
-
-
-def host_at(checkout: Path) -> tuple[Host, dict[str, Any]]:
-    """The checkout with its own Python (else the one that runs this), and what that Python says of the machine."""
-    venv = checkout / "venv"
-    python = next(
-        (p for p in (venv / "bin" / "python", venv / "Scripts" / "python.exe") if p.exists()),
-        Path(sys.executable),
-    )
-    done = subprocess.run([str(python), "-c", ABOUT], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{python} has no usable PyTorch: {done.stderr[-500:]}")
-    about: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return Host(checkout.absolute(), python, about["gpu"] is not None), about
-
-
-ABOUT = """
-import json, platform, torch
-from importlib.metadata import version, PackageNotFoundError
-def of(name):
-    try: return version(name)
-    except PackageNotFoundError: return None
-gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-total = torch.cuda.mem_get_info()[1] if gpu else None
-names = ("safetensors", "transformers", "diffusers", "gradio")
-print(json.dumps({"gpu": gpu, "vram_gib": total and round(total / 2**30, 1), "python": platform.python_version(),
-                  "torch": torch.__version__, **{name: of(name) for name in names}}))
-"""
+        return urllib.request.urlopen(request, timeout=left)
 
 
 def _free_port() -> int:

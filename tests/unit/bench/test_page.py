@@ -96,6 +96,25 @@ def test_a_load_is_told_beside_the_plain_copy_of_as_many_bytes() -> None:
     ]
 
 
+def test_starts_are_told_a_webui_at_a_time() -> None:
+    def row(webui: str, variant: str, median: float, **more: object) -> dict[str, object]:
+        figures = {"median": median, "lowest": 1.0, "highest": 9.0}
+        return {
+            "webui": webui,
+            "mode": "page",
+            "figure": "whole start",
+            "variant": variant,
+            **figures,
+            **more,
+        }
+
+    rows = [row("one", "alone", 4.0), row("one", "ours", 2.0, of_before=0.5), row("two", "alone", 3.0)]
+    rows.append({"webui": "two", "mode": "page", "variant": "ours", "error": "died"})
+    one, two = tables({"bench": "startup", "rows": rows})
+    assert one.rows == (("whole start, page", (4.0, 2.0, "1.00 to 9.00", "1.00 to 9.00", 0.5)),)
+    assert two.columns == ("alone", "alone: range", "of before")
+
+
 def test_figures_have_three_digits_that_count() -> None:
     told: dict[object, str] = {None: "", 0: "0", 0.00012: "0.0001"}
     told |= {0.25: "0.250", 1.234: "1.23", 42.19: "42.2", 378.4: "378", "x": "x"}

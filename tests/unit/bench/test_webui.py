@@ -17,7 +17,8 @@ from PIL import Image, PngImagePlugin
 
 from bench.record import Record
 from bench.webui.cases import CASES
-from bench.webui.log import said
+from bench.webui.host import flags_of
+from bench.webui.log import said, startup
 from bench.webui.pictures import compared, examined
 from bench.webui.server import LAUNCHER, Gone
 from bench.webui.turn import Turn
@@ -130,6 +131,30 @@ def test_the_log_is_summed_and_progress_bars_are_left_out() -> None:
     )
     assert (seen.moving, seen.building) == (2.0, 1.5)
     assert seen.lines == ["Model loaded in 1.5s (a: 1.0s).", "Moving model(s) has taken 2.00 seconds"]
+
+
+def test_the_last_start_is_read_from_the_log() -> None:
+    log = "Startup time: 9.9s (load scripts: 9.0s).\nx\nStartup time: 26.8s (torch: 21.5s, load scripts: 0.2s).\n"
+    assert startup(log) == (26.8, 0.2)
+    assert startup("Startup time: 3.0s (import torch: 2.0s).") == (3.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("file", "declared", "flags", "models"),
+    [
+        ("backend/args.py", ("--always-cpu", "--skip-install"), ("--skip-install", "--always-cpu"), False),
+        ("backend/args.py", ("--cpu",), ("--cpu",), False),
+        ("modules/cmd_args.py", ("--use-cpu", "--models-dir"), ("--use-cpu", "all", "--no-half"), True),
+    ],
+)
+def test_a_webui_gets_the_flags_that_it_declares(
+    tmp_path: Path, file: str, declared: tuple[str, ...], flags: tuple[str, ...], models: bool
+) -> None:
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text("\n".join(f'add_argument("{flag}")' for flag in declared))
+    assert flags_of(tmp_path, gpu=False) == (flags, models)
+    with_gpu, _ = flags_of(tmp_path, gpu=True)
+    assert not {"--always-cpu", "--cpu", "--use-cpu"} & {*with_gpu}
 
 
 def test_variants_carry_their_configuration() -> None:

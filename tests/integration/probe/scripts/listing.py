@@ -57,12 +57,6 @@ def on_app_started(_demo, app):
             "snapshot": config_states.get_config(),
         }
 
-    @app.get("/probe/startup")
-    def startup():
-        from modules import timer
-
-        return {"total": timer.startup_timer.total, "records": timer.startup_timer.records}
-
     @app.post("/probe/disable-left-out")
     def disable_left_out():
         from flux_speedup import app as ours

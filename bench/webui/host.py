@@ -1,0 +1,82 @@
+"""A WebUI's checkout: Forge, Forge Neo, reForge or A1111."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Where the flags of each are declared.
+DECLARED = (
+    "modules/cmd_args.py",
+    "modules/paths_internal.py",
+    "backend/args.py",
+    "ldm_patched/modules/args_parser.py",
+)
+WANTED = (
+    "--skip-prepare-environment",
+    "--skip-install",
+    "--skip-torch-cuda-test",
+    "--skip-python-version-check",
+    "--no-download-sd-model",
+)
+ABOUT = """
+import json, platform, torch
+from importlib.metadata import version, PackageNotFoundError
+def of(name):
+    try: return version(name)
+    except PackageNotFoundError: return None
+gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+total = torch.cuda.mem_get_info()[1] if gpu else None
+names = ("safetensors", "transformers", "diffusers", "gradio")
+print(json.dumps({"gpu": gpu, "vram_gib": total and round(total / 2**30, 1), "python": platform.python_version(),
+                  "torch": torch.__version__, **{name: of(name) for name in names}}))
+"""
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where its launch.py is, the Python it runs with, whether that one's PyTorch sees a GPU, and its flags."""
+
+    checkout: Path
+    python: Path
+    gpu: bool
+    flags: tuple[str, ...]
+    models_flag: bool
+
+
+def host_at(folder: Path) -> tuple[Host, dict[str, Any]]:
+    """The checkout with its own Python (else the one that runs this), and what that Python says of the machine."""
+    folder = folder.absolute()
+    checkout = next((each for each in (folder, folder / "webui") if (each / "launch.py").is_file()), None)
+    if checkout is None:
+        raise SystemExit(f"{folder} has no launch.py: not a WebUI")
+    places = (
+        each / "venv" / name for each in (checkout, folder) for name in ("bin/python", "Scripts/python.exe")
+    )
+    python = next((place for place in places if place.exists()), Path(sys.executable))
+    done = subprocess.run([str(python), "-c", ABOUT], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{python} has no usable PyTorch: {done.stderr[-500:]}")
+    about: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    gpu = about["gpu"] is not None
+    flags, models_flag = flags_of(checkout, gpu=gpu)
+    return Host(checkout, python, gpu, flags, models_flag), {"folder": folder.name, **about}
+
+
+def flags_of(checkout: Path, *, gpu: bool) -> tuple[tuple[str, ...], bool]:
+    """Of the flags that start it as it is, without a GPU where there is none, those it knows; and --models-dir."""
+    files = [checkout / name for name in DECLARED]
+    declared = "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+
+    def known(flag: str) -> bool:
+        return f'"{flag}"' in declared
+
+    flags = [flag for flag in WANTED if known(flag)]
+    if not gpu:
+        other = ["--use-cpu", "all", "--no-half"]
+        flags += next(([flag] for flag in ("--always-cpu", "--cpu") if known(flag)), other)
+    return tuple(flags), known("--models-dir")
