@@ -199,6 +199,9 @@ class FakeView:
     def requests(self, limit: int = 20) -> list[Request]:
         return self.made[:limit]
 
+    def newest_here(self) -> Request | None:
+        return next(iter(self.requests(1)), None)
+
     def savings(self) -> Savings:
         time.sleep(self.slow)
         self.reads += 1

@@ -45,16 +45,16 @@ def test_a_request_is_chosen_with_a_click_and_with_the_keyboard(
     served: Served, browser: Browser, artifacts: Path
 ) -> None:
     page = opened(browser, served.url)
-    page.click(f'#{TAB} [data-fsu-do="request:13"]')
+    page.click(f'#{TAB} [data-fsu-do="request:{served.view.made[2].key}"]')
     says(page, f"{TAB}_requests", "Where the time of request 13 went")
     says(page, f"{TAB}_requests", "ADetailer 2")
     page.locator(f"#{TAB}_requests").first.screenshot(path=artifacts / f"request-gradio-{MINOR}.png")
     # The button that was pressed is a new one now, and still has the focus.
-    page.wait_for_function("document.activeElement?.dataset.fsuDo === 'request:13'")
+    page.wait_for_function(f"document.activeElement?.dataset.fsuDo === 'request:{served.view.made[2].key}'")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     says(page, f"{TAB}_requests", "Where the time of request 12 went")
-    page.click(f'#{TAB} [data-fsu-do="request:15"]')
+    page.click(f'#{TAB} [data-fsu-do="request:{served.view.made[0].key}"]')
     says(page, f"{TAB}_requests", "Where the time of the last request went")
     assert page.complaints == []
     page.context.close()

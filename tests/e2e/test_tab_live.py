@@ -65,7 +65,7 @@ def test_what_somebody_does_meanwhile_stays(served: Served, browser: Browser) ->
     view.kept = [*view.kept, *inside]
     view.refresh = 0.5
     page = opened(browser, served.url)
-    page.click(f'#{TAB} [data-fsu-do="request:13"]')
+    page.click(f'#{TAB} [data-fsu-do="request:{served.view.made[2].key}"]')
     says(page, f"{TAB}_requests", "request 13 went")
     page.locator(f"#{TAB}_changes_keep label", has_text="Copy streams").click()
     page.locator(f"#{TAB}_start summary").first.click()

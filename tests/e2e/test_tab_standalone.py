@@ -64,11 +64,22 @@ def test_every_button_and_the_numbers_change(served: Served, browser: Browser, a
     assert page.locator("#flux_speedup_tab_changes_keep label").count() == 3
     page.screenshot(path=artifacts / f"tab-gradio-{MINOR}-after-apply.png", full_page=True)
 
+    calls = len(view.calls)
     page.click("#flux_speedup_tab_changes_put_back")
+    page.locator("#flux_speedup_tab_changes_put_back_no").click()
+    page.locator("#flux_speedup_tab_changes_put_back_yes").wait_for(state="hidden")
+    assert len(view.calls) == calls, "it asks first"
+    page.click("#flux_speedup_tab_changes_put_back")
+    page.locator("#flux_speedup_tab_changes_put_back_yes").click()
     says(page, "flux_speedup_tab_changes", "Put back: VRAM mode: high")
     says(page, "flux_speedup_tab_changes_list", "4 put back")
     page.locator("#flux_speedup_tab_changes_keep").wait_for(state="hidden")
     assert view.calls[-1] == ("put_everything_back", ())
+    page.locator("#flux_speedup_tab_head .fsu-badge", has_text="off").wait_for()
+    page.click("#flux_speedup_tab_changes_again")
+    says(page, "flux_speedup_tab_changes", "In force again")
+    page.locator("#flux_speedup_tab_head .fsu-badge", has_text="on").wait_for()
+    assert view.calls[-1] == ("apply_again", ())
     page.context.close()
 
 
@@ -99,6 +110,7 @@ def test_the_settings_panel_does_the_same(served: Served, browser: Browser, arti
     says(page, "setting_flux_speedup_changes", "Put back: Pinned weights")
     assert view.calls[-1] == ("keep_only", ("tier.inference", "streams", "timing"))
     page.click("#setting_flux_speedup_changes_put_back")
+    page.locator("#setting_flux_speedup_changes_put_back_yes").click()
     says(page, "setting_flux_speedup_changes", "Copy streams")
     says(page, "setting_flux_speedup_changes_list", "4 put back")
     page.context.close()
@@ -120,4 +132,19 @@ def test_hostile_names_are_shown_as_text(served: Served, browser: Browser, artif
     assert page.title() != "owned"
     assert page.locator("#flux_speedup_tab img, #flux_speedup_tab .fsu script").count() == 0
     assert page.complaints == []
+    page.context.close()
+
+
+def test_every_change_can_be_unticked(served: Served, browser: Browser, artifacts: Path) -> None:
+    view = served.view
+    view.outcomes = tuple(Outcome(f"item{n}", f"Change number {n}", State.APPLIED, "why") for n in range(24))
+    page = opened(browser, served.url, width=1000)
+    page.wait_for_function("document.querySelectorAll('#flux_speedup_tab_changes_keep label').length == 24")
+    page.screenshot(path=artifacts / f"tab-gradio-{MINOR}-many-changes.png", full_page=True)
+    boxes = page.locator("#flux_speedup_tab_changes_keep label")
+    lefts = {round(boxes.nth(n).bounding_box()["x"]) for n in range(24)}  # type: ignore[index]
+    assert len(lefts) == 1, "all in one column"
+    boxes.nth(23).click()
+    page.click("#flux_speedup_tab_changes_apply")
+    says(page, "flux_speedup_tab_changes", "Put back: Change number 23")
     page.context.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 
+import pytest
+
 from flux_speedup.log import Ring, set_up_log
 
 
@@ -48,3 +50,16 @@ def test_setting_up_twice_adds_nothing() -> None:
         log.handlers[:] = before
         log.setLevel(level)
         log.propagate = propagate
+
+
+def test_a_line_that_cannot_be_made_is_told_to_the_log_itself_and_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ring, handled = Ring(), []
+    monkeypatch.setattr(ring, "handleError", handled.append)
+    log = logging.Logger("test", logging.INFO)
+    log.addHandler(ring)
+    log.info("%d", "no number")
+    log.info("the next")
+    assert [record.msg for record in handled] == ["%d"]
+    assert [line.partition(" ")[2] for line in ring.lines(5)] == ["the next"]

@@ -18,7 +18,7 @@ from .features import scripts as items_scripts
 from .local_models.lazy import LazyLocalModels
 from .memory import MemoryPlan, Tier
 from .patching.table import PatchTable, State
-from .stats.events import STARTUP, Event
+from .stats.events import STARTUP, WHOLE, Event
 
 if TYPE_CHECKING:
     from .control.acts import Acting
@@ -226,7 +226,6 @@ class Running:
         self._stages_recorded = True
         now = time.time()
         from .facts import left_out
-        from .stats.starts import WHOLE
 
         was = left_out.in_force(self._host, self._table.applied(), page=self._page).text()
         for stage, seconds in self._host.startup_stages():

@@ -89,6 +89,28 @@ def test_seconds_are_taken_with_their_unit_or_without(value: object, seconds: fl
     assert loaded.config.refresh_s == seconds
 
 
+@pytest.mark.parametrize("word", ["on", "true", "1", "yes", True, " On ", "TRUE"])
+def test_words_for_on(word: object) -> None:
+    assert load([Source("x", {"cudnn_benchmark": word})]).config.cudnn_benchmark is True
+    assert load([Source("x", {"cudnn_benchmark": word})]).problems == ()
+
+
+@pytest.mark.parametrize("word", ["off", "false", "0", "no", False, " Off ", "FALSE"])
+def test_words_for_off(word: object) -> None:
+    assert load([Source("x", {"streams": word})]).config.streams is False
+    assert load([Source("x", {"streams": word})]).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(True, "auto"), ("on", "auto"), (" ON ", "auto"), (False, "off"), ("off", "off"), ("Large", "large")],
+)
+def test_on_is_the_first_word_of_a_choice(value: object, found: str) -> None:
+    loaded = load([Source("x", {"tier": value})])
+    assert (loaded.config.tier, loaded.problems) == (found, ())
+    assert load([Source("x", {"tier": "once"})]).problems != ()
+
+
 def test_an_unknown_key_is_named_and_ignored() -> None:
     loaded = load([Source("some file", {"teir": "large"})])
     assert loaded.config == Config()

@@ -120,9 +120,11 @@ def test_the_bus_and_the_own_way_of_the_webui(tmp_path: Path, monkeypatch: pytes
     assert moving.bus(NoSynchronising(), "cpu", nothing) > 0
     big = moving.WORTH // 2
     file = Tensors({"small": 10, "one": big, "two": big, "three": big})
+    shares: list[float] = []
     there, back = moving.host_moves(
-        NoSynchronising(), "cpu", tmp_path, file.opened, nothing, limit=2 * moving.WORTH
+        NoSynchronising(), "cpu", tmp_path, file.opened, shares.append, limit=2 * moving.WORTH
     )
+    assert shares == [0.25, 0.5, 0.75, 1.0]
     assert there is not None
     assert back is not None
     assert min(there, back) > 0

@@ -226,6 +226,8 @@ def test_a_default_of_the_page_that_uses_it_keeps_it(key: str, value: object, st
         ("customscript/postprocessing_codeformer.py/extras/Visibility/value", 1.0),
         ("value", True),
         ("a/value", "SwinIR 4x"),
+        ("txt2img/Face restoration model/value", "CodeFormer"),
+        ("customscript/another.py/txt2img/Name/value", "Loopback"),
     ],
 )
 def test_a_default_of_the_page_that_uses_nothing_keeps_nothing(key: str, value: object) -> None:
@@ -239,10 +241,22 @@ def test_saved_settings_that_select_keep_and_lists_that_hide_do_not() -> None:
         "postprocessing_disable_in_extras": ["GFPGAN"],
         "postprocessing_operation_order": ["CodeFormer"],
         "disabled_extensions": ["SwinIR"],
+        # Texts that happen to be a title, of settings that choose something else.
+        "face_restoration_model": "CodeFormer",
+        "samples_filename_pattern": "Loopback",
+        "outdir_samples": "X/Y/Z plot",
+        "some_list": ["Prompt matrix", "SwinIR 4x"],
         "flux_speedup_keep": "Loopback",
         "some_number": 3,
     }
     assert kept(replace(FORGE, options=hidden)) == {}
+
+
+@pytest.mark.parametrize("name", ["SwinIR 4x", "swinir", "SWINIR 4x of mine", "SwinIR_4x"])
+def test_an_upscaler_is_known_by_the_first_word_of_its_name(name: str) -> None:
+    expected = set() if "_" in name else {"swinir_model"}
+    assert kept(replace(FORGE, options={"upscaler_for_img2img": name})).keys() == expected
+    assert kept(replace(FORGE, options={"upscaler_for_img2img": f"4x {name}"})) == {}
 
 
 def test_an_extension_that_the_user_installed_is_left_out_whole_or_not_at_all() -> None:

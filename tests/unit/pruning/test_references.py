@@ -36,6 +36,14 @@ GUARDED = 'if module == "xyz_grid.py":\n    xyz_grid = module\nif xyz_grid is No
         ("load('lib_controlnet.external_code')\n", {"lib_controlnet"}),
         ("import my_lib_controlnet\n", set()),
         ("# xyz_grid is nice\n", set()),
+        ("# as in 'xyz_grid'\n", set()),
+        ('"""Works with "xyz_grid"."""\n\ndef f():\n    """Not with xyz_grid."""\n', set()),
+        ("import os, lib_controlnet\n", {"lib_controlnet"}),
+        ("from extensions import (\n    a,\n    lib_controlnet as c,\n)\n", {"lib_controlnet"}),
+        ("import lib_controlnet  # not xyz_grid\n# lib_controlnet is None\n", {"lib_controlnet"}),
+        ("x = f'{y}/xyz_grid.py'\n", {"xyz_grid"}),
+        ("xyz_grid = 3\nuse(xyz_grid)\n", set()),
+        ("print 'xyz_grid'\n", {"xyz_grid"}),
         ("name = 'sd_forge_controlnet'\n", {"sd_forge_controlnet"}),
         ("name = 'sd_forge_controlnet_example'\n", set()),
     ],
@@ -78,3 +86,9 @@ def test_packages_are_what_others_can_import(tmp_path: Path) -> None:
         tmp_path, "x", scripts__a="", lib_x__b="", helper="", install="", preload="", utils__c=""
     )
     assert folder.packages == ("helper", "lib_x")
+
+
+def test_of_many_files_the_scripts_are_read_first(tmp_path: Path) -> None:
+    others = {f"a{number}": "pass\n" for number in range(references.MAX_FILES)}
+    folder = extension(tmp_path, "big", **others, scripts__z="import lib_controlnet\n")
+    assert references.find([folder], WORDS) == {"lib_controlnet": "big"}

@@ -74,7 +74,7 @@ def test_what_is_the_same_as_before_is_not_sent_again() -> None:
     assert values(live(None, marks, [], [])) == {}
     view.used = replace(view.used, pinned=77_000_000)
     assert set(values(live(None, marks, [], []))) == {"memory"}
-    assert set(values(live(13, marks, [], []))) == {"memory", "requests"}
+    assert set(values(live(view.made[2].key, marks, [], []))) == {"memory", "requests"}
 
 
 def test_what_was_unticked_stays_unticked_when_the_page_refreshes_itself() -> None:
@@ -93,10 +93,11 @@ def test_what_was_unticked_stays_unticked_when_the_page_refreshes_itself() -> No
 def test_pressing_the_newest_request_means_whatever_is_newest() -> None:
     view = FakeView()
     pressed = handler(tab.build(view, view), "pressed")
-    assert pressed(None, "request:13", None, {})[-1] == 13
-    assert pressed(None, "request:15", 13, {})[-1] is None
-    for odd in ("", "request:", "request:x", "nonsense", "drop:nothing", "request:²"):
-        assert pressed(None, odd, 13, {})[-1] == 13
+    newest, older = view.made[0].key, view.made[2].key
+    assert pressed(None, f"request:{older}", None, {})[-1] == older
+    assert pressed(None, f"request:{newest}", older, {})[-1] is None
+    for odd in ("", "request:", "request:x", "nonsense", "drop:nothing", "request:13"):
+        assert pressed(None, odd, older, {})[-1] == older
     assert view.calls == []
 
 
@@ -166,3 +167,16 @@ def test_ten_thousand_events_are_a_page_like_any_other() -> None:
     assert shown["loads"].count("<tr>") == loads.NEWEST + 1
     assert shown["rates"].count("<circle") == loads.NEWEST
     assert "10000 moves" in shown["head"]
+
+
+def test_after_every_press_of_the_panel_the_whole_tab_follows() -> None:
+    page = tab.build(FakeView(), FakeView())
+    config = page.get_config_file()
+    ids = {c["props"].get("elem_id"): c["id"] for c in config["components"]}
+    head = ids["flux_speedup_tab_head"]
+    followers = [d for d in config["dependencies"] if d.get("trigger_after") is not None and head in d["outputs"]]
+    pressed = [config["dependencies"][d["trigger_after"]] for d in followers]
+    targets = [target for d in pressed for target in d["targets"]]
+    buttons = {target[0] if isinstance(target, (list, tuple)) else target for target in targets}
+    names = ("apply", "put_back_yes", "again")
+    assert buttons == {ids[f"flux_speedup_tab_changes_{name}"] for name in names}

@@ -71,4 +71,6 @@ def test_the_headline_says_what_was_saved_and_whether_that_is_an_estimate() -> N
 def test_seconds_lost_are_not_called_a_gain() -> None:
     shown = cards.saved(Savings(-3.0, None, False, ""))
     assert "fsu-plain" in shown
-    assert "−3.0 s" in shown  # noqa: RUF001
+    assert Tags(shown).text == "3.0 s lost since the start"
+    in_request = Tags(cards.saved(Savings(5.0, -1.5, False, ""))).text
+    assert in_request == "5.0 s saved since the start1.5 s lost in the last request"

@@ -39,6 +39,7 @@ def test_json_has_the_views_own_figures() -> None:
             "images": 0,
             "running": False,
             "failed": False,
+            "here": True,
         }
     ]
     assert len(found["events"]) == len(view.kept)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from flux_speedup.stats.requests import PARTS, Request
+from flux_speedup.stats.requests import PARTS, Pass, Request
 from flux_speedup.ui import requests
 from tests.fake_view import FakeView
 from tests.page import Tags
@@ -62,19 +62,19 @@ def test_the_newest_is_shown_until_another_one_is_chosen() -> None:
     newest = Tags(requests.request_card(made, None, NOW))
     assert "the last request went" in newest.text
     assert "5.9 s so far" in newest.text
-    chosen = Tags(requests.request_card(made, 13, NOW))
+    chosen = Tags(requests.request_card(made, made[2].key, NOW))
     assert "request 13 went" in chosen.text
     assert "4 images" in chosen.text
     for expected in ("hires16.0 s", "ADetailer 119.1 s", "67.5 GB moved to the device"):
         assert expected in chosen.text
     pressed = [b["data-fsu-do"] for b in chosen.classed("fsu-request") if b["aria-pressed"] == "true"]
-    assert pressed == ["request:13"]
+    assert pressed == [f"request:{made[2].key}"]
 
 
 def test_a_chosen_one_that_is_gone_gives_way_to_the_newest() -> None:
     made = FakeView().made
-    assert requests.find(made, 999) is made[0]
-    assert requests.find(made, 11) is made[-1]
+    assert requests.find(made, "gone") is made[0]
+    assert requests.find(made, made[-1].key) is made[-1]
 
 
 def test_running_and_failed_are_said() -> None:
@@ -91,3 +91,29 @@ def test_a_request_without_any_part_is_shown_as_its_seconds() -> None:
     read = Tags(requests.request_card([request(parts={}, seconds=0.2)], None, NOW))
     assert "0.20 s" in read.text
     assert read.open == []
+
+
+def test_two_requests_of_one_number_are_two() -> None:
+    # Numbers count up in each process anew, and the list has those of all.
+    one, two = replace(request(), began=1.0), replace(request(), began=2.0, seconds=7.0)
+    shown = Tags(requests.request_card([two, one], one.key, NOW))
+    assert [b["aria-pressed"] for b in shown.classed("fsu-request")] == ["false", "true"]
+    assert "10.0 s" in shown.text
+
+
+def test_a_request_with_a_thousand_passes_is_a_page_like_any_other() -> None:
+    spent = {part: 1.0 for part in PARTS}
+    passes = tuple(Pass(f"img2img {number}", 8.0, spent) for number in range(1000))
+    many = [replace(request(), began=float(number), passes=passes) for number in range(20)]
+    html = requests.request_card(many, None, NOW)
+    assert len(html.encode()) < 100_000
+    assert f"and {1000 - requests.PASSES} more, 7680 s together" in Tags(html).text
+    assert "more" not in Tags(requests.request_card([replace(request(), passes=passes[:40])], None, NOW)).text
+
+
+@pytest.mark.parametrize(("percent", "told"), [(13, True), (14, True), (12, False)])
+def test_a_figure_stands_where_there_is_room_for_it(percent: int, told: bool) -> None:
+    parts = {"load": float(percent), "sampling": 100.0 - percent}
+    drawn = requests.bar(parts, 34, figures=True)
+    assert (f">{percent}.0 s</text>" in drawn) is told
+    assert "</text>" not in requests.bar(parts, 34)

@@ -77,7 +77,7 @@ def of_page(page: gr.Blocks) -> Iterator[str]:
             yield str(props["label"])
 
 
-def of_tab(view: FakeView, chosen: int | None = None) -> Iterator[str]:
+def of_tab(view: FakeView, chosen: str | None = None) -> Iterator[str]:
     """All parts of the tab and its lines."""
     for value in parts.values(view, chosen).values():
         yield from Nodes(value).found
@@ -162,6 +162,10 @@ def views() -> Iterator[FakeView]:
     view.pruned = LeftOut("none", why_not="frozen", disabled=("x",))
     yield view
 
+    view = FakeView()
+    view.saved = Savings(-1.0, -1.0, False, "nothing")
+    yield view
+
     class Broken(FakeView):
         def models(self) -> Any:
             raise OSError("gone")
@@ -186,7 +190,7 @@ def rendered() -> Iterator[str]:
     yield from of_page(page)
     for view in views():
         yield from of_tab(view)
-        yield from of_tab(view, 13)
+        yield from of_tab(view, view.made[2].key if len(view.made) > 2 else None)
     yield from of_actions()
     yield from Nodes(changes.put_everything_back(Stubborn(), Stubborn())).found
     yield from of_settings()

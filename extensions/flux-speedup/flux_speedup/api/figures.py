@@ -23,7 +23,11 @@ class PassModel(BaseModel):
 class RequestModel(BaseModel):
     """One request and where its seconds went."""
 
+    key: str = Field(description="unique")
     number: int = Field(description="counts up within a process")
+    here: bool = Field(
+        description="of the process that answers; false: of another one, or of an earlier start"
+    )
     kind: str = Field(description="txt2img, img2img or extras")
     via: str = Field(description="page or API")
     began: float | None = Field(description="seconds since the epoch")
@@ -46,7 +50,7 @@ class SavingsModel(BaseModel):
 
 
 class RequestsModel(BaseModel):
-    """Requests, newest first, and what was saved."""
+    """Requests of all processes, newest first, and what this one saved."""
 
     simulated: bool
     requests: list[RequestModel]
@@ -144,7 +148,9 @@ def _request_json(request: Request) -> Json:
         for each in request.passes
     ]
     return {
+        "key": request.key,
         "number": request.number,
+        "here": request.here,
         "kind": text(request.kind),
         "via": text(request.via),
         "began": number(request.began),

@@ -38,7 +38,7 @@ def metrics(
         ("events_total", "counter", "Events by kind.", [({"kind": k}, t.count) for k, t in by_kind]),
         ("bytes_total", "counter", "Bytes by kind of event.", [({"kind": k}, t.bytes) for k, t in by_kind]),
         ("seconds_total", "counter", "Seconds by kind.", [({"kind": k}, t.seconds) for k, t in by_kind]),
-        ("saved_seconds_total", "counter", "Seconds saved since start.", [({}, savings.since_start)]),
+        ("saved_seconds", "gauge", "Seconds saved since start; below 0: lost.", [({}, savings.since_start)]),
         ("saved_estimated", "gauge", "1 without a measured baseline.", [({}, float(savings.estimated))]),
         (
             "last_request_seconds",

@@ -91,6 +91,5 @@ def _add_figures(router: APIRouter, view: View) -> None:
 
     @router.get("/metrics", response_class=PlainTextResponse, summary="The same for Prometheus")
     def prometheus() -> PlainTextResponse:
-        newest = next(iter(view.requests(1)), None)
-        shown = metrics(view.status(), view.totals(), newest, view.savings(), view.memory())
+        shown = metrics(view.status(), view.totals(), view.newest_here(), view.savings(), view.memory())
         return PlainTextResponse(shown, media_type=CONTENT_TYPE)

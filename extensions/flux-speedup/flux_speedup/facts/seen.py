@@ -19,10 +19,10 @@ from ..log import RING
 from ..measuring.measured import Measured
 from ..memory import MemoryPlan
 from ..patching.table import PatchTable, State
-from ..stats.events import STARTUP, Event, Totals
+from ..stats.events import STARTUP, WHOLE, Event, Totals
 from ..stats.machine import Machine, Measuring, Savings
 from ..stats.requests import Request
-from ..stats.starts import WHOLE, InForce
+from ..stats.starts import InForce
 from ..stats.statistics import Statistics
 from . import bug_report, left_out
 from .view import ConfigRow, LeftOut, LocalWeight, MemoryUse, Model, Start, Status, Value
@@ -122,6 +122,9 @@ class Seen:
 
     def requests(self, limit: int = 20) -> list[Request]:
         return self._statistics.requests(limit) if self._kept() else []
+
+    def newest_here(self) -> Request | None:
+        return self._statistics.newest_here()
 
     def savings(self) -> Savings:
         nothing = ""

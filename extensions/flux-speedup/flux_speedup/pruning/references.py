@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from .surroundings import Folder
@@ -36,12 +38,53 @@ def find(folders: list[Folder], words: frozenset[str]) -> Mapping[str, str]:
     return found
 
 
-def said(text: str, pattern: re.Pattern[str]) -> Iterator[str]:
-    """The words that `text` depends on: one whose absence it looks for itself is none."""
-    for match in pattern.finditer(text):
-        word = match.group(1).lower()
-        if not re.search(rf"\b{re.escape(word)} is None|\bnot {re.escape(word)}\b", text):
-            yield word
+def said(text: str, pattern: re.Pattern[str]) -> set[str]:
+    """The words that code depends on: one whose absence it looks for itself is none, nor is one in a comment.
+
+    What is no Python of this version is taken at its word, comments included: it may depend on them.
+    """
+    if pattern.search(text) is None:
+        return set()
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return _words(text, pattern)
+    found: set[str] = set()
+    without: set[str] = set()
+    for node in ast.walk(tree):
+        for mentioned in _mentioned(node):
+            found |= _words(mentioned, pattern)
+        without |= _looked_for(node)
+    return found - without
+
+
+def _mentioned(node: ast.AST) -> Iterator[str]:
+    """Names that a node imports; text that it holds, unless that is a comment in quotes."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield node.module or ""
+        yield from (alias.name for alias in node.names)
+    else:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Constant) and isinstance(child.value, str) and not isinstance(node, ast.Expr):
+                yield child.value
+
+
+def _looked_for(node: ast.AST) -> set[str]:
+    """The name that a node tests for absence: `x is None`, `not x`."""
+    tested: ast.expr | None = None
+    if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Is):
+        other = node.comparators[0]
+        tested = node.left if isinstance(other, ast.Constant) and other.value is None else None
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        tested = node.operand
+    name = tested.attr if isinstance(tested, ast.Attribute) else getattr(tested, "id", "")
+    return {str(name).lower()}
+
+
+def _words(text: str, pattern: re.Pattern[str]) -> set[str]:
+    return {match.group(1).lower() for match in pattern.finditer(text)}
 
 
 def packages(folder: Path) -> tuple[str, ...]:
@@ -61,24 +104,27 @@ def packages(folder: Path) -> tuple[str, ...]:
 
 def _pattern(words: frozenset[str]) -> re.Pattern[str]:
     either = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    return re.compile(
-        rf"""(?:\b(?:import|from)\s+|["'][^"'\n]*?(?<![\w-]))({either})(?![\w-])""", re.IGNORECASE
-    )
+    return re.compile(rf"(?<![\w-])({either})(?![\w-])", re.IGNORECASE)
 
 
 def _sources(folder: Path) -> Iterator[str]:
+    """The scripts first: of a big extension not every file is read."""
     left = MAX_FILES
-    for place, inside, files in os.walk(folder):
-        inside[:] = sorted(d for d in inside if d.lower() not in SKIPPED and not d.startswith((".", "__")))
-        for name in sorted(files):
-            if not name.endswith(".py"):
-                continue
-            left -= 1
-            if left < 0:
-                return
-            text = _read(Path(place) / name)
-            if text:
-                yield text
+    for path in chain(_files(folder / "scripts", ""), _files(folder, "scripts")):
+        left -= 1
+        if left < 0:
+            return
+        text = _read(path)
+        if text:
+            yield text
+
+
+def _files(folder: Path, but: str) -> Iterator[Path]:
+    """Every Python file below, but for those of one folder in it."""
+    for place, below, files in os.walk(folder):
+        skipped = SKIPPED | {but} if place == str(folder) else SKIPPED
+        below[:] = sorted(d for d in below if d.lower() not in skipped and not d.startswith((".", "__")))
+        yield from (Path(place) / name for name in sorted(files) if name.endswith(".py"))
 
 
 def _read(path: Path) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from .catalog import Entry
 from .surroundings import Surroundings
 
-# Settings that list scripts without selecting them.
-NOT_CHOICES = ("disabled_extensions", "postprocessing_disable_in_extras", "postprocessing_operation_order")
-OURS = "flux_speedup_"
+# The setting that puts operations of the Extras tab onto the main pages. Whatever else a setting says, no script
+# is chosen by it: that its text equals a title (a model for restoring faces, a file name) means nothing.
+IN_MAIN_PAGES = "postprocessing_enable_in_main_ui"
 NONE = ("", "none", "passthrough")
 
 
@@ -52,7 +52,7 @@ def ui_default(entry: Entry, here: Surroundings) -> str:
             continue
         if value is True and _is_switch(entry, path):
             return f"the page's defaults turn it on ({key})"
-        if isinstance(value, str) and _provides(entry, value, here):
+        if isinstance(value, str) and _is_chosen(entry, path[-2], value, here):
             return f"the page's defaults select it ({key})"
     return ""
 
@@ -60,9 +60,10 @@ def ui_default(entry: Entry, here: Surroundings) -> str:
 def saved_setting(entry: Entry, here: Surroundings) -> str:
     """A saved setting selects something that it provides."""
     for key, value in here.options.items():
-        if key in NOT_CHOICES or key.startswith(OURS):
-            continue
-        if any(_provides(entry, text, here) for text in _texts(value)):
+        texts = _texts(value)
+        if key == IN_MAIN_PAGES and entry.postprocessing.lower() in {text.lower() for text in texts} - {""}:
+            return f"the setting {key} selects it"
+        if _names_upscaler(key) and any(is_upscaler_of(entry, text, here.upscalers) for text in texts):
             return f"the setting {key} selects it"
     return ""
 
@@ -81,9 +82,15 @@ def is_upscaler_of(entry: Entry, name: str, upscalers: Mapping[str, frozenset[st
     return first in (word.lower() for word in entry.upscalers) or name in upscalers.get(entry.stem, ())
 
 
-def _provides(entry: Entry, value: str, here: Surroundings) -> bool:
-    known = {name.lower() for name in (*entry.titles, entry.postprocessing) if name}
-    return value.lower() in known or is_upscaler_of(entry, value, here.upscalers)
+def _is_chosen(entry: Entry, label: str, value: str, here: Surroundings) -> bool:
+    """Whether the page's component `label` chooses this script, or an upscaler of it."""
+    if label.lower() == "script":
+        return value.lower() in {title.lower() for title in entry.titles}
+    return _names_upscaler(label) and is_upscaler_of(entry, value, here.upscalers)
+
+
+def _names_upscaler(key: str) -> bool:
+    return "upscaler" in key.lower()
 
 
 def _is_switch(entry: Entry, path: list[str]) -> bool:
@@ -97,9 +104,9 @@ def _is_switch(entry: Entry, path: list[str]) -> bool:
     return any(label.startswith(name.lower()) for name in switches if name)
 
 
-def _texts(value: object) -> Iterable[str]:
+def _texts(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     if isinstance(value, (list, tuple)):
-        return (text for text in value if isinstance(text, str))
+        return tuple(text for text in value if isinstance(text, str))
     return ()

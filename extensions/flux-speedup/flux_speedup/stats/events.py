@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 GB = 1e9
 STARTUP = "startup"
 UNLOAD = "unload"
+WHOLE = "total"
+"""The stage that is a whole start: all others are parts of it."""
 
 
 def rate_gb_s(size: int, seconds: float) -> float | None:
@@ -53,7 +55,9 @@ class KindTotal:
     seconds: float = 0.0
 
     def plus(self, event: Event) -> KindTotal:
-        """This sum with one more event in it."""
+        """This sum with one more event in it. Of a start only the whole counts: its stages are in there."""
+        if event.kind == STARTUP and event.what != WHOLE:
+            return self
         return KindTotal(self.count + 1, self.bytes + event.bytes, self.seconds + event.seconds)
 
     @property

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 
 from .events import STARTUP, Event, KindTotal, Totals
 from .report import printable, request_sentence, sentence
@@ -97,13 +98,20 @@ class Recorder:
 
     def requests(self, limit: int = 20) -> list[Request]:
         """Ended requests, as `events`."""
+        with self._state:
+            own = list(self._requests)[::-1]
         if (store := self._readable()) is not None:
             try:
-                return store.requests(limit)
+                here = {each.key for each in own}
+                return [replace(each, here=each.key in here) for each in store.requests(limit)]
             except Exception as error:
                 self._complain(error)
+        return own[: max(0, limit)]
+
+    def newest_here(self) -> Request | None:
+        """The request of this process that ended last."""
         with self._state:
-            return list(self._requests)[::-1][: max(0, limit)]
+            return self._requests[-1] if self._requests else None
 
     def forget(self) -> None:
         """Delete everything, in memory and in the store. Raises StoreError: then the store is as it was."""

@@ -25,6 +25,7 @@ class Request:
     number: counts up within a process. kind: "txt2img", "img2img" or "extras". via: "page" or "API".
     began: seconds since the epoch. seconds: the whole, so far where it still runs. parts: seconds by part, in the
     order of PARTS, together `seconds`. passes: in the order in which they ran. bytes: moved to the device.
+    here: made by this process, and not by another one or before the last start.
     """
 
     number: int
@@ -38,3 +39,9 @@ class Request:
     images: int = 0
     running: bool = False
     failed: bool = False
+    here: bool = True
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others: numbers count up in each process anew."""
+        return f"{self.began:.6f}-{self.number}"

@@ -36,13 +36,13 @@ class Tally:
         return self
 
     def saved(self, machine: Machine | None) -> float:
-        """Seconds, never negative. What comes from a disk waits for the disk whoever reads it."""
+        """Seconds; negative where ours took longer. What comes from a disk waits for the disk whoever reads it."""
         load, unload = _rates(machine)
         saved = self.moved / GB / load - self.moving + self.unloaded / GB / unload - self.unloading
         disk = machine.disk if machine is not None else None
         if disk:
             saved += self.cold / GB / min(load, disk) - self.reading
-        return max(0.0, saved)
+        return saved
 
 
 def savings(since_start: Tally, in_request: Tally | None, machine: Machine | None, nothing: str) -> Savings:

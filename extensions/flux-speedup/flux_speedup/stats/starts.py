@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .events import STARTUP, Event
+from .events import STARTUP, WHOLE, Event
 
-WHOLE = "total"
 NEWEST = 5
 
 

@@ -51,6 +51,13 @@ class Statistics:
         ended = self._made().requests(max(0, limit - len(running)))
         return [*running, *ended][: max(0, limit)]
 
+    def newest_here(self) -> Request | None:
+        """The newest request of this process, one that runs before one that ended."""
+        running = self.tracking.running()
+        if running:
+            return running[0][0]
+        return self._recorder.newest_here() if self._recorder is not None else None
+
     def savings(self, machine: Machine | None, nothing: str) -> Savings:
         """Of this process and of its newest request; see `savings.savings`."""
         running = self.tracking.running()

@@ -31,9 +31,10 @@ def head(status: Status, savings: Savings, totals: Totals, stages: Sequence[Even
 
 def saved(savings: Savings) -> str:
     """The headline: seconds saved since the start and in the last request, and how that is known."""
-    figures = _saved(savings.since_start, "saved since the start", "")
+    figures = _saved(savings.since_start, ("saved since the start", "lost since the start"), "")
     if savings.in_request is not None and (savings.in_request or savings.since_start):
-        figures += _saved(savings.in_request, "of it in the last request", " fsu-second")
+        words = ("of it in the last request", "lost in the last request")
+        figures += _saved(savings.in_request, words, " fsu-second")
     something = savings.since_start or savings.in_request
     estimate = f"{badge('estimate', 'pending')} " if savings.estimated and something else ""
     return (
@@ -42,9 +43,11 @@ def saved(savings: Savings) -> str:
     )
 
 
-def _saved(value: float, words: str, css: str) -> str:
+def _saved(value: float, words: tuple[str, str], css: str) -> str:
+    """words: for seconds that were saved, and for those that were lost."""
     plain = "" if value > 0 else " fsu-plain"
-    return f'<span><span class="fsu-saved-figure{css}{plain}">{span(value)}</span> {words}</span>'
+    said = words[1] if value < 0 else words[0]
+    return f'<span><span class="fsu-saved-figure{css}{plain}">{span(abs(value))}</span> {said}</span>'
 
 
 def simulated(status: Status) -> str:

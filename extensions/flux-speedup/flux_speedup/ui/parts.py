@@ -30,8 +30,8 @@ NAMES = (
 log = logging.getLogger("flux_speedup")
 
 
-def values(view: View, chosen: int | None, names: Sequence[str] = NAMES) -> dict[str, str]:
-    """HTML by name; `chosen`: the number of the request to show, None for the newest."""
+def values(view: View, chosen: str | None, names: Sequence[str] = NAMES) -> dict[str, str]:
+    """HTML by name; `chosen`: the key of the request to show, None for the newest."""
     now = time.time()
 
     @functools.cache

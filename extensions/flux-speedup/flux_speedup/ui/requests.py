@@ -13,6 +13,7 @@ from .cards import badge, card
 from .words import counted, safe, seconds, share, span, when
 
 SHOWN = 8
+PASSES = 40
 # The class of a part's colour, and its name for people.
 CSS = {
     "load": "load",
@@ -35,8 +36,8 @@ NAMES = {
 ROOM = 0.13
 
 
-def request_card(requests: Sequence[Request], chosen: int | None, now: float) -> str:
-    """The chosen request, or the newest, and the last ones to choose from."""
+def request_card(requests: Sequence[Request], chosen: str | None, now: float) -> str:
+    """The request whose key is chosen, or the newest, and the last ones to choose from."""
     if not requests:
         empty = '<div class="fsu-soft">No image was made since the start.</div>'
         return card("Where the time of a request went", empty)
@@ -49,9 +50,9 @@ def request_card(requests: Sequence[Request], chosen: int | None, now: float) ->
     return card(title, detail(request) + listed)
 
 
-def find(requests: Sequence[Request], chosen: int | None) -> Request:
+def find(requests: Sequence[Request], chosen: str | None) -> Request:
     """The chosen one, or the newest where it is gone or nothing was chosen."""
-    return next((request for request in requests if request.number == chosen), requests[0])
+    return next((request for request in requests if request.key == chosen), requests[0])
 
 
 def state(request: Request) -> str:
@@ -125,15 +126,19 @@ def legend(spent: Sequence[tuple[str, float]], whole: float) -> str:
 
 
 def passes(request: Request) -> str:
-    """A bar for every pass, all on the scale of the longest."""
+    """A bar for every one of the first passes, all on the scale of the longest; a line for the others."""
     if not request.passes:
         return ""
     longest = max((one.seconds for one in request.passes if math.isfinite(one.seconds)), default=0.0)
+    more = request.passes[PASSES:]
+    left = sum(one.seconds for one in more if math.isfinite(one.seconds))
     rows = "".join(
         f'<div class="fsu-pass"><span>{safe(one.name)}</span>{bar(one.parts, 14, longest=longest)}'
         f'<span class="fsu-number">{seconds(one.seconds)}</span></div>'
-        for one in request.passes
+        for one in request.passes[:PASSES]
     )
+    if more:
+        rows += f'<div class="fsu-soft fsu-small">and {len(more)} more, {seconds(left)} together</div>'
     return f'<div class="fsu-passes"><div class="fsu-soft fsu-small">pass by pass</div>{rows}</div>'
 
 
@@ -141,8 +146,8 @@ def recent(requests: Sequence[Request], chosen: Request, now: float) -> str:
     """The last requests as bars on one scale; each is a button that shows it above."""
     longest = max((one.seconds for one in requests if math.isfinite(one.seconds)), default=0.0)
     rows = "".join(
-        f'<button type="button" class="fsu-request" data-fsu-do="request:{one.number}" '
-        f'data-fsu-key="request:{one.number}" aria-pressed="{str(one is chosen).lower()}">'
+        f'<button type="button" class="fsu-request" data-fsu-do="request:{one.key}" '
+        f'data-fsu-key="request:{one.key}" aria-pressed="{str(one is chosen).lower()}">'
         f'<span><span class="fsu-item">{one.number}</span> {safe(one.kind)} '
         f'<span class="fsu-soft">{when(one.began, now)}</span> {state(one)}</span>'
         f'{bar(one.parts, 12, longest=longest)}<span class="fsu-number">{seconds(one.seconds)}</span></button>'

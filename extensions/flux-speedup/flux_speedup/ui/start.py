@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..stats.events import Event
+from ..stats.events import WHOLE, Event
 from . import bars
 from .words import safe, seconds, share
 
-WHOLE = "total"
 SHORT_S = 0.05
 
 

@@ -42,14 +42,16 @@ def _follow(page: Page, blocks: gr.Blocks, sent: Any, chosen: Any) -> None:
     def loaded() -> list[Any]:
         return [*_all(page, None, {}), *changes.refreshed(view, with_list=False), *_measuring(page)]
 
-    def refreshed(number: int | None, ticked: list[str], offered: list[str]) -> list[Any]:
-        return [*_all(page, number, {}), *changes.followed(view, ticked, offered), *_measuring(page)]
+    def refreshed(chosen_key: str | None, ticked: list[str], offered: list[str]) -> list[Any]:
+        return [*_all(page, chosen_key, {}), *changes.followed(view, ticked, offered), *_measuring(page)]
 
-    def live(number: int | None, before: dict[str, int], ticked: list[str], offered: list[str]) -> list[Any]:
-        return [*_all(page, number, before), *changes.followed(view, ticked, offered), *_measuring(page)]
+    def live(
+        chosen_key: str | None, before: dict[str, int], ticked: list[str], offered: list[str]
+    ) -> list[Any]:
+        return [*_all(page, chosen_key, before), *changes.followed(view, ticked, offered), *_measuring(page)]
 
-    def after_change(number: int | None) -> list[Any]:
-        return _all(page, number, {})
+    def after_change(chosen_key: str | None) -> list[Any]:
+        return _all(page, chosen_key, {})
 
     more = [*outputs, *panel.outputs, *_measuring_outputs(page)]
     blocks.load(loaded, None, more, **EVENT)
@@ -64,15 +66,15 @@ def _measure(page: Page, sent: Any, chosen: Any) -> None:
     shown = [page.parts[name] for name in MEASURED]
     outputs = [*shown, page.texts["pulse"], sent, *_measuring_outputs(page)]
 
-    def progress(number: int | None, before: dict[str, int]) -> list[Any]:
+    def progress(chosen_key: str | None, before: dict[str, int]) -> list[Any]:
         # The rest is not touched: the page may refresh itself rarely, or never.
-        now, marks = _changed(parts.values(view, number, MEASURED), before)
+        now, marks = _changed(parts.values(view, chosen_key, MEASURED), before)
         return [*now, parts.pulse(view), marks, *_measuring(page)]
 
     def pressed(act: Callable[[Acts], str]) -> Callable[..., list[Any]]:
-        def handler(headers: Headers, number: int | None, before: dict[str, int]) -> list[Any]:
+        def handler(headers: Headers, chosen_key: str | None, before: dict[str, int]) -> list[Any]:
             said = act(page.control.by(headers))
-            return [*progress(number, before), said]
+            return [*progress(chosen_key, before), said]
 
         return with_headers(handler)
 
@@ -88,20 +90,21 @@ def _models(page: Page, sent: Any, chosen: Any) -> None:
     outputs = [*_parts(page), page.texts["pulse"], sent, page.texts["models_said"]]
     inputs = [page.texts["what"], chosen, sent]
 
-    def free(headers: Headers, number: int | None, before: dict[str, int]) -> list[Any]:
+    def free(headers: Headers, chosen_key: str | None, before: dict[str, int]) -> list[Any]:
         said = actions.free_vram(page.control.by(headers))
-        return [*_all(page, number, before), said]
+        return [*_all(page, chosen_key, before), said]
 
-    def pressed(headers: Headers, what: str, number: int | None, before: dict[str, int]) -> list[Any]:
+    def pressed(headers: Headers, what: str, chosen_key: str | None, before: dict[str, int]) -> list[Any]:
         said: Any = ""
         kind, _, which = str(what).partition(":")
         if kind == DROP:
             said = actions.drop(view, page.control.by(headers), which)
-        elif kind == REQUEST and which.isdecimal():
-            # Whoever chooses the newest wants to see the newest from then on.
-            newest = next((request.number for request in view.requests(1)), None)
-            number = None if int(which) == newest else int(which)
-        return [*_all(page, number, before), said, number]
+        elif kind == REQUEST:
+            keys = [request.key for request in view.requests()]
+            if which in keys:
+                # Whoever chooses the newest wants to see the newest from then on.
+                chosen_key = None if which == keys[0] else which
+        return [*_all(page, chosen_key, before), said, chosen_key]
 
     page.buttons["free"].click(with_headers(free), [chosen, sent], outputs, **EVENT)
     page.buttons["pressed"].click(
@@ -162,9 +165,9 @@ def _made(make: Callable[[], str]) -> Callable[[], list[str]]:
     return handler
 
 
-def _all(page: Page, number: int | None, before: Mapping[str, int]) -> list[Any]:
+def _all(page: Page, chosen_key: str | None, before: Mapping[str, int]) -> list[Any]:
     """Every part that changed, the pulse, and what this browser tab has then."""
-    now, marks = _changed(parts.values(page.view, number), before)
+    now, marks = _changed(parts.values(page.view, chosen_key), before)
     return [*now, parts.pulse(page.view), marks]
 
 

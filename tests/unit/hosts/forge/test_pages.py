@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flux_speedup.hosts.forge import pages as forge_pages
 from flux_speedup.hosts.forge.pages import MAX_PAGES, Pages, Settings
+from flux_speedup.patching.change import Function
 
 BUILT = Settings(61440, "Async", "Shared")
 
@@ -55,3 +64,48 @@ def test_old_pages_are_forgotten() -> None:
 def test_before_the_ui_is_built_a_post_is_taken_as_it_is() -> None:
     posted = Settings(1, "Queue", "CPU")
     assert Pages().post("page", posted, BUILT) == posted
+
+
+def answers(*values: object) -> list[dict[str, object]]:
+    """As `on_preset_change` answers: the memory settings at places 3 to 5."""
+    return [{"value": value} for value in values]
+
+
+KNOWN = answers(0, 1, 2, "Queue", "CPU", 1024)
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [
+        (KNOWN, True),
+        ([*KNOWN, {"value": 9}], True),
+        (answers(0, 1, 2, "Async", "Shared", 1024.5), True),
+        (tuple(KNOWN), False),
+        (None, False),
+        (KNOWN[:5], False),
+        ([*KNOWN[:5], "value"], False),
+        (answers(0, 1, 2, "CPU", "Queue", 1024), False),
+        (answers(0, 1, 2, "Queue", "CPU", "1024"), False),
+        ([{}, {}, {}, {}, {}, {}], False),
+    ],
+)
+def test_an_answer_in_another_form_is_handed_on_as_it_is(
+    given: Any, known: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry, shared = ModuleType(forge_pages.ENTRY), ModuleType("modules.shared")
+    entry.total_vram = 80_000  # type: ignore[attr-defined]
+    shared.opts = SimpleNamespace(  # type: ignore[attr-defined]
+        forge_inference_memory=20_000, forge_async_loading="ours", forge_pin_shared_memory="ours too"
+    )
+    monkeypatch.setitem(sys.modules, forge_pages.ENTRY, entry)
+    monkeypatch.setitem(sys.modules, "modules.shared", shared)
+    (change,) = [each for each in forge_pages.changes(lambda: frozenset({"streams", "pinning"}))
+                 if isinstance(each, Function) and each.path == "on_preset_change"]  # fmt: skip
+    before = copy.deepcopy(given)
+    answer = change.make(lambda _preset: given)("flux")
+    if known:
+        assert [each["value"] for each in answer[3:6]] == ["ours", "ours too", before[5]["value"]]
+        assert answer[:3] == before[:3]
+    else:
+        assert answer == before
+        assert "answers in another order" in caplog.text
