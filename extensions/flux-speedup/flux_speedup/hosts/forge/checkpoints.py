@@ -71,8 +71,11 @@ class Keeper:
             undo()
             self._on = False
             self._current = self._fresh = None
+            registry.make_room = lambda: False
             self.kept.clear()
 
+        registry = self._attachment.placement.registry
+        registry.make_room = self._make_room
         self._on = True
         return end
 
@@ -219,6 +222,14 @@ class Keeper:
         memory_management.unload_all_models()
         memory_management.soft_empty_cache()
         gc.collect()
+
+    def _make_room(self) -> bool:
+        """Memory is short: keep nothing. Returns whether anything was kept."""
+        names = [_name(kept.model) for kept in self.kept.clear()]
+        for name in names:
+            log.warning("%s is not kept any longer: memory is short", name)
+        gc.collect()
+        return bool(names)
 
     def _drop_failed(self, built: Built) -> None:
         self._garbage = self.kept.drop(built) or self._garbage

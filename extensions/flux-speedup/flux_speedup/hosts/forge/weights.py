@@ -18,6 +18,7 @@ from ...patching.guard import meant
 from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
 from ..common.timing import COMPONENTS
+from . import corrupted
 from .engine import CPU
 from .lora import Merges, is_merged, take_back
 from .pinning import Pinning
@@ -56,6 +57,7 @@ class Attachment:
         sources = Sources(self._placement, self._is_streamed)
         return [
             *self._written_over.changes(),
+            *corrupted.changes(lambda: self._placement.registry.make_room()),
             Function("backend.loader", "load_state_dict", sources.wrap_load_state_dict),
             Function("modules.sd_models", "forge_loader", sources.wrap_loader),
             Function("backend.loader", "load_torch_file", self._wrap_load_file),

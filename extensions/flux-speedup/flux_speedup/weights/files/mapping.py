@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ...ram import available
-from ..errors import HeaderError, MappingError
+from ..errors import HeaderError, MappingError, is_lack_of_memory
 from . import lease, remap
 from .header import Header, TensorEntry, read_header
 from .identity import FileIdentity as FileIdentity
 from .identity import identity
+from .read_only import ReadOnly
 from .readahead import HEADROOM
 from .written import Ranges, written_ranges
 
@@ -104,7 +106,8 @@ class Mapping:
         """Every tensor of the file by name, in file order, as a view of the mapping, each its own storage.
 
         A private writable mapping: whoever writes into a view gets a page of their own, the file never
-        changes. What lies where its dtype cannot be used is a copy. Raises HeaderError.
+        changes. On Windows, where that would take the file's size of memory, nobody may write. What lies where
+        its dtype cannot be used is a copy. Raises HeaderError.
         """
         return {name: self._view(entry) for name, entry in self.header.tensors.items()}
 
@@ -112,7 +115,7 @@ class Mapping:
         try:
             if entry.length == 0:
                 return torch.empty(entry.shape, dtype=entry.dtype)
-            flat = torch.frombuffer(self.buffer, dtype=torch.uint8, count=entry.length, offset=entry.offset)
+            flat = _bytes_of(self.buffer, entry.offset, entry.length)
             return (flat if entry.aligned else flat.clone()).view(entry.dtype).reshape(entry.shape)
         except (RuntimeError, OverflowError, TypeError, ValueError) as error:
             raise HeaderError(self.path, f"PyTorch cannot have it ({error})", key=entry.name) from error
@@ -135,7 +138,11 @@ class Registry:
     """The mappings of this process, weakly held. Safe from any thread."""
 
     def __init__(self, *, available: Callable[[], int] = available, leases: bool = True) -> None:
-        """`available`: bytes of RAM that the old bytes of files which are written over may go to."""
+        """`available`: bytes of RAM that the old bytes of files which are written over may go to.
+
+        `make_room`: asked where memory is short; whether something was given up, so that another try is worth it.
+        """
+        self.make_room: Callable[[], bool] = lambda: False
         self._available = available
         self._leases = leases
         self._held: dict[int, _Held] = {}
@@ -149,14 +156,13 @@ class Registry:
         """
         path = Path(path)
         try:
-            with path.open("rb") as file:
-                descriptor = file.fileno()
-                thread = self._watch.thread()  # first: what it looks after changes with notice only
-                leased = self._leases and thread is not None and lease.place(descriptor, thread)
-                identity = FileIdentity.of(descriptor, path)
-                header = read_header(file, identity.size, path)
-                return self._map(descriptor, path, identity, header, leased)
-        except OSError as error:
+            return self._open(path)
+        except (OSError, MemoryError, ValueError) as error:
+            if not is_lack_of_memory(error) or not self.make_room():
+                raise MappingError(path, f"cannot be mapped ({error})") from error
+        try:
+            return self._open(path)
+        except (OSError, MemoryError, ValueError) as error:
             raise MappingError(path, f"cannot be mapped ({error})") from error
 
     def live(self) -> list[Mapping]:
@@ -225,23 +231,21 @@ class Registry:
         place = found.device, found.inode, found.place
         return any((m.identity.device, m.identity.inode, m.identity.place) == place for m in self.live())
 
+    def _open(self, path: Path) -> Mapping:
+        with path.open("rb") as file:
+            descriptor = file.fileno()
+            thread = self._watch.thread()  # first: what it looks after changes with notice only
+            leased = self._leases and thread is not None and lease.place(descriptor, thread)
+            identity = FileIdentity.of(descriptor, path)
+            header = read_header(file, identity.size, path)
+            return self._map(descriptor, path, identity, header, leased)
+
     def _map(
         self, descriptor: int, path: Path, identity: FileIdentity, header: Header, leased: bool
     ) -> Mapping:
-        try:
-            if sys.platform == "win32":
-                buffer = mmap.mmap(descriptor, identity.size, access=mmap.ACCESS_COPY)
-            else:
-                buffer = mmap.mmap(
-                    descriptor,
-                    identity.size,
-                    flags=mmap.MAP_PRIVATE | _NO_RESERVE,
-                    prot=mmap.PROT_READ | mmap.PROT_WRITE,
-                )
-        except ValueError as error:
-            raise MappingError(path, f"cannot be mapped ({error})") from error
+        buffer = _mapped(descriptor, identity.size)
         own = None if sys.platform == "win32" else os.dup(descriptor)
-        address = torch.frombuffer(buffer, dtype=torch.uint8).data_ptr()
+        address = _bytes_of(buffer, 0, 1).data_ptr()
         token = next(self._tokens)
         held = _Held(path, identity, header, address, weakref.ref(buffer), own, leased)
         self._held[token] = held
@@ -298,6 +302,20 @@ class Registry:
         if held is not None and held.descriptor is not None:
             with contextlib.suppress(OSError):
                 os.close(held.descriptor)
+
+
+def _mapped(descriptor: int, size: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        # Copy on write counts as the file's size of memory there, written or not.
+        return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+    flags, prot = mmap.MAP_PRIVATE | _NO_RESERVE, mmap.PROT_READ | mmap.PROT_WRITE
+    return mmap.mmap(descriptor, size, flags=flags, prot=prot)
+
+
+def _bytes_of(buffer: mmap.mmap, offset: int, length: int) -> torch.Tensor:
+    if sys.platform == "win32":
+        return torch.from_numpy(np.asarray(ReadOnly(buffer, offset, length)))
+    return torch.frombuffer(buffer, dtype=torch.uint8, count=length, offset=offset)
 
 
 MAPPINGS = Registry()

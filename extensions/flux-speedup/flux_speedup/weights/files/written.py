@@ -28,9 +28,7 @@ def written_ranges(address: int, length: int) -> Ranges | None:
     if length == 0:
         return []
     if sys.platform == "win32":
-        from .written_windows import written_ranges as on_windows
-
-        return on_windows(address, length)
+        return []  # there a mapping cannot be written
     end = address + -(-length // PAGE) * PAGE
     for question in (_by_scan, _by_smaps):
         try:
