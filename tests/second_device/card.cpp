@@ -6,6 +6,7 @@
 #include <ATen/native/CPUFallback.h>
 #include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/convolution.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/resize_native.h>
 #include <ATen/ops/set_native.h>
@@ -149,6 +150,19 @@ at::Tensor& set_source(
   return at::native::set_storage_cpu_(tensor, source, offset, size, stride);
 }
 
+// What ordinary kernels of the CPU do not stand in for.
+at::Tensor convolution(
+    const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    c10::IntArrayRef stride, c10::IntArrayRef padding, c10::IntArrayRef dilation, bool transposed,
+    c10::IntArrayRef output_padding, int64_t groups) {
+  std::optional<at::Tensor> here;
+  if (bias && bias->defined()) here = seen_from_the_cpu(*bias);
+  const auto computed = at::convolution(
+      seen_from_the_cpu(input), seen_from_the_cpu(weight), here, stride, padding, dilation, transposed,
+      output_padding, groups);
+  return computed.to(input.device());
+}
+
 void by_the_cpu(const c10::OperatorHandle& operation, torch::jit::Stack* stack) {
   at::native::cpu_fallback(operation, stack);
 }
@@ -168,6 +182,7 @@ TORCH_LIBRARY_IMPL(aten, HPU, m) {
   m.impl("view.dtype", view_dtype);
   m.impl("_reshape_alias", reshape_alias);
   m.impl("resize_", resize);
+  m.impl("convolution_overrideable", convolution);
   m.impl("set_.source_Storage_storage_offset", set_source);
 }
 

@@ -2,12 +2,25 @@
 
 PROBE_CARD_GIB: the memory manager reports a card of that size. PROBE_DEVICE: models are loaded to
 torch.device("cpu", 0), which is not equal to the home of weights, torch.device("cpu"); what is loaded counts as
-taken from the card. PROBE_INFERENCE_MB: what the memory manager keeps for inference.
+taken from the card. With the value "second", to the tests' second device, which PyTorch tells apart from the CPU
+(its package must be importable). PROBE_INFERENCE_MB: what the memory manager keeps for inference.
 """
 
 import os
+import sys
 
 GIB = float(os.environ.get("PROBE_CARD_GIB", "0"))
+
+
+def second_device():
+    """The tests' second device; ours is told that it can be streamed to like a CPU."""
+    from tests import second_device
+
+    assert not second_device.why_not()
+    lanes = sys.modules.get("flux_speedup.weights.transfer.lane")
+    if lanes is not None:
+        lanes.LANES.setdefault(second_device.CARD.type, lanes.PlainLane)
+    return second_device.CARD
 
 
 def preload(parser):
@@ -17,7 +30,7 @@ def preload(parser):
     from backend import stream
 
     total = GIB * 2**30
-    device_given = bool(os.environ.get("PROBE_DEVICE"))
+    device_given = os.environ.get("PROBE_DEVICE", "")
 
     def get_free_memory(dev=None, torch_free_too=False):
         card = [each for each in manager.current_loaded_models if each.device != manager.cpu]
@@ -33,7 +46,7 @@ def preload(parser):
     if device_given:
         import torch
 
-        manager.get_torch_device = lambda: torch.device("cpu", 0)
+        manager.get_torch_device = second_device if device_given == "second" else lambda: torch.device("cpu", 0)
         manager.text_encoder_device = manager.get_torch_device
         manager.is_device_cpu = lambda device: device == manager.cpu
     else:

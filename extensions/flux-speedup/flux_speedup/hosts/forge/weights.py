@@ -17,6 +17,7 @@ from ...patching.change import Call, Change, Function
 from ...patching.guard import meant
 from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
+from ...weights.transfer.lane import LANES
 from ..common.timing import COMPONENTS
 from . import corrupted
 from .engine import CPU
@@ -29,15 +30,13 @@ from .written_over import WrittenOver
 MANAGER = "backend.memory_management"
 PATCHER = "backend.patcher.base"
 ENGINE = "backend.diffusion_engine.base"
-STREAMED = frozenset({"cuda", "xpu", "cpu"})
-"""Kinds of devices that weights can be streamed to; a CPU that is not home stands for one."""
 log = logging.getLogger("flux_speedup")
 
 
 class Attachment:
     """The wrapped functions of one process; what they must tell each other is kept by thread."""
 
-    def __init__(self, placement: Placement, kinds: Collection[str] = STREAMED) -> None:
+    def __init__(self, placement: Placement, kinds: Collection[str] = LANES) -> None:
         self._placement = placement
         self._kinds = kinds
         self._pinning = Pinning()

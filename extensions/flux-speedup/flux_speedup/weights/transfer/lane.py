@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -157,10 +158,13 @@ class StreamLane:
         return self._module.Event(blocking=True) if self._blocking else self._module.Event()
 
 
+LANES: dict[str, Callable[[torch.device], Lane]] = {"cpu": PlainLane, "cuda": StreamLane, "xpu": StreamLane}
+"""By kind of device that weights can be streamed to; a CPU that is not home stands for one."""
+
+
 def lane_for(device: torch.device) -> Lane:
     """The lane to a device. Raises TransferError for a kind of device that has none."""
-    if device.type == "cpu":
-        return PlainLane(device)
-    if device.type == "cuda" or (device.type == "xpu" and hasattr(torch, "xpu")):
-        return StreamLane(device)
-    raise TransferError(None, f"no way to stream to a {device.type} device")
+    make = LANES.get(device.type)
+    if make is None or (device.type == "xpu" and not hasattr(torch, "xpu")):
+        raise TransferError(None, f"no way to stream to a {device.type} device")
+    return make(device)
