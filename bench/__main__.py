@@ -1,32 +1,48 @@
-"""`python -m bench NAME ...`: the one front."""
+"""`python -m bench NAME ...`: the one front. A program has `options(parser)` and `run(given, record)`."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import signal
 import sys
+from pathlib import Path
 
-BENCHES = {
+from bench.record import Record
+
+PROGRAMS = {
     "webui": ("bench.webui.command", "a whole WebUI over its API, without and with the extension"),
     "loads": ("bench.loads.command", "Flux's weights to a GPU: ours, the machine's own speed, other loaders"),
-    "startup": ("bench.startup", "starts of a real Forge, without and with the extension"),
+    "startup": ("bench.startup", "starts of real WebUIs, without and with the extension"),
     "preload": ("bench.preload", "what the WebUI waits for our preload"),
     "cpu-load": ("bench.cpu_load", "planning, reading and re-pointing, without a GPU"),
     "adetailer-models": ("bench.adetailer_models", "ADetailer's list of models without a network"),
-    "page": ("bench.page.command", "docs/benchmarks.md and its pictures, from the JSON files beside it"),
     "event-cost": ("bench.event_cost", "recording one event of the statistics"),
     "stats-cost": ("bench.stats_cost", "the API's reads with a full database"),
+    "page": ("bench.page.command", "docs/benchmarks.md and its pictures, from the JSON files beside it"),
 }
 
 
 def main(words: list[str]) -> int:
-    if not words or words[0] not in BENCHES:
+    """Run a program; its exit status, 1 where a bar was missed or pictures differ."""
+    if not words or words[0] not in PROGRAMS:
         print("python -m bench NAME ..., and --help after a name tells its options\n")
-        for name, (_, what) in BENCHES.items():
-            print(f"  {name:16} {what}")
+        print("\n".join(f"  {name:16} {what}" for name, (_, what) in PROGRAMS.items()))
         return 0 if words[:1] in ([], ["--help"], ["-h"]) else 2
-    status: int = importlib.import_module(BENCHES[words[0]][0]).main(words[1:])
+    name = words[0]
+    program = importlib.import_module(PROGRAMS[name][0])
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(f"bench {name}", description=program.__doc__, formatter_class=raw)
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="where the figures are kept")
+    program.options(parser)
+    given = parser.parse_args(words[1:])
+    record = Record(name, given.json)
+    status: int = program.run(given, record)
+    record.end()
     return status
 
 
 if __name__ == "__main__":
+    # As Ctrl+C: what was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main(sys.argv[1:]))

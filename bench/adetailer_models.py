@@ -22,15 +22,14 @@ from bench.record import Record
 WORLD_BYTES = 146_355_704  # yolov8x-worldv2.pt, whose sha256 the catalog does not know
 
 
-def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser("bench adetailer-models", description=__doc__)
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE")
-    record = Record("adetailer-models", parser.parse_args(words).json)
+def options(parser: argparse.ArgumentParser) -> None:
+    """There are none."""
+
+
+def run(given: argparse.Namespace, record: Record) -> int:
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ["HF_HOME"] = str(folder / "hub")
-        _measure(folder, record)
-    record.end()
+        os.environ["HF_HOME"] = str(Path(name) / "hub")
+        _measure(Path(name), record)
     return 0
 
 

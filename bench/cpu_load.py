@@ -100,20 +100,18 @@ def repointing(mapping: Mapping, repeats: int) -> dict[str, float]:
     }
 
 
-def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser("bench cpu-load", description=__doc__)
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gigabytes", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE")
-    given = parser.parse_args(words)
+
+
+def run(given: argparse.Namespace, record: Record) -> int:
     blocks = max(1, round(given.gigabytes * 1e9 / BLOCK_BYTES))
     shapes = ((f"blocks.{n}.{name}", shape) for n in range(blocks) for name, shape in BLOCK.items())
     with tempfile.TemporaryDirectory() as folder:
         mapping = MAPPINGS.open(write(Path(folder) / "cpu-load.safetensors", shapes, torch.bfloat16, 0))
-        about = {"threads": given.threads, "bytes": mapping.identity.size}
-        record = Record("cpu-load", given.json, settings=about)
+        record.about(settings={"threads": given.threads, "bytes": mapping.identity.size})
         record.row(name="reading", unit="GB/s", **reading(mapping, given.threads, given.repeats))
         record.row(name="re-pointing", unit="ms a GB", **repointing(mapping, given.repeats))
-    record.end()
     return 0

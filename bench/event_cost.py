@@ -40,18 +40,14 @@ def measure(count: int, folder: Path) -> list[float]:
     return sorted(took)
 
 
-def main(words: list[str]) -> int:
-    """Measure and tell; the exit status."""
-    parser = argparse.ArgumentParser("bench event-cost", description=__doc__)
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=int, default=20_000)
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE")
-    given = parser.parse_args(words)
-    record = Record("event-cost", given.json)
+
+
+def run(given: argparse.Namespace, record: Record) -> int:
     with tempfile.TemporaryDirectory() as folder:
         took = measure(max(1, given.events), Path(folder))
     median, high = took[len(took) // 2], took[min(len(took) - 1, len(took) * 99 // 100)]
-    record.row(
-        name="one event", unit="us", events=len(took), median=round(median, 2), percentile_99=round(high, 1)
-    )
-    record.end(bar=BAR_US)
+    figures = {"median": round(median, 2), "percentile_99": round(high, 1), "bar": BAR_US}
+    record.row(name="one event", unit="us", events=len(took), **figures)
     return 0 if high <= BAR_US else 1

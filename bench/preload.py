@@ -9,7 +9,6 @@ import argparse
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
 from bench.places import EXTENSION
 from bench.record import Record
@@ -26,12 +25,11 @@ print((time.perf_counter() - start) * 1000)
 """
 
 
-def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser("bench preload", description=__doc__)
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE")
-    given = parser.parse_args(words)
-    record = Record("preload", given.json)
+
+
+def run(given: argparse.Namespace, record: Record) -> int:
     command = [sys.executable, "-c", ONE, str(EXTENSION / "preload.py")]
     seen = []
     for _ in range(given.runs):
@@ -39,5 +37,4 @@ def main(words: list[str]) -> int:
         seen.append(float(done.stdout.splitlines()[-1]))
     figures = {"median": statistics.median(seen), "lowest": min(seen), "highest": max(seen)}
     record.row(name="preload", unit="ms", runs=given.runs, **{k: round(v, 2) for k, v in figures.items()})
-    record.end()
     return 0

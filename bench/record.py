@@ -14,6 +14,7 @@ from typing import Any
 from .places import EXTENSION
 
 Row = dict[str, Any]
+NOT_YET = "not yet"
 
 
 def say(text: str) -> None:
@@ -24,16 +25,15 @@ def say(text: str) -> None:
 class Record:
     """A run's rows beside its name, date, machine, versions and settings; written anew after every row."""
 
-    def __init__(self, bench: str, path: Path | None, **about: Any) -> None:
+    def __init__(self, bench: str, path: Path | None) -> None:
         self._path = path
         self.content: dict[str, Any] = {
             "bench": bench,
             "date": datetime.date.today().isoformat(),
             "product": product(),
             "machine": machine(),
-            **about,
             "rows": [],
-            "ended": "not yet",
+            "ended": NOT_YET,
         }
         self._write()
 
@@ -47,9 +47,15 @@ class Record:
         say("  ".join(f"{key} {_short(value)}" for key, value in row.items() if value not in (None, [], {})))
         self._write()
 
-    def end(self, how: str = "complete", **more: Any) -> None:
-        self.content |= {**more, "ended": how}
+    def about(self, **more: Any) -> None:
+        """What was measured and how: versions, settings, what all rows together say."""
+        self.content |= more
         self._write()
+
+    def end(self, how: str = "complete") -> None:
+        """What is said first is kept."""
+        if self.content["ended"] == NOT_YET:
+            self.about(ended=how)
 
     def _write(self) -> None:
         if self._path is None:

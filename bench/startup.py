@@ -34,21 +34,18 @@ def started(host: Host, each: Variant, mode: str) -> tuple[float, float, float]:
             return (server.seconds, *startup(server.said("Startup time")))
 
 
-def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "bench startup", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--webui", type=Path, nargs="+", required=True, metavar="DIR", help="checkouts that start")
     add("--pairs", type=int, default=5)
     add("--modes", nargs="+", choices=MODES, default=MODES)
     add("--variants", nargs="+", type=variant, default=[variant("alone"), variant("ours")])
-    add("--json", type=Path, default=None, metavar="FILE")
-    given = parser.parse_args(words)
-    record = Record("startup", given.json)
+
+
+def run(given: argparse.Namespace, record: Record) -> int:
     for folder in given.webui:
         host, about = host_at(folder)
-        record.content.setdefault("webuis", []).append(about)
+        record.about(webuis=[*record.content.get("webuis", []), about])
         for mode in given.modes:
             seen: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
             for turn in range(given.pairs):
@@ -59,7 +56,6 @@ def main(words: list[str]) -> int:
                     except (Gone, IndexError) as gone:
                         record.row(webui=folder.name, mode=mode, variant=each.name, error=str(gone)[-800:])
             told(record, folder.name, mode, seen)
-    record.end()
     return 0
 
 

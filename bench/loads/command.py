@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from bench.flux import models
-from bench.record import Record, say
+from bench.record import Record
 from flux_speedup.weights.files.mapping import MAPPINGS
 from flux_speedup.weights.transfer.staging import Arena
 
@@ -23,10 +23,7 @@ from . import ours, peers, plain
 from .timing import Timing, device_named
 
 
-def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "bench loads", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--into", type=Path, required=True, metavar="DIR", help="for the files; those there are used again")
     add("--make", choices=models.KINDS, default="flux")
@@ -34,19 +31,19 @@ def main(words: list[str]) -> int:
     add("--repeats", type=int, default=5)
     add("--peers", action="store_true", help="time other loaders that are installed")
     add("--cold", action="store_true", help="loads from the disk too")
-    add("--json", type=Path, default=None, metavar="FILE")
-    given = parser.parse_args(words)
+
+
+def run(given: argparse.Namespace, record: Record) -> int:
     device = device_named(given.device)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "RAM standing for a card"
-    settings = {"device": gpu, "torch": torch.__version__, "models": given.make}
-    timing = Timing(device, given.repeats, Record("loads", given.json, settings=settings))
+    record.about(settings={"device": gpu, "torch": torch.__version__, "models": given.make})
+    timing = Timing(device, given.repeats, record)
     made = models.made(given.into, given.make, second=False)
     transformer = MAPPINGS.open(made.folder / "Stable-diffusion" / made.checkpoint)
     t5, clip, _ = (MAPPINGS.open(Path(path)) for path in made.modules)
     size, arena = ours.size_of(ours.module_of(transformer)), Arena()
-    floor = plain.pinned_copy(timing, size)
-    load = ours.warm(timing, "transformer", arena, transformer)
-    say(f"warm load / plain copy: {load / floor:.3f}")
+    plain.pinned_copy(timing, size)
+    ours.warm(timing, "transformer", arena, transformer)
     if device.type == "cuda":
         ours.straight(timing, "transformer", arena, transformer)
     ours.warm(timing, "T5 + CLIP", arena, t5, clip)
@@ -54,5 +51,4 @@ def main(words: list[str]) -> int:
         peers.peers(timing, transformer.path, size)
     if given.cold:
         ours.cold(timing, "transformer", arena, transformer)
-    timing.record.end(warm_over_plain=round(load / floor, 3))
     return 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.places import RESULTS
+from bench.record import Record
 
 from .table import markdown, picture
 from .tables import tables
@@ -54,14 +55,13 @@ def pages(results: Path) -> dict[Path, str]:
     return made
 
 
-def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "bench page", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
-    results = parser.parse_args(words).results
-    made = pages(results)
-    for path in set(results.glob("*.svg")) - made.keys():
+
+
+def run(given: argparse.Namespace, record: Record) -> int:
+    made = pages(given.results)
+    for path in set(given.results.glob("*.svg")) - made.keys():
         path.unlink()
     for path, text in made.items():
         path.write_text(text, encoding="utf-8")

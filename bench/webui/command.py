@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,7 @@ from .turn import Turn
 from .variants import Variant, variant
 
 
-def arguments(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "bench webui", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--webui", type=Path, required=True, metavar="DIR", help="a checkout that starts")
     source = parser.add_mutually_exclusive_group(required=True)
@@ -47,84 +44,72 @@ def arguments(words: list[str]) -> argparse.Namespace:
     add("--steps", type=_pair, default=None, metavar="FEWxMANY", help="default: 2x8; tiny: 1x3")
     add("--no-hash", action="store_true", help="no model hashes, with the extension and without")
     add("--budget", type=float, default=3600.0, metavar="SECONDS")
-    add("--json", type=Path, default=None, metavar="FILE")
     add("--logs", type=Path, default=None, metavar="DIR", help="keep what every WebUI printed")
-    return parser.parse_args(words)
 
 
-def main(words: list[str]) -> int:
-    given = arguments(words)
-    budget = Budget(given.budget)
+def run(given: argparse.Namespace, record: Record) -> int:
     host, about = host_at(given.webui)
     cards: list[float | None] = given.cards if host.gpu else [None]
     if cards != given.cards:
         say("no GPU here: cards of other sizes are left out")
     tiny = given.make == "tiny"
-    settings = {
-        "models": given.make or "found",
-        "size": given.size or ((64, 64) if tiny else (1024, 1024)),
-        "steps": given.steps or ((1, 3) if tiny else (2, 8)),
-        "hashes": not given.no_hash,
-    }
-    record = Record("webui", given.json, webui=about, settings=settings)
+    given.size = given.size or ((64, 64) if tiny else (1024, 1024))
+    given.steps = given.steps or ((1, 3) if tiny else (2, 8))
+    settings = {"models": given.make or "found", "size": given.size, "steps": given.steps}
+    record.about(webui=about, settings={**settings, "hashes": not given.no_hash})
+    budget = Budget(given.budget)
     with tempfile.TemporaryDirectory(prefix="bench-webui-") as scratch:
-        began = time.perf_counter()
+        into = given.into or Path(scratch) / "models"
         if given.make:
-            made = models.made(
-                given.into or Path(scratch) / "models", given.make, second="switch" in given.cases
-            )
+            made = models.made(into, given.make, second="switch" in given.cases)
         else:
             made = models.found(given.models.absolute())
-        say(f"models after {time.perf_counter() - began:.1f} s: {made.folder}")
-        run = Run(given, host, made, record, budget, Path(scratch), settings)
-        how = run.all(cards)
+        say(f"{given.budget - budget.left():.1f} s for the models in {made.folder}")
+        record.end(Run(given, host, made, record, budget, Path(scratch)).all(cards))
     pictures = compared(record.rows)
-    record.end(how, pictures=pictures)
-    say(f"{how}; pictures compared {pictures['compared']}, identical {pictures['identical']}")
+    record.about(pictures=pictures)
+    say(
+        f"{record.content['ended']}; pictures compared {pictures['compared']}, identical {pictures['identical']}"
+    )
     return 1 if pictures["different"] else 0
 
 
+@dataclass(frozen=True)
 class Run:
     """All turns of a run."""
 
-    def __init__(
-        self,
-        given: argparse.Namespace,
-        host: Host,
-        made: models.Models,
-        record: Record,
-        budget: Budget,
-        scratch: Path,
-        settings: dict[str, Any],
-    ) -> None:
-        self._given, self._host, self._models, self._record = given, host, made, record
-        self._budget, self._scratch, self._settings = budget, scratch, settings
+    given: argparse.Namespace
+    host: Host
+    models: models.Models
+    record: Record
+    budget: Budget
+    scratch: Path
 
     def all(self, cards: list[float | None]) -> str:
         """Every card with every variant; how it ended."""
-        for number in range(self._given.rounds):
+        for number in range(self.given.rounds):
             # Every other round the other way round: whoever comes second must not always gain from it.
-            variants = self._given.variants[:: -1 if number % 2 else 1]
+            variants = self.given.variants[:: -1 if number % 2 else 1]
             for card in cards:
                 for each in variants:
                     try:
                         self._turn(number, card, each)
                     except Gone as gone:
                         say(f"{each.name}: {gone}")
-                        self._record.row(
+                        self.record.row(
                             **_named(number, card, each), request="the turn", error=str(gone)[-1500:]
                         )
-                    if self._budget.left() <= 0:
+                    if self.budget.left() <= 0:
                         return "out of time"
         return "complete"
 
     def _turn(self, number: int, card: float | None, each: Variant) -> None:
         """A data folder a variant: hashes and statistics of an earlier turn are there, as in a second start."""
-        data = self._scratch / each.name
-        flags = (*each.flags, *(("--no-hashing",) if self._given.no_hash else ()))
-        tiny = self._given.make == "tiny"
-        start = Start(data, each.extension, flags, self._models.folder, self._models.options(), card, tiny)
-        width, height = self._settings["size"]
+        data = self.scratch / each.name
+        flags = (*each.flags, *(("--no-hashing",) if self.given.no_hash else ()))
+        tiny = self.given.make == "tiny"
+        start = Start(data, each.extension, flags, self.models.folder, self.models.options(), card, tiny)
+        width, height = self.given.size
         common = {
             "width": width,
             "height": height,
@@ -132,19 +117,19 @@ class Run:
             "distilled_cfg_scale": 3.5,
             "sampler_name": "Euler",
             "scheduler": "Simple",
-            "steps": tuple(self._settings["steps"]),
-            "checkpoint": self._models.checkpoint,
-            "second": self._models.second,
-            "loras": self._models.loras,
+            "steps": self.given.steps,
+            "checkpoint": self.models.checkpoint,
+            "second": self.models.second,
+            "loras": self.models.loras,
         }
-        server = Server(self._host, start, self._budget)
+        server = Server(self.host, start, self.budget)
         try:
             with server:
-                Turn(server, self._record, _named(number, card, each), common).ask(self._given.cases)
+                Turn(server, self.record, _named(number, card, each), common).ask(self.given.cases)
         finally:
-            if self._given.logs:
-                self._given.logs.mkdir(parents=True, exist_ok=True)
-                shutil.copy(data / "log.txt", self._given.logs / f"{each.name}-{card or 'all'}-{number}.log")
+            if self.given.logs:
+                self.given.logs.mkdir(parents=True, exist_ok=True)
+                shutil.copy(data / "log.txt", self.given.logs / f"{each.name}-{card or 'all'}-{number}.log")
 
 
 def _named(number: int, card: float | None, each: Variant) -> dict[str, Any]:

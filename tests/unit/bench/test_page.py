@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.__main__ import BENCHES
-from bench.page.command import HEAD, TITLES, main, pages
+from bench.__main__ import PROGRAMS, main
+from bench.page.command import HEAD, TITLES, pages
 from bench.page.table import Table, figure, markdown, picture
 from bench.page.tables import tables
 from bench.places import RESULTS
@@ -45,7 +45,7 @@ def test_another_figure_in_a_file_is_another_figure_in_the_page(file: Path, tmp_
 
 
 def test_every_program_has_a_title() -> None:
-    assert {*TITLES} == {*BENCHES} - {"page"}
+    assert {*TITLES} == {*PROGRAMS} - {"page"}
 
 
 def test_pictures_that_no_file_gives_any_longer_are_removed(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_pictures_that_no_file_gives_any_longer_are_removed(tmp_path: Path) -> N
     results.mkdir()
     shutil.copy(FILES[0], results / "one.json")
     (results / "old-1.svg").write_text("<svg/>")
-    main(["--results", str(results)])
+    main(["page", "--results", str(results)])
     assert not (results / "old-1.svg").exists()
     assert all(path.stem.startswith("one-") for path in results.glob("*.svg"))
 
