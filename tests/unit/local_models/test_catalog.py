@@ -141,3 +141,10 @@ def test_only_files_count(name: str) -> None:
 def test_nothing_whatever_raises(value: object) -> None:
     for section in (value, {"weights": value}, {"weights": [value]}, {"folder": value}):
         assert isinstance(load([Source("own.json", {"catalog": section})]), Catalog)
+
+
+def test_what_is_wrong_with_a_catalog_fills_no_log() -> None:
+    rows = [{"file": "x" * 5000, "kind": "adetailer", f"k{number}" * 1000: 1} for number in range(900)]
+    found = load([Source("some.json", {"catalog": {"weights": rows, "y" * 5000: 1}})])
+    assert len(found.problems) <= 21
+    assert max(map(len, found.problems)) < 4000

@@ -1,21 +1,22 @@
-"""Where a weight is fetched from: Hugging Face with and without its library, a mirror, through a proxy."""
+"""Where a weight is fetched from: Hugging Face, a mirror, through a proxy; what a token is for."""
 
 from __future__ import annotations
 
-import builtins
 from pathlib import Path
 
 import pytest
 
+from flux_speedup.local_models import hub
+from flux_speedup.local_models.fetching import NOT_VERIFIED
 from tests.unit.local_models.fetcher import Server, assert_failed, assert_fetched
-from tests.unit.local_models.files import CONTENT, entry, put
-from tests.unit.local_models.server import File, cut, serving, status, whole
+from tests.unit.local_models.files import CONTENT, entry
+from tests.unit.local_models.server import File, Handler, cut, serving, whole
 
 
 def test_hugging_face_by_its_plain_address(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     file = server.repository(cut(4000), whole)
-    assert_fetched(server, server.fetch(entry(), use_library=False))
+    assert_fetched(server, server.fetch(entry()))
     assert file.ranges == [None, "bytes=4000-"]
 
 
@@ -25,65 +26,55 @@ def test_the_mirror_is_asked_first_and_the_source_after_it(
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     file = server.repository(whole)
     with serving({}) as empty:
-        assert_fetched(server, server.fetch(entry(), use_library=False, mirror=empty))
+        assert_fetched(server, server.fetch(entry(), mirror=empty))
     assert len(file.ranges) == 1
     server.target.unlink()
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert_fetched(server, server.fetch(entry(), use_library=False, mirror=server.url))
+    assert_fetched(server, server.fetch(entry(), mirror=server.url))
 
 
-@pytest.fixture
-def library(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real library, which asks our server."""
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-
-
-def test_hugging_face_through_its_library(server: Server, library: None) -> None:
-    server.repository(whole)
-    assert_fetched(server, server.fetch(entry()))
-
-
-def test_what_fails_in_the_library_fails_with_its_reason_and_comes_later(
-    server: Server, library: None
+@pytest.mark.parametrize("fields", [{"sha256": None}, {"bytes": None}, {"confirmed": False}])
+def test_what_cannot_be_verified_comes_from_no_mirror(
+    server: Server, monkeypatch: pytest.MonkeyPatch, fields: dict[str, object]
 ) -> None:
-    file = server.repository(cut(4000), status(404))
-    assert_failed(server, server.fetch(entry()), server.url)
-    file.acts = [whole]
-    assert_fetched(server, server.fetch(entry()))
-
-
-def test_what_a_killed_library_left_is_gone_on_with(server: Server, library: None) -> None:
     file = server.repository(whole)
-    left = Path(".face.pt.part.hub") / ".cache" / "huggingface" / "download"
-    put(server.target.parent / left, "a1.etag.12345678.incomplete", CONTENT[:4000])
-    put(server.target.parent / left, "a1.etag.87654321.incomplete", CONTENT[:90])
-    assert_fetched(server, server.fetch(entry()))
-    assert file.ranges == ["bytes=4000-"]
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setattr(hub, "ENDPOINT", "http://127.0.0.1:9")
+    assert_failed(server, server.fetch(entry(**fields), mirror=server.url), "127.0.0.1:9")
+    assert file.ranges == []
+    monkeypatch.setattr(hub, "ENDPOINT", server.url)
+    row = server.fetch(entry(**fields))
+    assert_fetched(server, row)
+    assert row.why == NOT_VERIFIED
+    assert server.fetch(entry(**fields)).why == NOT_VERIFIED
 
 
-def test_where_the_plain_address_wants_a_token_the_library_is_asked(server: Server, library: None) -> None:
-    put(server.target.parent, ".face.pt.part", CONTENT[:4000])
-    server.repository(status(401), whole)
-    assert_fetched(server, server.fetch(entry()))
-
-
-def test_without_the_library_the_plain_address_is_taken(
+def test_a_token_goes_to_hugging_face_and_to_nobody_it_sends_us_on_to(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = builtins.__import__
+    seen: list[str | None] = []
 
-    def missing(name: str, *rest: object, **named: object) -> object:
-        if name.startswith("huggingface_hub"):
-            raise ImportError(name)
-        return real(name, *rest, **named)  # type: ignore[arg-type]
+    def sent_on(handler: Handler, file: File) -> None:
+        seen.append(handler.headers.get("Authorization"))
+        handler.send_response(302)
+        handler.send_header("Location", f"{server.url}/face.pt")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
 
-    monkeypatch.setattr(builtins, "__import__", missing)
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    server.repository(whole)
+    def noted(handler: Handler, file: File) -> None:
+        seen.append(handler.headers.get("Authorization"))
+        whole(handler, file)
+
+    server.repository(sent_on)
+    server.behave(noted)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(hub, "ENDPOINT", server.url)
     assert_fetched(server, server.fetch(entry()))
+    assert seen == ["Bearer hf_secret", None]
+    server.target.unlink()
+    elsewhere = f"{server.url.replace('127.0.0.1', 'localhost')}/face.pt"
+    assert_fetched(server, server.fetch(server.entry(url=elsewhere)))
+    assert seen[2:] == [None]
 
 
 def test_the_proxy_of_the_environment_is_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,14 +92,14 @@ def unknown(key: str) -> str:
     """A clause on a key that nothing is called by, with the one that was probably meant."""
     meant = difflib.get_close_matches(key[:MAX_SHOWN].lower(), KINDS, 1, 0.75)
     probably = f" ({meant[0]} was probably meant)" if meant else ""
-    return f"unknown key {_cut(key)}{probably}; it is ignored"
+    return f"unknown key {cut(key)}{probably}; it is ignored"
 
 
 def _misfit(key: str, raw: object, allowed: BadValue) -> str:
-    return f"{key} = {_cut(raw)} is not {allowed}; the next source or the default is used"
+    return f"{key} = {cut(raw)} is not {allowed}; the next source or the default is used"
 
 
-def _cut(value: object) -> str:
+def cut(value: object) -> str:
     """A value that somebody wrote, short enough for a line."""
     try:
         text = repr(value)

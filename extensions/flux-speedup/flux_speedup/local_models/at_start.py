@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..configuration import config
 from ..configuration import sources as config_sources
 from ..configuration.config import Source
+
+LIMIT_S = 60.0
+"""No start is held longer than this."""
 
 
 def main(folder: Path, environ: Mapping[str, str]) -> None:
@@ -26,19 +30,16 @@ def main(folder: Path, environ: Mapping[str, str]) -> None:
     # What is wrong with the configuration is said when the WebUI itself reads it.
     wanted = config.load(gathered.sources).config
     if wanted.enabled and wanted.local_models and wanted.fetch_at_start:
-        _fetch(gathered.sources, data, environ)
+        _fetch(folder, gathered.sources, data, environ)
 
 
-def _fetch(sources: tuple[Source, ...], data: Path | None, environ: Mapping[str, str]) -> None:
+def _fetch(folder: Path, sources: tuple[Source, ...], data: Path | None, environ: Mapping[str, str]) -> None:
     from . import catalog
     from .digests import Digests
-    from .fetch import run, table
-    from .fetching import How
     from .hub_cache import cached
     from .kinds import FOLDERS
     from .places import models_folder
     from .resolve import Resolver
-    from .transfer import Patience
 
     known = catalog.load(sources)
     models = models_folder(known, data, environ)
@@ -51,8 +52,22 @@ def _fetch(sources: tuple[Source, ...], data: Path | None, environ: Mapping[str,
         return [root / FOLDERS.get(kind, kind) for root in {models, data / "models" if data else models}]
 
     resolver = Resolver(known, places, digests, cached)
-    missing = [entry for entry in known.entries if resolver.find(entry).usable is None]
+    missing = [entry.file for entry in known.entries if resolver.find(entry).usable is None]
     if missing:
-        # A start waits less than a person at a terminal.
-        how = How(models, digests, patience=Patience(timeout=10.0, attempts=2))
-        sys.stdout.write(table(run(missing, how), models))
+        _in_a_process(folder, missing, models, environ)
+
+
+def _in_a_process(folder: Path, names: Sequence[str], models: Path, environ: Mapping[str, str]) -> None:
+    """The command line of people; a process can be ended whatever it waits for."""
+    command = [sys.executable, str(folder / "fetch.py"), "--quick", "--dest", str(models), "--", *names]
+    try:
+        done = subprocess.run(
+            command, env=dict(environ), stdout=subprocess.PIPE, check=False, timeout=LIMIT_S, text=True
+        )
+    except subprocess.TimeoutExpired:
+        sys.stderr.write(
+            f"[flux-speedup] not all weights came within {LIMIT_S:.0f} s; the WebUI starts without the rest, "
+            "and the next start goes on with it\n"
+        )
+    else:
+        sys.stdout.write(done.stdout)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..configuration.config import Source
+from ..configuration.config import Problems, Source, cut
 from .kinds import FOLDERS
 from .names import why_not_a_file, why_not_a_folder
 
@@ -41,6 +41,11 @@ class Entry:
     bytes: int | None = None
     sha256: str | None = None
     confirmed: bool = True
+
+    @property
+    def verifiable(self) -> bool:
+        """Whether a file can be told from every other one."""
+        return self.bytes is not None and self.sha256 is not None and self.confirmed
 
     @property
     def source(self) -> str:
@@ -73,54 +78,55 @@ class _BadEntry(ValueError):
     """`key` of an entry does not fit; the message says what is allowed."""
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
-        self.sentence = f"{key} = {value!r} {allowed}"
+        self.sentence = f"{key} = {cut(value)} {allowed}"
         super().__init__(self.sentence)
 
 
 def load(sources: Iterable[Source]) -> Catalog:
     """Every file's entries, the strongest file's where two have the same file name. Never raises."""
     entries: dict[str, Entry] = {}
-    problems: list[str] = []
+    problems = Problems()
     folder: Path | None = None
     for source in reversed([s for s in sources if s.name not in NO_FILES]):
         section = source.values.get(KEY)
         if section is None:
             continue
         if not isinstance(section, dict):
-            problems.append(f"{source.name}: {KEY} is not an object with folder and weights; it is ignored")
+            problems.add(source.name, str, f"{KEY} is not an object with folder and weights; it is ignored")
             continue
         for key in section.keys() - {"folder", "weights"}:
-            problems.append(f"{source.name}: unknown key {KEY}.{key}; it is ignored")
+            problems.add(source.name, str, f"unknown key {KEY}.{cut(key)}; it is ignored")
         folder = _folder(source.name, section.get("folder"), problems) or folder
         weights = section.get("weights", [])
         if not isinstance(weights, list) or len(weights) > MOST_ENTRIES:
-            problems.append(f"{source.name}: {KEY}.weights is not a list of at most {MOST_ENTRIES}; ignored")
+            problems.add(source.name, str, f"{KEY}.weights is not a list of at most {MOST_ENTRIES}; ignored")
             continue
         for number, row in enumerate(weights):
             try:
                 found = _entry(row)
             except _BadEntry as bad:
                 where = f"{KEY}.weights[{number}]"
-                problems.append(f"{source.name}: {where}: {bad.sentence}; the entry is ignored")
+                problems.add(source.name, str, f"{where}: {bad.sentence}; the entry is ignored")
                 continue
             entries[found.file] = found
-    return Catalog(tuple(entries.values()), folder, tuple(problems))
+    return Catalog(tuple(entries.values()), folder, problems.sentences())
 
 
-def _folder(source: str, value: object, problems: list[str]) -> Path | None:
+def _folder(source: str, value: object, problems: Problems) -> Path | None:
     if value is None:
         return None
-    sentence = f"{source}: {KEY}.folder = {value!r} is not the path of a local folder; it is ignored"
+    sentence = f"{KEY}.folder = {cut(value)} is not the path of a local folder; it is ignored"
     if not isinstance(value, str) or not value.isprintable() or value.startswith(("\\\\", "//")):
-        problems.append(sentence)
+        problems.add(source, str, sentence)
         return None
     try:
         path = Path(value).expanduser()
     except RuntimeError:
-        problems.append(sentence)
+        problems.add(source, str, sentence)
         return None
     if not path.is_absolute():
-        problems.append(sentence.replace("is not the path of a local folder", "is not an absolute path"))
+        told = sentence.replace("is not the path of a local folder", "is not an absolute path")
+        problems.add(source, str, told)
         return None
     return path
 
@@ -129,7 +135,7 @@ def _entry(row: object) -> Entry:
     if not isinstance(row, dict):
         raise _BadEntry("entry", row, "is not an object")
     for key in row.keys() - _KNOWN_KEYS:
-        raise _BadEntry(str(key), row[key], "is an unknown key")
+        raise _BadEntry(cut(str(key)), row[key], "is an unknown key")
     file, kind = row.get("file"), row.get("kind")
     if (why := why_not_a_file(file)) is not None:
         raise _BadEntry("file", file, why)

@@ -16,6 +16,7 @@ from .digests import Digests
 from .fetching import How, Row, fetch, verify
 from .places import data_folder, models_folder
 from .progress import Bar
+from .transfer import Patience
 
 USAGE_ERROR = 2
 JOBS = 4
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str], folder: Path, environ: Mapping[str, str] = os
     if models is None:
         sys.stderr.write("this is not in a WebUI's extensions folder: give --dest, the folder for models\n")
         return USAGE_ERROR
-    how = How(models.absolute(), Digests(None), asked.mirror)
+    patience = Patience(timeout=10.0, attempts=2) if asked.quick else Patience()
+    how = How(models.absolute(), Digests(None), asked.mirror, patience)
     rows = run(wanted, how, jobs=asked.jobs, only_verify=asked.verify)
     sys.stdout.write(table(rows, how.models))
     return 0 if all(row.good for row in rows) else 1
@@ -111,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         "--mirror", type=_address, metavar="URL", help="a mirror of Hugging Face to ask first"
     )
     parser.add_argument("--verify", action="store_true", help="only check what is there; no network")
+    parser.add_argument("--quick", action="store_true", help="give up sooner where nobody answers")
     parser.add_argument(
         "--config", metavar="PATH", help="the configuration file whose catalog is used as well"
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import partial
 from pathlib import Path
 
 from . import hub
@@ -17,10 +16,9 @@ from .examine import Refused, Usable, examine
 from .file_lock import locked
 from .plausible import HEAD_BYTES, why_no_weights
 from .progress import Bar
-from .transfer import Patience, TransferFailed, drop, transfer
+from .transfer import Address, Patience, TransferFailed, drop, transfer
 
-Way = tuple[str, Callable[[], None]]
-"""(address, how to fetch from it)."""
+NOT_VERIFIED = "not verified: its size and sha256 are not known for sure"
 
 
 class Result(str, Enum):
@@ -54,17 +52,24 @@ class How:
     digests: Digests
     mirror: str | None = None
     patience: Patience = field(default_factory=Patience)
-    use_library: bool = True
 
 
 def verify(entry: Entry, how: How) -> Row:
     """What is there, with its sha256 computed where one is known. No network."""
     verdict = _look(entry, how)
     if isinstance(verdict, Usable):
-        return Row(entry, Result.PRESENT, verdict.why, verdict.size)
+        return _present(entry, verdict)
     if isinstance(verdict, Refused):
         return Row(entry, Result.FAILED, verdict.why)
     return Row(entry, Result.MISSING)
+
+
+def _present(entry: Entry, found: Usable) -> Row:
+    return Row(entry, Result.PRESENT, found.why or _unverified(entry), found.size)
+
+
+def _unverified(entry: Entry) -> str:
+    return "" if entry.verifiable else NOT_VERIFIED
 
 
 def fetch(entry: Entry, how: How, bar: Bar) -> Row:
@@ -76,7 +81,7 @@ def fetch(entry: Entry, how: How, bar: Bar) -> Row:
             # Looked at with the lock held: the process we waited for may have brought it.
             verdict = _look(entry, how)
             if isinstance(verdict, Usable):
-                return Row(entry, Result.PRESENT, verdict.why, verdict.size)
+                return _present(entry, verdict)
             if isinstance(verdict, Refused) and not _worthless(folder / entry.file, entry):
                 return Row(entry, Result.FAILED, f"another file is there: {verdict.why}; move it away first")
             return _bring(entry, how, folder, bar)
@@ -100,7 +105,6 @@ def _worthless(path: Path, entry: Entry) -> bool:
 
 def _bring(entry: Entry, how: How, folder: Path, bar: Bar) -> Row:
     part = folder / f".{entry.file}.part"
-    hub.adopt(part)
     resumed = part.exists()
     _transfer(entry, how, part, bar)
     why = _why_wrong(part, entry, how)
@@ -116,36 +120,19 @@ def _bring(entry: Entry, how: How, folder: Path, bar: Bar) -> Row:
 
 
 def _transfer(entry: Entry, how: How, part: Path, bar: Bar) -> None:
-    ways = _ways(entry, how, part, bar)
-    if not ways:
-        raise TransferFailed("the catalog has no source for it")
+    """From the first address that has it, all of them together in the time that a file may take."""
+    until = time.monotonic() + how.patience.whole
+    expected = entry.bytes if entry.confirmed else None
     failures: list[str] = []
-    for address, way in ways:
+    for address in hub.addresses(entry, how.mirror):
+        source = Address(address, hub.token_for(address))
         try:
-            way()
+            transfer(source, part, expected, how.patience, bar.at, until)
         except TransferFailed as failed:
             failures.append(f"{address}: {failed}")
         else:
             return
-    raise TransferFailed("; ".join(failures))
-
-
-def _ways(entry: Entry, how: How, part: Path, bar: Bar) -> list[Way]:
-    """How the weight may be fetched, the best way first."""
-    expected = entry.bytes if entry.confirmed else None
-    plain: list[Way] = [
-        (address, partial(transfer, address, part, expected, how.patience, bar.at))
-        for address in hub.addresses(entry, how.mirror)
-    ]
-    if entry.repo is None or not how.use_library or not hub.has_library():
-        return plain
-    endpoints = hub.endpoints(how.mirror)
-    timeout = how.patience.timeout
-    library: list[Way] = [
-        (endpoint, partial(hub.bring, entry, part, endpoint, timeout)) for endpoint in endpoints
-    ]
-    # Half a file is gone on with by its plain address; what needs a token only the library can fetch.
-    return [*plain, *library] if part.exists() else [*library, *plain[len(endpoints) :]]
+    raise TransferFailed("; ".join(failures) or "the catalog has no source for it")
 
 
 def _why_wrong(part: Path, entry: Entry, how: How) -> str | None:
@@ -164,6 +151,7 @@ def _put_in_place(entry: Entry, part: Path, target: Path, how: How) -> Row:
     _sync_folder(target.parent)
     verdict = _look(entry, how)
     warning = verdict.why if isinstance(verdict, Usable) else ""
+    warning = warning or _unverified(entry)
     return Row(entry, Result.FETCHED, warning, target.stat().st_size)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import queue
 import re
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -32,20 +34,45 @@ class TransferFailed(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long and how often: seconds without a byte, attempts, seconds before the second one (then doubled)."""
+    """How long and how often.
+
+    timeout: seconds without a byte. attempts: at an address. pause: seconds before the second one, then doubled.
+    whole: seconds that a file may take, with all attempts at all addresses. least: bytes a second, over `window`
+    seconds; whoever sends fewer is not waited for.
+    """
 
     timeout: float = 30.0
     attempts: int = 5
     pause: float = 1.0
     longest_pause: float = 30.0
+    whole: float = 3600.0
+    least: float = 10_000.0
+    window: float = 20.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a file is; `token`: for this server alone, and nobody it sends us on to."""
+
+    url: str
+    token: str | None = None
 
 
 Progress = Callable[[int, "int | None"], None]
 """(bytes there now, bytes in all where known)."""
 
 
-def transfer(url: str, part: Path, expected: int | None, patience: Patience, progress: Progress) -> None:
-    """Bring `url` into `part`, going on from what is there. On return all that the server announced is in it.
+def transfer(
+    source: Address,
+    part: Path,
+    expected: int | None,
+    patience: Patience,
+    progress: Progress,
+    until: float,
+) -> None:
+    """Bring a file into `part`, going on from what is there. On return all that the server announced is in it.
+
+    until: on the monotonic clock; then it ends.
 
     Raises:
         TransferFailed: with what came so far left in `part`.
@@ -55,29 +82,46 @@ def transfer(url: str, part: Path, expected: int | None, patience: Patience, pro
     for attempt in range(1, patience.attempts + 1):
         before = _size(part)
         try:
-            _attempt(url, part, expected, patience.timeout, progress)
+            _attempt(source, part, expected, patience, progress, until)
         except TransferFailed as failed:
-            if not failed.again or attempt == patience.attempts:
+            late = time.monotonic() >= until
+            if not failed.again or attempt == patience.attempts or late:
                 tries = f" ({attempt} attempts)" if attempt > 1 else ""
                 raise TransferFailed(f"{failed}{tries}") from failed
             # Whoever brings new bytes each time is slow, not broken.
             pause = patience.pause if _size(part) > before else min(pause * 2, patience.longest_pause)
-            time.sleep(min(max(pause, failed.after), patience.longest_pause))
+            wait = min(max(pause, failed.after), patience.longest_pause)
+            time.sleep(max(0.0, min(wait, until - time.monotonic())))
         else:
             return
 
 
-def _attempt(url: str, part: Path, expected: int | None, timeout: float, progress: Progress) -> None:
+def _attempt(
+    source: Address,
+    part: Path,
+    expected: int | None,
+    patience: Patience,
+    progress: Progress,
+    until: float,
+) -> None:
     have, validator = _size(part), _read_validator(part)
-    headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
+    request = urllib.request.Request(source.url, headers={"User-Agent": AGENT, "Accept-Encoding": "identity"})
+    if source.token:
+        request.add_unredirected_header("Authorization", f"Bearer {source.token}")
     if have and (validator or expected):
-        headers["Range"] = f"bytes={have}-"
+        request.add_header("Range", f"bytes={have}-")
         if validator:
-            headers["If-Range"] = validator
+            request.add_header("If-Range", validator)
     try:
-        with _opener().open(urllib.request.Request(url, headers=headers), timeout=timeout) as answer:
+        with _opened(request, patience.timeout, until) as answer:
             start, total = _where(answer, have)
-            _write(answer, part, start, total, expected, progress)
+            pace = Pace(patience, until)
+
+            def came(at: int, whole: int | None) -> None:
+                pace.at(at)
+                progress(at, whole)
+
+            _write(answer, part, start, total, expected, came)
     except urllib.error.HTTPError as error:
         with error:
             _refused(error, part, have)
@@ -85,6 +129,61 @@ def _attempt(url: str, part: Path, expected: int | None, timeout: float, progres
         raise
     except (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError) as error:
         raise TransferFailed(_words(error), again=True) from error
+
+
+def _opened(request: urllib.request.Request, timeout: float, until: float) -> Any:
+    """The answer, once its head is there. A head that comes byte by byte is not waited for.
+
+    `timeout` is each wait's alone, so somebody else waits for all of them.
+    """
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    given_up = threading.Event()
+
+    def ask() -> None:
+        try:
+            answer = _opener().open(request, timeout=timeout)
+        except BaseException as error:
+            done.put(error)
+            return
+        done.put(answer)
+        if given_up.is_set():
+            answer.close()
+
+    threading.Thread(target=ask, name="flux-speedup-fetch-head", daemon=True).start()
+    try:
+        found = done.get(timeout=max(0.0, min(3 * timeout, until - time.monotonic())))
+    except queue.Empty:
+        given_up.set()
+        raise TransferFailed("the server does not answer in time", again=True) from None
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+class Pace:
+    """Raises TransferFailed where bytes come too slowly, or for too long."""
+
+    def __init__(self, patience: Patience, until: float) -> None:
+        self._patience = patience
+        self._until = until
+        self._since = time.monotonic()
+        self._before: int | None = None
+
+    def at(self, size: int) -> None:
+        """So many bytes are there now."""
+        now = time.monotonic()
+        if now >= self._until:
+            raise TransferFailed(f"it takes longer than {self._patience.whole:.0f} s in all")
+        if self._before is None:
+            self._before = size
+        if now - self._since < self._patience.window:
+            return
+        rate = (size - self._before) / (now - self._since)
+        if rate < self._patience.least:
+            raise TransferFailed(
+                f"it comes at {rate / 1e3:.1f} kB/s, less than {self._patience.least / 1e3:g}", again=True
+            )
+        self._since, self._before = now, size
 
 
 def _refused(error: urllib.error.HTTPError, part: Path, have: int) -> None:
@@ -104,6 +203,9 @@ def _refused(error: urllib.error.HTTPError, part: Path, have: int) -> None:
 
 def _where(answer: Any, have: int) -> tuple[int, int | None]:
     """(offset that the body begins at, bytes of the whole file where they are told)."""
+    encoding = (answer.headers.get("Content-Encoding") or "identity").strip().lower()
+    if encoding != "identity":
+        raise TransferFailed(f"the server sent it encoded ({encoding[:40]}), which it was not asked for")
     length = answer.headers.get("Content-Length")
     told = int(length) if length and length.isdecimal() else None
     if answer.status != 206:
