@@ -248,7 +248,7 @@ def item_texts() -> list[str]:
     table: Any = Named()
     switches = {key: False for key, kind in KINDS.items() if isinstance(kind, Switch)}
     everything = {key: True for key in switches}
-    without = (Config(weights=False), Config(statistics=False))
+    without = (Config(weights=False), Config(statistics=False), Config(hash_wait="never"))
     configs = (Config(), Config(**everything), Config(**switches), Config(left_out=()), *without)
     cards = (Card("a card", True, 80 * GIB), Card("the CPU", False, None), Card("?", None, None))
     manager = types.ModuleType("memory_management")

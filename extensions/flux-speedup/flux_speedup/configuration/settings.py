@@ -180,6 +180,16 @@ class Config:
         "model hashes are computed in the background, once in a file's life",
         hosts=FORGE,
     )
+    hash_wait: str = setting(
+        "when needed",
+        Choice(("when needed", "never")),
+        START,
+        "the text of an image waits for the hash of a file used for the first time; with never it goes without",
+        more="needs `digest`",
+        label="Waiting for hashes",
+        choices=("when needed", "never"),
+        hosts=FORGE,
+    )
     fast_callbacks: bool = setting(
         True,
         Switch(),

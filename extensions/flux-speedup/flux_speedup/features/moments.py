@@ -24,6 +24,8 @@ CHECKPOINTS = "Checkpoints used before are kept"
 UNLOADS = "Nothing is unloaded without a reason"
 READ_AHEAD = "The selected model is read ahead"
 DIGEST = "Model hashes off the path"
+HASH_WAIT = "No load waits for a hash"
+LORA_HASH_WAIT = "No LoRA's first use waits for its hash"
 REQUESTS = "Times of requests"
 TRANSLATIONS = "The tab in the language of the WebUI"
 
@@ -77,6 +79,7 @@ def apply_with_scripts(
     where_available(table, config.needless_unloads, unloads, host.unload_changes)
     digest = ("digest", DIGEST, "once in a file's life, if possible while the WebUI starts")
     where_available(table, config.digest, digest, host.digest_changes)
+    _hash_wait(table, host, config)
     ahead = ("read_ahead", READ_AHEAD, "the first load finds its files in RAM")
     where_available(table, config.read_ahead, ahead, host.read_ahead_changes)
     _translations(table, host, config)
@@ -118,6 +121,14 @@ def _checkpoints(table: PatchTable, host: WebUI, config: Config, record: Callabl
     where_available(
         table, config.checkpoints, item, lambda: host.checkpoint_changes(limits, tell, table.applied)
     )
+
+
+def _hash_wait(table: PatchTable, host: WebUI, config: Config) -> None:
+    never = config.hash_wait == "never"
+    why = "images go without what is not there yet" if never else "texts wait for it, after sampling"
+    checkpoints, loras = ("hash_wait", HASH_WAIT, why), ("lora_hash_wait", LORA_HASH_WAIT, why)
+    where_available(table, config.digest, checkpoints, lambda: host.hash_wait_changes(never))
+    where_available(table, config.digest, loras, host.lora_hash_wait_changes)
 
 
 def _requests(table: PatchTable, host: WebUI, config: Config, tracking: Tracking) -> None:

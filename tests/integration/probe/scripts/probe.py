@@ -1,5 +1,7 @@
 """Test extension: answers what the WebUI's memory manager and options hold, and reloads the UI."""
 
+import os
+
 from modules import script_callbacks
 
 MANAGER = (
@@ -129,3 +131,49 @@ def on_app_started(_demo, app):
 
 
 script_callbacks.on_app_started(on_app_started)
+
+
+def hold_up_hashes(until):
+    """Background hashing gets nowhere until somebody waits for it ("wanted") or /probe/hash-now is asked for.
+
+    GET /probe/hashes: the functions of the host in which somebody waited.
+    """
+    import threading
+    import time
+    import traceback
+
+    from flux_speedup.weights.files import file_digests
+
+    now, waited = threading.Event(), []
+    real = file_digests.DigestPass
+
+    class HeldUp(real):
+        def _work(self):
+            while not now.is_set() and not (
+                until == "wanted" and waited and waited[-1]["file"] == self.path.name
+            ):
+                time.sleep(0.02)
+            super()._work()
+
+        def wait(self):
+            stack = [frame.name for frame in traceback.extract_stack() if "flux" not in frame.filename]
+            waited.append({"file": self.path.name, "in": stack})
+            return super().wait()
+
+    file_digests.DigestPass = HeldUp
+
+    def routes(_demo, app):
+        @app.get("/probe/hashes")
+        def hashes():
+            return waited
+
+        @app.post("/probe/hash-now")
+        def hash_now():
+            now.set()
+            return {}
+
+    script_callbacks.on_app_started(routes)
+
+
+if os.environ.get("PROBE_HASHES"):
+    hold_up_hashes(os.environ["PROBE_HASHES"])

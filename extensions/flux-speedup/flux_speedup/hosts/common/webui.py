@@ -190,6 +190,17 @@ class WebUI:
         """Changes that compute the sha256 of a weight file once, and off the path where possible."""
         raise Declined(self.why_not("digest"))
 
+    def hash_wait_changes(self, never: bool) -> list[Change]:
+        """Changes that let no load wait for a checkpoint's hash. Asked after `digest_changes`.
+
+        `never`: images go without a hash that is not there yet.
+        """
+        return []
+
+    def lora_hash_wait_changes(self) -> list[Change]:
+        """The same for LoRAs. Asked after `hash_wait_changes`."""
+        return []
+
     def read_ahead_changes(self) -> list[Change]:
         """Changes that read the selected model's files ahead. Asked after `digest_changes`."""
         raise Declined(self.why_not("read_ahead"))

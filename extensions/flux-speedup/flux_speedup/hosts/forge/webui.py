@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ...weights.residency.placement import Placement
     from ...weights.transfer.direct import Direct
     from .checkpoints import Keeper
+    from .hashes.changes import HashWait
     from .inside import ForgeInside
     from .readahead import Background
     from .streaming import Streaming
@@ -46,6 +47,7 @@ class Forge(WebUI):
         self._placement: Placement | None = None
         self._direct: Direct | None = None
         self._digests: FileDigests | None = None
+        self._hash_wait: HashWait | None = None
         self._background: Background | None = None
         self._gate = Gate()
         self._attachment: Attachment | None = None
@@ -175,6 +177,17 @@ class Forge(WebUI):
             folder = self.cache_folder()
             self._digests = FileDigests(Sidecar(folder / "digests.json" if folder else None), self._gate)
         return forge_digests.changes(self._digests)
+
+    def hash_wait_changes(self, never: bool) -> list[Change]:
+        from .hashes.changes import HashWait
+
+        if self._digests is None:
+            return []
+        self._hash_wait = HashWait(self._digests, never, self._manager.get_torch_device)
+        return self._hash_wait.changes()
+
+    def lora_hash_wait_changes(self) -> list[Change]:
+        return self._hash_wait.lora_changes() if self._hash_wait is not None else []
 
     def read_ahead_changes(self) -> list[Change]:
         from .readahead import Background

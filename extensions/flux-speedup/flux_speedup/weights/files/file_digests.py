@@ -53,15 +53,19 @@ class FileDigests:
         with self._lock:
             return _real(file) in self._passes
 
+    def wait(self, file: Path | str) -> None:
+        """Until the background pass over the file is over, if one is under way."""
+        with self._lock:
+            under_way = self._passes.get(_real(file))
+        if under_way is not None:
+            under_way[1].wait()
+
     def of(self, file: Path | str, compute: Callable[[], str]) -> str:
         """The digest: known, or that of the pass that is under way, or computed here and kept."""
         found = self.known(file)
         if found is None:
-            with self._lock:
-                under_way = self._passes.get(_real(file))
-            if under_way is not None:
-                under_way[1].wait()
-                found = self.known(file)
+            self.wait(file)
+            found = self.known(file)
         return self.computed(file, compute) if found is None else found
 
     def computed(self, file: Path | str, compute: Callable[[], str]) -> str:

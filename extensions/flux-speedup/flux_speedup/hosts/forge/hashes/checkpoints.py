@@ -1,0 +1,242 @@
+"""The hash of a checkpoint: not waited for by the load that asks for it, but by whoever reads it first.
+
+The host asks while it loads, and keeps the answer in five places: the checkpoint's entry (its title, too), the
+lists by title and alias, the model, the request and an option. `Late` takes its place on model and request; the
+entry, the lists and the option stay as they are until the host's own function, called again, fills them in.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import threading
+import weakref
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ....patching.change import Undo, in_reverse
+from ....weights.files.file_digests import FileDigests
+from .attribute import Attribute, watch
+from .here import Here
+
+OPTION = "sd_checkpoint_hash"
+# What an entry says that changes with its hash.
+SAID = ("sha256", "shorthash", "title", "short_title", "ids")
+HELD = "sd_model_hash"
+log = logging.getLogger("flux_speedup")
+
+
+class Late:
+    """Stands for the short hash of a checkpoint that is still to come. `value` counts once it is `known`."""
+
+    def __init__(self, info: Any) -> None:
+        self.info = info
+        self.known = False
+        self.value: str | None = None
+
+
+class Checkpoints:
+    """Entries whose hash is still to come. `never`: nobody waits for one; where it is missing it is left out.
+
+    Safe from any thread. A hash is applied by the host's own function, on the thread that needs it.
+    """
+
+    def __init__(self, digests: FileDigests, never: bool, here: Here) -> None:
+        self._digests = digests
+        self._never = never
+        self._here = here
+        self._lock = threading.RLock()
+        self._pending: dict[int, Late] = {}
+        self._newest: Late | None = None
+        self._holders: list[weakref.ref[Any]] = []
+        self._told: set[str] = set()
+        self._calculate: Any = None
+
+    def watch(self) -> Undo:
+        """Answer for the hash wherever the host keeps it. The undo waits for what is still missing."""
+        from backend.diffusion_engine.base import ForgeDiffusionEngine
+        from modules import processing, sd_models
+
+        info, request = sd_models.CheckpointInfo, processing.StableDiffusionProcessing
+        undo = in_reverse(
+            [
+                *(watch(info, name, partial(self._read_entry, name)) for name in SAID),
+                watch(ForgeDiffusionEngine, HELD, self._read_model, self._write),
+                watch(request, HELD, self._read_request, self._write_request),
+            ]
+        )
+
+        def end() -> None:
+            self.settle_all()
+            undo()
+            for holder in self._alive():
+                late = vars(holder).get(HELD)
+                if isinstance(late, Late):
+                    vars(holder)[HELD] = late.value
+
+        return end
+
+    # What is wrapped.
+
+    def wrap_reload(self, original: Any) -> Any:
+        def forge_model_reload(*args: Any, **kwargs: Any) -> Any:
+            here = self._here
+            outermost = here.loading == 0
+            here.loading += 1
+            here.expecting = here.expecting or outermost
+            try:
+                return original(*args, **kwargs)
+            finally:
+                here.loading -= 1
+                if outermost:
+                    here.expecting, here.unasked = False, None
+                    self._check_model()
+
+        return forge_model_reload
+
+    def wrap_calculate(self, original: Any) -> Any:
+        self._calculate = original
+
+        def calculate_shorthash(info: Any) -> Any:
+            if self._here.expecting and info is _loading():
+                self._here.expecting = False
+                if self._is_missing(info):
+                    return self._later(info)
+                self._newest = None  # the host sets the option itself
+            self.settle(info)
+            found = original(info)
+            late = self._pending.get(id(info))
+            if late is not None:  # nobody waits by our setting, but whoever calls this does
+                self._finish(late, found)
+            return found
+
+        return calculate_shorthash
+
+    # Waiting.
+
+    def settle_all(self) -> None:
+        """Wait for every hash that is still to come, and let the host apply it."""
+        for late in list(self._pending.values()):
+            self.settle(late.info)
+
+    def settle(self, info: Any) -> None:
+        """Wait for a checkpoint's hash, if one is still to come, and let the host apply it."""
+        late = self._pending.get(id(info))
+        if late is None or self._here.settling or (self._never and self._is_missing(info)):
+            return
+        if self._is_missing(info):
+            self._digests.wait(info.filename)
+        with self._lock:
+            if id(info) not in self._pending:
+                return
+            found = None
+            self._here.settling = True
+            try:
+                found = self._calculate(info)
+            except Exception as error:  # an image is there by now: it must not be lost
+                log.warning("%s: no hash (%s); images go without it", info.filename, error)
+            finally:
+                self._here.settling = False
+            self._finish(late, found)
+
+    def is_late(self, p: Any) -> bool:
+        """Whether a request holds the place of a hash, and there is none yet."""
+        late = vars(p).get(HELD)
+        if isinstance(late, Late) and not late.known and not self._is_missing(late.info):
+            self.settle(late.info)
+        return isinstance(late, Late) and not late.known
+
+    # Helpers.
+
+    def _later(self, info: Any) -> Late:
+        self._digests.begin(info.filename)
+        with self._lock:
+            late = self._newest = self._pending.setdefault(id(info), Late(info))
+        self._here.unasked = info
+        return late
+
+    def _finish(self, late: Late, found: str | None) -> None:
+        with self._lock:
+            late.value, late.known = found, True
+            self._pending.pop(id(late.info), None)
+            if self._newest is late:
+                self._newest = None
+                _options()[OPTION] = late.info.sha256
+
+    def _is_missing(self, info: Any) -> bool:
+        """Whether the host would have to read the whole file now."""
+        from modules import hashes, shared
+
+        if shared.cmd_opts.no_hashing or not Path(info.filename).is_file():
+            return False
+        if hashes.sha256_from_cache(info.filename, f"checkpoint/{info.name}") is not None:
+            return False
+        return self._digests.known(info.filename) is None
+
+    def _check_model(self) -> None:
+        """A model of a class that we do not watch gets its hash now."""
+        model = sys.modules["modules.sd_models"].model_data.sd_model
+        late = getattr(model, "__dict__", {}).get(HELD)
+        watched = isinstance(inspect.getattr_static(type(model), HELD, None), Attribute)
+        if isinstance(late, Late) and not watched:
+            self.settle(late.info)
+            vars(model)[HELD] = late.value
+
+    def _read_entry(self, name: str, info: Any, held: Any) -> Any:
+        if self._here.settling or id(info) not in self._pending:
+            return held
+        if self._here.unasked is info and name == "sha256":
+            self._here.unasked = None
+            return _options().get(OPTION, "")  # for the option, which keeps what it has
+        self.settle(info)
+        return vars(info).get(name, held)
+
+    def _read_model(self, model: Any, held: Any) -> Any:
+        return held if self._here.opening else self._resolved(model, held)
+
+    def _read_request(self, p: Any, held: Any) -> Any:
+        frame = self._here.frame
+        if isinstance(held, Late) and frame is not None and frame.with_tokens and frame.p is p:
+            return frame.token("Model hash", lambda: self._resolved(p, held))
+        found = self._resolved(p, held)
+        if isinstance(held, Late) and not held.known:
+            self._tell(held.info.filename)
+        return found
+
+    def _resolved(self, holder: Any, held: Any) -> Any:
+        if not isinstance(held, Late):
+            return held
+        self.settle(held.info)
+        if held.known and vars(holder).get(HELD) is held:
+            vars(holder)[HELD] = held.value
+        return held.value
+
+    def _write_request(self, p: Any, value: Any) -> Any:
+        self._here.opening = False
+        return self._write(p, value)
+
+    def _write(self, holder: Any, value: Any) -> Any:
+        if isinstance(value, Late):
+            with self._lock:
+                self._holders = [weakref.ref(each) for each in (*self._alive(), holder)]
+        return value
+
+    def _alive(self) -> list[Any]:
+        return [holder for ref in self._holders if (holder := ref()) is not None]
+
+    def _tell(self, file: str) -> None:
+        if file not in self._told:
+            self._told.add(file)
+            log.info("%s: its hash is not there yet; images go without it (hash_wait = never)", file)
+
+
+def _loading() -> Any:
+    parameters = sys.modules["modules.sd_models"].model_data.forge_loading_parameters
+    return parameters.get("checkpoint_info")
+
+
+def _options() -> dict[str, Any]:
+    found: dict[str, Any] = sys.modules["modules.shared"].opts.data
+    return found
