@@ -1,4 +1,4 @@
-"""The sha256 of files, kept in a small JSON file: one entry a path, good while size and time agree."""
+"""The sha256 of files, kept in a small JSON file: one entry a path, good while the file is as it was."""
 
 from __future__ import annotations
 
@@ -54,9 +54,39 @@ class Stamp:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Which file it is, whatever its names: file system, number there, count of names. The number may be 0."""
+
+    device: int
+    inode: int
+    links: int
+
+    @classmethod
+    def of(cls, path: Path) -> Place | None:
+        """The file's now; None where it cannot be reached, or files have no numbers."""
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        return cls(stat.st_dev, stat.st_ino, stat.st_nlink) if stat.st_ino else None
+
+
+@dataclass(frozen=True)
 class _Entry:
     stamp: Stamp
     sha256: str
+    place: Place | None = None
+
+    def is_of(self, stamp: Stamp, place: Place, *, other_name: bool) -> bool:
+        """Whether it is of the same file, and of its bytes as they are now.
+
+        A ctime that moved proves a write only where no name came or went: names are part of what it dates.
+        """
+        ours = self.place
+        if ours is None or (ours.device, ours.inode) != (place.device, place.inode):
+            return False
+        renamed = other_name or ours.links != place.links
+        return stamp == (dataclasses.replace(self.stamp, ctime_ns=stamp.ctime_ns) if renamed else self.stamp)
 
 
 class Sidecar:
@@ -71,20 +101,28 @@ class Sidecar:
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] | None = None
 
-    def get(self, path: Path, stamp: Stamp) -> str | None:
-        """The sha256 of the file at `path` as it was with that stamp."""
+    def get(self, path: Path, stamp: Stamp, place: Place | None = None) -> str | None:
+        """The sha256 of the file at `path` as it was with that stamp.
+
+        With its place, also that of the same file under another name, or from before it got or lost one.
+        """
         with self._lock:
             if self._entries is None:
                 self._entries = self._read()
             found = self._entries.get(str(path))
-        return found.sha256 if found is not None and found.stamp == stamp else None
+            if found is not None and found.stamp == stamp:
+                return found.sha256
+            for name, entry in self._entries.items() if place is not None else ():
+                if place is not None and entry.is_of(stamp, place, other_name=name != str(path)):
+                    return entry.sha256
+        return None
 
-    def put(self, path: Path, stamp: Stamp, sha256: str) -> None:
+    def put(self, path: Path, stamp: Stamp, sha256: str, place: Place | None = None) -> None:
         """Keep it; the oldest entries go where there are too many."""
         with self._lock:
             entries = {**(self._entries or {}), **self._read()}
             entries.pop(str(path), None)
-            entries[str(path)] = _Entry(stamp, sha256)
+            entries[str(path)] = _Entry(stamp, sha256, place)
             self._entries = dict(list(entries.items())[-MOST_FILES:])
             self._write()
 
@@ -108,7 +146,7 @@ class Sidecar:
         if self._file is None:
             return
         files = {
-            path: {**dataclasses.asdict(e.stamp), "sha256": e.sha256}
+            path: {**dataclasses.asdict(e.stamp), "sha256": e.sha256, **_as_row(e.place)}
             for path, e in (self._entries or {}).items()
         }
         try:
@@ -125,4 +163,16 @@ def _entry(row: object) -> _Entry | None:
     sha256 = row.get("sha256")
     if [type(field) for field in fields] != [int, int, int, str] or not isinstance(sha256, str):
         return None
-    return _Entry(Stamp(*fields), sha256) if _SHA256.fullmatch(sha256) else None
+    return _Entry(Stamp(*fields), sha256, _place(row)) if _SHA256.fullmatch(sha256) else None
+
+
+def _as_row(place: Place | None) -> dict[str, int]:
+    return dataclasses.asdict(place) if place is not None else {}
+
+
+def _place(row: dict[str, Any]) -> Place | None:
+    fields = [row.get(field.name) for field in dataclasses.fields(Place)]
+    if [type(field) for field in fields] != [int, int, int]:
+        return None
+    device, inode, links = fields
+    return Place(int(device or 0), int(inode or 0), int(links or 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -183,6 +184,60 @@ def test_a_file_that_changes_while_it_is_read_has_no_digest_from_that(
     weights.write_bytes(b"other")
     reading.go_on.set()
     assert over(digests, weights)
+    assert digests.known(weights) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names and numbers of files are another thing there")
+@pytest.mark.parametrize("hashed_first", [True, False])
+@pytest.mark.parametrize("how", ["hard link", "renamed", "symlink"])
+def test_a_file_is_hashed_once_whatever_it_is_called(
+    weights: Path, kept: Path, how: str, hashed_first: bool
+) -> None:
+    other = weights.with_name("other.safetensors")
+    digests = FileDigests(Sidecar(kept))
+    if hashed_first or how == "renamed":
+        assert digests.of(weights, lambda: sha256(weights))
+    if how == "hard link":
+        os.link(weights, other)
+    elif how == "renamed":
+        weights.rename(other)
+    else:
+        other.symlink_to(weights)
+    if not hashed_first and how != "renamed":
+        assert digests.of(weights, lambda: sha256(weights))
+    for again in (digests, FileDigests(Sidecar(kept))):
+        assert again.of(other, never) == sha256(other)
+        if how != "renamed":
+            assert again.of(weights, never) == sha256(weights)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names and numbers of files are another thing there")
+def test_one_pass_for_two_names(weights: Path, kept: Path, reading: Reading) -> None:
+    other = weights.with_name("other.safetensors")
+    os.link(weights, other)
+    digests = FileDigests(Sidecar(kept), read=reading)
+    digests.begin(weights)
+    assert reading.begun.wait(10)
+    digests.begin(other)
+    assert digests.under_way(other)
+    reading.go_on.set()
+    assert digests.of(other, never) == sha256(weights)
+    assert reading.passes == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no ctime there")
+@pytest.mark.parametrize("name_too", [False, True])
+def test_bytes_written_over_with_the_old_time_put_back_are_hashed_again(
+    weights: Path, kept: Path, name_too: bool
+) -> None:
+    digests = FileDigests(Sidecar(kept))
+    digests.of(weights, lambda: sha256(weights))
+    before = weights.stat()
+    with weights.open("r+b") as file:
+        file.write(b"other")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    if name_too:
+        os.link(weights, weights.with_name("other.safetensors"))
     assert digests.known(weights) is None
 
 

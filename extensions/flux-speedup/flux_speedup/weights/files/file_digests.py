@@ -5,18 +5,49 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from ...storage.sidecar import Sidecar, Stamp
+from ...storage.sidecar import Place, Sidecar, Stamp
 from .digest_pass import DigestPass, Pieces, pieces
 from .gate import Gate
 from .hub_names import digest_in_name
 
 
+@dataclass(frozen=True)
+class _File:
+    """A file as it is now, links followed."""
+
+    path: Path
+    stamp: Stamp
+    place: Place | None
+
+    @classmethod
+    def of(cls, file: Path | str) -> _File | None:
+        """None where it cannot be reached."""
+        path = Path(os.path.realpath(file))
+        stamp = Stamp.of(path)
+        return None if stamp is None else cls(path, stamp, Place.of(path))
+
+    @property
+    def key(self) -> object:
+        """The same for every name of the file."""
+        place = self.place
+        return self.path if place is None else (place.device, place.inode)
+
+    def same_bytes(self, other: _File | None) -> bool:
+        """Whether nothing was written since; another name may have come or gone."""
+        if other is None or self.key != other.key:
+            return False
+        mine, its = self.stamp, other.stamp
+        return (mine.size, mine.mtime_ns, mine.sample) == (its.size, its.mtime_ns, its.sample)
+
+
 class FileDigests:
     """Digests by file; safe from any thread. One counts for the file as it is now, never for an older one.
 
-    `gate`: what passes in the background give way to. `read`: how a pass reads a file.
+    A file is hashed once, however many names it has or gets. `gate`: what passes in the background give way to.
+    `read`: how a pass reads a file.
     """
 
     def __init__(self, sidecar: Sidecar, gate: Gate | None = None, read: Pieces = pieces) -> None:
@@ -24,41 +55,35 @@ class FileDigests:
         self._sidecar = sidecar
         self._read = read
         self._lock = threading.Lock()
-        self._passes: dict[Path, tuple[Stamp, DigestPass]] = {}
+        self._passes: dict[object, tuple[_File, DigestPass]] = {}
 
     def known(self, file: Path | str) -> str | None:
         """The digest of the file as it is now, if we have it without reading the file."""
-        path = _real(file)
-        stamp = Stamp.of(path)
-        if stamp is None:
-            return None
-        return self._sidecar.get(path, stamp) or digest_in_name(path)
+        now = _File.of(file)
+        return None if now is None else self._known(now)
 
     def begin(self, file: Path | str) -> None:
         """A background pass over the file, unless its digest is known, on its way, or cannot be had."""
-        path = _real(file)
-        stamp = Stamp.of(path)
-        if stamp is None or self.known(path) is not None:
+        now = _File.of(file)
+        if now is None or self._known(now) is not None:
             return
-        made = DigestPass(path, self.gate, self._ended, self._read)
         with self._lock:
-            under_way = self._passes.get(path)
-            if under_way is not None and under_way[0] == stamp:
+            under_way = self._passes.get(now.key)
+            if under_way is not None and under_way[0].same_bytes(now):
                 return
-            self._passes[path] = stamp, made
+            made = DigestPass(now.path, self.gate, lambda over: self._ended(now, over), self._read)
+            self._passes[now.key] = now, made
         made.start()
 
     def under_way(self, file: Path | str) -> bool:
         """Whether a background pass is still to bring the file's digest."""
-        with self._lock:
-            return _real(file) in self._passes
+        return self._pass(file) is not None
 
     def wait(self, file: Path | str) -> None:
         """Until the background pass over the file is over, if one is under way."""
-        with self._lock:
-            under_way = self._passes.get(_real(file))
+        under_way = self._pass(file)
         if under_way is not None:
-            under_way[1].wait()
+            under_way.wait()
 
     def of(self, file: Path | str, compute: Callable[[], str]) -> str:
         """The digest: known, or that of the pass that is under way, or computed here and kept."""
@@ -70,11 +95,10 @@ class FileDigests:
 
     def computed(self, file: Path | str, compute: Callable[[], str]) -> str:
         """What `compute` answers, kept if the file stayed as it was."""
-        path = _real(file)
-        before = Stamp.of(path)
+        before = _File.of(file)
         digest = compute()
-        if before is not None and before == Stamp.of(path):
-            self._sidecar.put(path, before, digest)
+        if before is not None and before == _File.of(file):
+            self._sidecar.put(before.path, before.stamp, digest, before.place)
         return digest
 
     def stop(self) -> None:
@@ -84,17 +108,21 @@ class FileDigests:
         for made in passes:
             made.stop()
 
-    def _ended(self, over: DigestPass) -> None:
-        with self._lock:
-            stamp, newest = self._passes.get(over.path, (None, None))
-        if newest is not over or stamp is None:
-            return  # the file was replaced since, and another pass has begun
-        if over.digest is not None and Stamp.of(over.path) == stamp:
-            self._sidecar.put(over.path, stamp, over.digest)
-        with self._lock:
-            if self._passes.get(over.path) == (stamp, over):
-                del self._passes[over.path]
+    def _known(self, now: _File) -> str | None:
+        return self._sidecar.get(now.path, now.stamp, now.place) or digest_in_name(now.path)
 
+    def _pass(self, file: Path | str) -> DigestPass | None:
+        now = _File.of(file)
+        with self._lock:
+            under_way = self._passes.get(now.key) if now is not None else None
+        return under_way[1] if under_way is not None else None
 
-def _real(file: Path | str) -> Path:
-    return Path(os.path.realpath(file))
+    def _ended(self, begun: _File, over: DigestPass) -> None:
+        with self._lock:
+            if self._passes.get(begun.key) != (begun, over):
+                return  # its bytes were replaced since, and another pass has begun
+        if over.digest is not None and begun == _File.of(begun.path):
+            self._sidecar.put(begun.path, begun.stamp, over.digest, begun.place)
+        with self._lock:
+            if self._passes.get(begun.key) == (begun, over):
+                del self._passes[begun.key]
