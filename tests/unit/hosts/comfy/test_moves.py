@@ -1,0 +1,196 @@
+"""Models come to the device and leave it by us, whole or the modules the host chose; the rest moves as it would."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from flux_speedup.hosts.comfy.moves import Moves
+from flux_speedup.patching.change import apply_all
+from flux_speedup.weights.errors import TransferError
+from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.files.span import find
+from flux_speedup.weights.residency.placement import Placement
+from tests.unit.hosts.comfy.test_files import NAMES
+
+CARD, HOME = torch.device("cpu", 0), torch.device("cpu")
+LAYERS = 4
+
+
+class Model(torch.nn.Module):
+    """Layers of a file, one of RAM, and a buffer."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(8, 8, bias=False) for _ in range(LAYERS))
+        self.own = torch.nn.Linear(8, 8)
+        self.register_buffer("steps", torch.arange(8.0))
+        for number, layer in enumerate(self.layers):
+            layer.weight = torch.nn.Parameter(tensors[f"{number}"], requires_grad=False)
+
+
+class ModelPatcher:
+    """What a patcher of Comfy's lineage does, and no more: books, patches, `Module.to`."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.patched: set[str] = set()
+        self.backup: dict[str, torch.Tensor] = {}
+        self.moved: list[torch.device] = []
+
+    def load(self, device_to: Any = None, lowvram_model_memory: int = 0, full_load: bool = False) -> None:
+        chosen = list(self.model.layers)[: lowvram_model_memory or None]
+        for name in self.patched:
+            layer = self.model.get_submodule(name)
+            self.backup.setdefault(name, layer.weight.to(HOME))
+            merged = layer.weight.to(device_to, copy=True) + 1
+            layer.weight = torch.nn.Parameter(merged, requires_grad=False)
+        for layer in chosen:
+            layer.to(device_to)
+        if full_load:
+            self.model.to(device_to)
+
+    def unpatch_model(self, device_to: Any = None, unpatch_weights: bool = True) -> None:
+        if not unpatch_weights:
+            return
+        for name, weight in self.backup.items():
+            self.model.get_submodule(name).weight = torch.nn.Parameter(weight, requires_grad=False)
+        self.backup.clear()
+        if device_to is not None:
+            self.model.to(device_to)
+
+    def partially_unload(self, device_to: Any, memory_to_free: int = 0) -> int:
+        for layer in list(self.model.layers)[:memory_to_free]:
+            layer.to(device_to)
+        return memory_to_free
+
+
+class Setting:
+    def __init__(self, registry: Registry, file: Path) -> None:
+        save_file({f"{number}": torch.randn(8, 8) for number in range(LAYERS)}, file)
+        self.registry = registry
+        self.placement = Placement(registry)
+        self.model = Model(registry.open(file).views())
+        self.patcher: Any = sys.modules["host.patcher"].ModelPatcher(self.model)
+        self.bytes = {name: each.clone() for name, each in self.model.state_dict().items()}
+
+    def resident(self) -> set[str]:
+        return set(self.placement.of(self.model).resident)
+
+    def is_as_built(self) -> bool:
+        state = self.model.state_dict()
+        views = all(find(layer.weight, self.registry) is not None for layer in self.model.layers)
+        return views and all(torch.equal(each, self.bytes[name]) for name, each in state.items())
+
+
+@pytest.fixture
+def setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Setting]:
+    module: Any = ModuleType("host.patcher")
+    module.ModelPatcher = type("ModelPatcher", (ModelPatcher,), {})
+    monkeypatch.setitem(sys.modules, "host.patcher", module)
+    found = Setting(Registry(), tmp_path / "a.safetensors")
+    undo = apply_all(Moves(NAMES, found.placement).changes())
+    yield found
+    undo()
+    assert torch.nn.Module.to.__code__.co_filename.endswith("module.py")
+
+
+def layers(*numbers: int) -> set[str]:
+    return {f"layers.{number}.weight" for number in numbers}
+
+
+EVERYTHING = layers(*range(LAYERS)) | {"own.weight", "own.bias", "steps"}
+
+
+def test_a_whole_model_comes_and_goes_without_a_copy(setting: Setting) -> None:
+    patcher = setting.patcher
+    patcher.load(CARD, full_load=True)
+    assert setting.resident() == EVERYTHING
+    assert all(find(layer.weight, setting.registry) is None for layer in setting.model.layers)
+    patcher.unpatch_model(HOME)
+    assert setting.resident() == set()
+    assert setting.is_as_built()
+
+
+def test_only_what_the_host_chose_comes_and_goes(setting: Setting) -> None:
+    patcher = setting.patcher
+    patcher.load(CARD, 3)
+    assert setting.resident() == layers(0, 1, 2)
+    assert patcher.partially_unload(HOME, 2) == 2
+    assert setting.resident() == layers(2)
+    patcher.load(CARD, 3)
+    assert setting.resident() == layers(0, 1, 2)
+    patcher.unpatch_model(HOME)
+    assert setting.is_as_built()
+
+
+def test_merged_weights_stay_the_hosts_and_the_files_come_back(setting: Setting) -> None:
+    patcher = setting.patcher
+    patcher.patched = {"layers.1"}
+    patcher.load(CARD, full_load=True)
+    assert torch.equal(setting.model.layers[1].weight, setting.bytes["layers.1.weight"] + 1)
+    patcher.unpatch_model(HOME)
+    assert setting.is_as_built()
+    patcher.patched = set()
+    patcher.load(CARD, full_load=True)
+    patcher.unpatch_model(HOME)
+    assert setting.is_as_built()
+
+
+def test_unpatching_without_weights_moves_nothing(setting: Setting) -> None:
+    setting.patcher.load(CARD, full_load=True)
+    setting.patcher.unpatch_model(HOME, unpatch_weights=False)
+    assert setting.resident() == EVERYTHING
+    setting.patcher.unpatch_model()
+    assert setting.resident() == EVERYTHING
+
+
+@pytest.mark.parametrize("device", [None, HOME, torch.device("meta")])
+def test_loads_to_anywhere_else_are_the_hosts(setting: Setting, device: Any) -> None:
+    setting.patcher.load(device, full_load=device is not None)
+    assert setting.resident() == set()
+    expected = "meta" if device is not None and device.type == "meta" else "cpu"
+    assert setting.model.own.weight.device.type == expected
+
+
+def test_where_ours_fails_the_host_moves(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise TransferError(None, "the driver is gone")
+
+    monkeypatch.setattr(setting.placement, "load", fail)
+    with caplog.at_level(logging.WARNING, logger="flux_speedup"):
+        setting.patcher.load(CARD, full_load=True)
+    assert "the driver is gone" in caplog.text
+    assert setting.resident() == set()
+    assert all(find(layer.weight, setting.registry) is None for layer in setting.model.layers)
+    setting.patcher.unpatch_model(HOME)
+    assert torch.equal(setting.model.layers[0].weight, setting.bytes["layers.0.weight"])
+
+
+def test_moves_outside_of_the_hosts_functions_are_nobodys_business(setting: Setting) -> None:
+    other = torch.nn.Linear(2, 2)
+    assert other.to(torch.float16) is other
+    assert other.weight.dtype is torch.float16
+    setting.patcher.load(CARD, full_load=True)
+    assert other.to(torch.device("meta")).weight.is_meta
+
+
+def test_a_load_that_raises_leaves_the_thread_as_it_was(setting: Setting) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no such module")
+
+    setting.model.get_submodule = fail  # type: ignore[method-assign]
+    setting.patcher.patched = {"layers.0"}
+    with pytest.raises(RuntimeError, match="no such module"):
+        setting.patcher.load(CARD, full_load=True)
+    assert torch.nn.Linear(2, 2).to(torch.device("meta")).weight.is_meta
