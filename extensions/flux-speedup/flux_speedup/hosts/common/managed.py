@@ -56,7 +56,10 @@ class ManagedInside(Inside):
     def _loaded(self) -> list[Any]:
         # A patcher is held weakly by some of them: what nobody else holds is about to leave the list.
         listed = [each for each in list(self._manager.current_loaded_models) if each.model is not None]
-        return [each for each in listed if each.device.type != "cpu"]
+        home = getattr(self._manager, "cpu", None)
+        if home is None:
+            return [each for each in listed if each.device.type != "cpu"]
+        return [each for each in listed if each.device != home]
 
     def _held(self, loaded: Any) -> int:
         # Tensors on the stand-in for a GPU do not say that they are there.
