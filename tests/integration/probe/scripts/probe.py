@@ -114,6 +114,19 @@ def on_app_started(_demo, app):
 
         return {"file": shared.sd_model.save_unet(body["file"])}
 
+    @app.post("/probe/scribble")
+    def scribble():
+        """What a careless extension does: write into the text encoders' weights where they are."""
+        import torch
+        from modules import sd_models
+
+        with torch.inference_mode():
+            model = sd_models.model_data.sd_model.forge_objects.clip.patcher.model
+            for name, weight in model.named_parameters():
+                if weight.ndim == 2 and "SelfAttention" in name:
+                    weight.mul_(1.5)
+        return {}
+
     @app.post("/probe/no-leases")
     def no_leases():
         """A file system without leases."""
