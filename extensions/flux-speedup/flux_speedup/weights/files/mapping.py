@@ -143,6 +143,8 @@ class Registry:
         `make_room`: asked where memory is short; whether something was given up, so that another try is worth it.
         """
         self.make_room: Callable[[], bool] = lambda: False
+        self.given_way: list[FileIdentity] = []
+        """Files that were written over while they were mapped, in this order."""
         self._available = available
         self._leases = leases
         self._held: dict[int, _Held] = {}
@@ -278,6 +280,7 @@ class Registry:
 
     def _give_way(self, held: _Held) -> None:
         size = held.identity.size
+        self.given_way.append(held.identity)  # before anybody writes
         try:
             if held.leased and self._available() >= HEADROOM * size:
                 ranges = written_ranges(held.address, size)
