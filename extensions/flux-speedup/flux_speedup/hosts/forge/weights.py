@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
 from ...weights.transfer.lane import LANES
 from ..common.timing import COMPONENTS
-from . import corrupted
+from . import corrupted, gguf_files
 from .engine import CPU
 from .lora import Merges, is_merged, take_back
 from .pinning import Pinning
@@ -56,6 +57,7 @@ class Attachment:
         sources = Sources(self._placement, self._is_streamed)
         return [
             *self._written_over.changes(),
+            *gguf_files.changes(self._placement.registry),
             *corrupted.changes(lambda: self._placement.registry.make_room()),
             Function("backend.loader", "load_state_dict", sources.wrap_load_state_dict),
             Function("modules.sd_models", "forge_loader", sources.wrap_loader),
@@ -79,15 +81,20 @@ class Attachment:
     def _wrap_load_file(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def load_torch_file(ckpt: Any, safe_load: bool = False, device: Any = None) -> Any:
             views = self._views(ckpt) if device is None or device == CPU else None
-            self._thread.all_ours = getattr(self._thread, "all_ours", True) and views is not None
+            # What only the host can move is built and kept as the host would without us.
+            plain = views is not None and not str(ckpt).lower().endswith(gguf_files.SUFFIXES)
+            self._thread.all_ours = getattr(self._thread, "all_ours", True) and plain
             return original(ckpt, safe_load, device) if views is None else views
 
         return load_torch_file
 
     def _views(self, file: Any) -> dict[str, torch.Tensor] | None:
-        if not str(file).lower().endswith(".safetensors"):
+        suffix = Path(str(file)).suffix.lower()
+        if suffix not in (".safetensors", *gguf_files.SUFFIXES):
             return None
         try:
+            if suffix in gguf_files.SUFFIXES:
+                return gguf_files.views(self._placement.registry, str(file))
             return self._placement.registry.open(file).views()
         except WeightsError as error:
             if self._written_over.rebuilding:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from .written import Ranges, written_ranges
 # Python names MAP_NORESERVE from 3.13 on; 0x4000 is its value on the Linux machines PyTorch has wheels for.
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 _log = logging.getLogger("flux_speedup")
+
+HeaderReader = Callable[[BinaryIO, int, Path], Header]
+"""Reads the header of an open file of so many bytes. Raises HeaderError."""
 
 
 class Standing(Enum):
@@ -115,10 +119,14 @@ class Mapping:
         try:
             if entry.length == 0:
                 return torch.empty(entry.shape, dtype=entry.dtype)
-            flat = _bytes_of(self.buffer, entry.offset, entry.length)
+            flat = self.bytes_at(entry.offset, entry.length)
             return (flat if entry.aligned else flat.clone()).view(entry.dtype).reshape(entry.shape)
         except (RuntimeError, OverflowError, TypeError, ValueError) as error:
             raise HeaderError(self.path, f"PyTorch cannot have it ({error})", key=entry.name) from error
+
+    def bytes_at(self, offset: int, length: int) -> torch.Tensor:
+        """A view of some of the file's bytes, as a storage of its own. Raises ValueError beyond the end."""
+        return _bytes_of(self.buffer, offset, length)
 
     def holds(self, storage: torch.UntypedStorage) -> bool:
         """Whether all bytes of a storage lie inside."""
@@ -151,19 +159,19 @@ class Registry:
         self._tokens = itertools.count()
         self._watch = lease.Watch(self._look)
 
-    def open(self, path: Path | str) -> Mapping:
-        """Map a safetensors file anew: what somebody writes into one mapping shows in no other.
+    def open(self, path: Path | str, read: HeaderReader = read_header) -> Mapping:
+        """Map a weight file anew: what somebody writes into one mapping shows in no other.
 
-        Raises HeaderError, MappingError.
+        `read`: its header, where it is no safetensors file. Raises HeaderError, MappingError.
         """
         path = Path(path)
         try:
-            return self._open(path)
+            return self._open(path, read)
         except (OSError, MemoryError, ValueError) as error:
             if not is_lack_of_memory(error) or not self.make_room():
                 raise MappingError(path, f"cannot be mapped ({error})") from error
         try:
-            return self._open(path)
+            return self._open(path, read)
         except (OSError, MemoryError, ValueError) as error:
             raise MappingError(path, f"cannot be mapped ({error})") from error
 
@@ -233,13 +241,13 @@ class Registry:
         place = found.device, found.inode, found.place
         return any((m.identity.device, m.identity.inode, m.identity.place) == place for m in self.live())
 
-    def _open(self, path: Path) -> Mapping:
+    def _open(self, path: Path, read: HeaderReader) -> Mapping:
         with path.open("rb") as file:
             descriptor = file.fileno()
             thread = self._watch.thread()  # first: what it looks after changes with notice only
             leased = self._leases and thread is not None and lease.place(descriptor, thread)
             identity = FileIdentity.of(descriptor, path)
-            header = read_header(file, identity.size, path)
+            header = read(file, identity.size, path)
             return self._map(descriptor, path, identity, header, leased)
 
     def _map(

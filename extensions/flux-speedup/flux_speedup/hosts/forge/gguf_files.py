@@ -1,0 +1,67 @@
+"""GGUF files of Forge: its tensors are views of the mapped file until the host itself makes others of them.
+
+The host copies each tensor into RAM when it reads the file, and again when it builds a layer. What it makes of them
+afterwards ("baking", on the device) is its own, from the same bytes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from ...patching.change import Change, Function
+from ...weights.errors import WeightsError
+from ...weights.files.header import Header
+from ...weights.files.mapping import Mapping, Registry
+
+PARAMETERS = "backend.operations_gguf"
+# On Windows mapped files cannot be written, and what all the host does to these is its own.
+SUFFIXES: tuple[str, ...] = () if sys.platform == "win32" else (".gguf",)
+
+
+def views(registry: Registry, file: str) -> dict[str, Any]:
+    """What the host's `load_torch_file` answers for a GGUF file. Raises WeightsError where that cannot be."""
+    from backend.operations_gguf import ParameterGGUF
+    from gguf import GGUFReader
+
+    mapping = registry.open(file, _no_header)
+    try:
+        tensors = GGUFReader(file).tensors
+        return {str(tensor.name): _parameter(ParameterGGUF, tensor, mapping) for tensor in tensors}
+    except Exception as error:  # the host's reader and ours do not go together: then it reads the file by itself
+        raise WeightsError(file, f"its tensors cannot be viewed ({type(error).__name__}: {error})") from error
+
+
+def changes(registry: Registry) -> list[Change]:
+    """The host's copy of a parameter, which for a view of a mapped file becomes the same view."""
+
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        def copy_with_data(parameter: Any, data: Any) -> Any:
+            if data.device.type != "cpu" or registry.around(data.data_ptr(), data.nbytes) is None:
+                return original(parameter, data)
+            copied = original(parameter, data.new_empty(0))
+            copied.data = data
+            return copied
+
+        return copy_with_data
+
+    return [Function(PARAMETERS, "ParameterGGUF.copy_with_data", make)]
+
+
+def _parameter(kind: Any, tensor: Any, mapping: Mapping) -> Any:
+    data = tensor.data  # NumPy's, over a mapping of the reader's
+    empty = np.empty(0, data.dtype)
+    parameter = kind(SimpleNamespace(data=empty, tensor_type=tensor.tensor_type, shape=tensor.shape))
+    flat = mapping.bytes_at(int(tensor.data_offset), data.nbytes)
+    parameter.data = flat.view(torch.from_numpy(empty).dtype).reshape(data.shape)
+    return parameter
+
+
+def _no_header(file: BinaryIO, size: int, path: Path) -> Header:
+    return Header({}, {}, 0, size)

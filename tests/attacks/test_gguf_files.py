@@ -1,0 +1,106 @@
+"""GGUF files: tensors are views of the file, Forge makes the same of them bit for bit, and loading costs no RAM."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.integration import tiny_flux
+from tests.integration.forge import EXTENSION, Forge
+from tests.integration.test_forge_images import COMMON
+
+INTEGRATION = Path(tiny_flux.__file__).parent
+LORA = "<lora:tiny-lora-a:1>"
+pytestmark = [
+    pytest.mark.forge,
+    pytest.mark.skipif(sys.platform == "win32", reason="there the host reads GGUF files by itself"),
+]
+
+
+def python_of(forge_dir: Path) -> str:
+    return str(forge_dir / "venv" / "bin" / "python")
+
+
+def quantised(forge_dir: Path, source: Path, target: Path, kind: str) -> Path:
+    script = str(INTEGRATION / "tiny_gguf.py")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        [python_of(forge_dir), script, str(source), str(target), kind], check=True, capture_output=True
+    )
+    return target
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q5_1", "BF16"])
+def test_every_parameter_is_what_the_host_makes_and_costs_no_ram(
+    forge_dir: Path, tmp_path: Path, kind: str
+) -> None:
+    source = tmp_path / "one.safetensors"
+    tiny_flux.write(source, tiny_flux.transformer(), 1, torch.bfloat16)
+    file = quantised(forge_dir, source, tmp_path / "one.gguf", kind)
+    command = [
+        python_of(forge_dir),
+        str(INTEGRATION / "gguf_parameters.py"),
+        str(forge_dir),
+        str(EXTENSION),
+        str(file),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["same"]
+    assert seen["baked"]
+    assert seen["values"]
+    assert seen["untouched"]
+    assert seen["views"] == seen["tensors"]
+    assert seen["hosts"] > 0.9
+    assert seen["ours"] < 0.05
+
+
+def images(forge_dir: Path, data: Path, extensions: dict[str, Path]) -> tuple[list[str], str]:
+    files = tiny_flux.write_all(data / "models")
+    folder = data / "models" / "Stable-diffusion"
+    for name, kind in (("q8", "Q8_0"), ("q4", "Q4_0")):
+        quantised(forge_dir, files["one"], folder / f"tiny-{name}.gguf", kind)
+    options: dict[str, Any] = {
+        "sd_model_checkpoint": "tiny-q8.gguf",
+        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
+        "forge_preset": "flux",
+    }
+    environ = {"PROBE_TINY": "1", "PROBE_DEVICE": "1", "PROBE_CARD_GIB": "8", "PROBE_INFERENCE_MB": "8"}
+    made = []
+    forge = Forge(
+        forge_dir, data, flags=("--nowebui", "--api"), extensions=extensions, options=options, environ=environ
+    )
+    with forge:
+        for checkpoint, prompt in (
+            ("tiny-q8.gguf", "a cat"),
+            ("tiny-q8.gguf", f"a cat {LORA}"),
+            ("tiny-q8.gguf", "a cat"),
+            ("tiny-q4.gguf", "a cat"),
+            ("tiny-one.safetensors", "a cat"),
+            ("tiny-q8.gguf", "a cat"),
+        ):
+            request = {**COMMON, "prompt": prompt, "override_settings": {"sd_model_checkpoint": checkpoint}}
+            answer = forge.post("/sdapi/v1/txt2img", request)
+            picture = Image.open(io.BytesIO(base64.b64decode(answer["images"][0])))
+            made.append(hashlib.sha256(picture.tobytes()).hexdigest())
+            forge.post("/sdapi/v1/unload-checkpoint")
+        return made, forge.log()
+
+
+def test_every_image_is_forges_own(forge_dir: Path, tmp_path: Path) -> None:
+    theirs, _ = images(forge_dir, tmp_path / "without", {})
+    ours, log = images(forge_dir, tmp_path / "with", {"flux-speedup": EXTENSION})
+    assert ours == theirs
+    assert len(set(ours)) == 4
+    assert "falling back" not in log
