@@ -17,9 +17,10 @@ def shrink():
     def detect_unet_config(state_dict, key_prefix, *args, **kwargs):
         found = detect(state_dict, key_prefix, *args, **kwargs)
         if isinstance(found, dict) and found.get("image_model") == "flux":
-            found["hidden_size"], found["num_heads"] = state_dict[f"{key_prefix}img_in.weight"].shape[0], 0
+            # A GGUF tensor's sizes are NumPy's.
+            found["hidden_size"] = int(state_dict[f"{key_prefix}img_in.weight"].shape[0])
             found["num_heads"] = found["hidden_size"] // 128
-            found["context_in_dim"] = state_dict[f"{key_prefix}txt_in.weight"].shape[1]
+            found["context_in_dim"] = int(state_dict[f"{key_prefix}txt_in.weight"].shape[1])
             for option, blocks in (("depth", "double_blocks"), ("depth_single_blocks", "single_blocks")):
                 pattern = re.compile(re.escape(key_prefix + blocks) + r"\.(\d+)\.")
                 found[option] = 1 + max(int(m.group(1)) for m in map(pattern.match, state_dict) if m)
