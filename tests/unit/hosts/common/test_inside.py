@@ -76,6 +76,19 @@ def test_busy_is_who_holds_the_queue(shared: Any, lock: threading.Lock) -> None:
     assert not lock.locked()
 
 
+def test_what_waits_for_an_image_is_done_after_it_and_alone(shared: Any, lock: threading.Lock) -> None:
+    inside, done = Inside(), []
+    lock.acquire()
+    waiting = threading.Thread(target=lambda: inside.wait_and(lambda: done.append(inside.busy())))
+    waiting.start()
+    waiting.join(0.2)
+    assert (waiting.is_alive(), done) == (True, [])
+    lock.release()
+    waiting.join(10)
+    assert done == [True], "an image that is asked for meanwhile waits"
+    assert not lock.locked()
+
+
 def test_without_a_queue_the_job_says_it(shared: Any) -> None:
     inside = Inside()
     with inside.nobody_else():
