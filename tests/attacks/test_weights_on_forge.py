@@ -44,8 +44,12 @@ RIGHT: dict[str, dict[str, Any]] = {
     "backup_is_the_clean_weights": {
         "in it": 6, "no copies": True, "other": 6, "on the card": 6, "none": 6, "unloaded": 6, "used": 0,
     },
+    "somebody_else_writes_into_the_backup": {"right": 6, "on the card": 6, "unloaded": 6, "used": 0},
     "object_patch_goes_with_the_model": {
         "patched in": True, "on the card": 7, "home": True, "its own again": True,
+    },
+    "object_patch_over_a_merged_weight": {
+        "others": 5, "its own": True, "back": True, "clean": 6, "next": 6, "on the card": 6,
     },
     "weight_with_two_names": {
         "merged": True, "other": True, "on the card": True, "one again": True, "used": 0,

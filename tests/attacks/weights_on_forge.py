@@ -187,6 +187,21 @@ def backup_is_the_clean_weights(scene: Scene) -> dict[str, Any]:
 
 
 @attack
+def somebody_else_writes_into_the_backup(scene: Scene) -> dict[str, Any]:
+    """What stands there is what comes back, as with the host; what was taken out stays merged."""
+    scene.image(scene.with_lora(1))
+    backup = scene.model.lora_loader.backup
+    backup["layers.1.weight"] = torch.ones(WIDTH, WIDTH, dtype=torch.bfloat16)
+    del backup["layers.2.weight"]
+    scene.image(scene.with_lora())
+    expected = {**scene.clean, "layers.1.weight": torch.ones(WIDTH, WIDTH, dtype=torch.bfloat16)}
+    expected["layers.2.weight"] = scene.expected(1)["layers.2.weight"]
+    found = {"right": scene.right(expected), "on the card": scene.on_card()}
+    scene.unload()
+    return {**found, "unloaded": scene.right(expected), "used": used()}
+
+
+@attack
 def object_patch_goes_with_the_model(scene: Scene) -> dict[str, Any]:
     clone = scene.with_lora()
     added = torch.nn.Linear(WIDTH, WIDTH)
@@ -196,6 +211,23 @@ def object_patch_goes_with_the_model(scene: Scene) -> dict[str, Any]:
     found = {"patched in": added.weight.device == CARD, "on the card": scene.on_card()}
     scene.unload()
     return {**found, "home": added.weight.device == CPU, "its own again": scene.model.layers[3] is own}
+
+
+@attack
+def object_patch_over_a_merged_weight(scene: Scene) -> dict[str, Any]:
+    """A script puts another layer in a merged one's place: what comes back once it goes is clean."""
+    scene.image(scene.with_lora(1))
+    own = scene.model.layers[3]
+    clone = scene.patcher.clone()
+    added = torch.nn.Linear(WIDTH, WIDTH, bias=False)
+    before = added.weight.detach().clone()
+    clone.add_object_patch("layers.3", added)
+    scene.image(clone)
+    found = {"others": scene.right(scene.clean), "its own": torch.equal(added.weight.cpu(), before)}
+    scene.unload()
+    found |= {"back": scene.model.layers[3] is own, "clean": scene.right(scene.clean)}
+    scene.image(scene.with_lora(2))
+    return {**found, "next": scene.right(scene.expected(2)), "on the card": scene.on_card()}
 
 
 @attack

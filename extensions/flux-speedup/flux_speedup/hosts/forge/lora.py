@@ -37,8 +37,22 @@ class Merged(dict[str, torch.nn.Parameter]):
     """`LoraLoader.backup` while weights are merged by us: key -> the clean parameter that the module had there.
 
     It is at home (unless the module has it under another name as well), and becomes the module's again by being
-    put back, with whatever the host does then.
+    put back, with whatever the host does then. `owners`: the part of the model that each was taken from, whatever
+    is in its place meanwhile.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.owners: dict[str, torch.nn.Module] = {}
+
+    def take_back(self, key: str) -> torch.Tensor | None:
+        """The clean parameter is its owner's again; what was there."""
+        owner, leaf, clean = self.owners.pop(key), key.rpartition(".")[2], self.pop(key)
+        merged = owner._parameters.get(leaf)
+        # Somebody else may have put a tensor in here; the host takes one, too.
+        own = isinstance(clean, torch.nn.Parameter)
+        setattr(owner, leaf, clean if own else torch.nn.Parameter(clean, requires_grad=False))
+        return merged
 
 
 @dataclass(frozen=True)
@@ -115,7 +129,8 @@ def put_merged(loader: Any, key: str, merged: torch.Tensor) -> None:
     owner, leaf, clean = _slot(loader.model, key)
     if not isinstance(loader.backup, Merged):
         loader.backup = Merged()
-    loader.backup.setdefault(key, clean)
+    if key not in loader.backup:
+        loader.backup[key], loader.backup.owners[key] = clean, owner
     setattr(owner, leaf, torch.nn.Parameter(merged, requires_grad=False))
 
 
@@ -125,14 +140,12 @@ def take_back(loader: Any, names: Collection[str] | None = None) -> TakenBack:
     backup = getattr(loader, "backup", None)
     if not isinstance(backup, Merged):
         return TakenBack(0, 0)
-    keys = [key for key in backup if names is None or key in names]
+    keys = [key for key in backup.owners.keys() & backup.keys() if names is None or key in names]
     dropped = 0
     for key in keys:
-        owner, leaf, merged = _slot(loader.model, key)
-        if isinstance(merged, torch.Tensor) and merged.device != CPU:
+        merged = backup.take_back(key)
+        if merged is not None and merged.device != CPU:
             dropped += merged.nbytes
-        setattr(owner, leaf, backup[key])
-        del backup[key]
     if keys:
         loader.loaded_hash = DROPPED
     if not backup:
