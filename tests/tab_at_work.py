@@ -83,7 +83,8 @@ def _head_agrees(page: Page, get: Get) -> None:
     savings = get(f"{V1}/requests")["savings"]
     start = get(f"{V1}/stats?kind=startup&model=total&limit=1")["events"][0]
     said = text(page, "head")
-    assert f"{span(savings['since_start'])} saved since the start" in said
+    saved = savings["since_start"]
+    assert f"{span(abs(saved))} {'lost' if saved < 0 else 'saved'} since the start" in said
     assert savings["how"] in said
     moves, built = totals["move"], totals["checkpoint"]
     plural = "" if moves["count"] == 1 else "s"
@@ -164,12 +165,26 @@ def put_back(page: Page, get: Get, title: str) -> None:
     page.click(f"#{TAB}_changes_apply")
     says(page, f"{TAB}_changes", f"Put back: {title}")
     assert [one["title"] for one in get(f"{V1}/status")["outcomes"] if one["state"] == "put back"] == [title]
-    page.click(f"#{TAB}_changes_put_back")
-    page.locator(f"#{TAB}_changes_keep").first.wait_for(state="hidden")
+    before = get(f"{V1}/status")["outcomes"]
+    _put_everything_back(page)
+    page.click(f"#{TAB}_changes_again")
+    says(page, f"{TAB}_changes", "In force again")
+    assert get(f"{V1}/status")["enabled"]
+    states = [(one["item"], one["state"]) for one in get(f"{V1}/status")["outcomes"]]
+    assert states == [(one["item"], one["state"]) for one in before]
+    _put_everything_back(page)
+    assert not get(f"{V1}/status")["enabled"]
     outcomes = get(f"{V1}/status")["outcomes"]
     assert "applied" not in {one["state"] for one in outcomes}
     refreshed(page)
     assert rows(page, "status .fsu-row") == [[one["state"], one["title"], one["why"]] for one in outcomes]
+
+
+def _put_everything_back(page: Page) -> None:
+    page.click(f"#{TAB}_changes_put_back")
+    page.locator(f"#{TAB}_changes_put_back_yes").click()
+    page.locator(f"#{TAB}_changes_keep").first.wait_for(state="hidden")
+    says(page, f"{TAB}_head", "off")
 
 
 def forgotten(page: Page, get: Get) -> None:

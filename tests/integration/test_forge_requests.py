@@ -249,7 +249,7 @@ def test_the_tab_is_legible_with_real_figures(page: Page, artifacts: Path) -> No
 @pytest.mark.browser
 def test_every_button_of_the_tab(forge: Forge, page: Page, artifacts: Path) -> None:
     earlier = page.locator(f'#{TAB} [data-fsu-do^="request:"]').last
-    number = str(earlier.get_attribute("data-fsu-do")).removeprefix("request:")
+    number = earlier.locator(".fsu-item").inner_text()
     earlier.click()
     says(page, f"{TAB}_requests", f"Where the time of request {number} went")
     tab_at_work.measured(page, forge.get)

@@ -287,7 +287,8 @@ class WebUI:
             else:
                 info.needs_reload_ui()
             behind = html_escape(configured.get(option.key, ""))
-            info.comment_after = f"{info.comment_after} <span class='info'>[{behind}]</span>"
+            after = getattr(info, "comment_after", "")
+            info.comment_after = f"{after} <span class='info'>[{behind}]</span>"
             shared.opts.add_option(option.key, info)
         # A handler on the master switch only: it must work at once.
         shared.opts.onchange("flux_speedup_enabled", changed, call=False)
