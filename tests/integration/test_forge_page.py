@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,31 @@ def test_settings_section_and_tab_are_there(forge: Forge, page: Page, artifacts:
     page.locator("#settings").get_by_role("tab", name="Flux Speedup").first.click()
     page.locator("#setting_flux_speedup_tier").wait_for()
     page.screenshot(path=str(artifacts / "forge_settings.png"), full_page=True)
+
+
+def press(forge: Forge, elem_id: str, inputs: int, **headers: str) -> str:
+    """Press a button as anybody on the network can, without a browser: all that the page answers."""
+    config = forge.get("/config")
+    (button,) = [c["id"] for c in config["components"] if c["props"].get("elem_id") == elem_id]
+    clicks = [each for each in config["dependencies"] if [button, "click"] in each["targets"]]
+    (pressed,) = [each for each in clicks if len(each["inputs"]) == inputs]
+    body = json.dumps({"data": [None, {}][:inputs], "fn_index": pressed["id"], "session_hash": "nobody"}).encode()
+    request = urllib.request.Request(
+        f"{forge.url}/run/predict", body, {"Content-Type": "application/json", **headers}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return str(answer.read().decode())
+
+
+def test_whoever_reaches_the_page_reaches_no_button_that_the_api_would_refuse(forge: Forge) -> None:
+    # `--server-name` makes Forge refuse changes of extensions, as `--listen` does.
+    before = forge.get("/flux-speedup/v1/status")
+    for button, inputs in (("changes_put_back_yes", 0), ("changes_again", 0), ("free", 2), ("measure", 2)):
+        said = press(forge, f"flux_speedup_tab_{button}", inputs)
+        assert "extension access is disabled" in said, (button, said[:500])
+    assert "may not ask" in press(forge, "flux_speedup_tab_free", 2, Origin="https://evil.example")
+    assert forge.get("/flux-speedup/v1/status") == before
+    assert forge.state()["streams"] is True
 
 
 def test_with_a_russian_localisation_our_texts_are_russian_until_it_is_switched_off(

@@ -167,7 +167,7 @@ def refused(forge: Forge, path: str, body: dict[str, Any]) -> tuple[int, str]:
 
 
 def test_drop_and_settings(forge: Forge, images: list[str]) -> None:
-    assert forge.post(f"{V1}/drop")["done"]
+    assert forge.post(f"{V1}/drop", {"key": None})["done"]
     assert image(forge, {}) == images[0]
     assert refused(forge, f"{V1}/drop", {"key": "no such"}) == (
         409,

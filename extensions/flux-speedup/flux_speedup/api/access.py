@@ -9,7 +9,7 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from ..control.credentials import Credentials
 from ..control.rules import Forbidden
-from .models import text
+from ..facts.plain import text
 
 Login = Callable[[Request], bool]
 BASIC = {"WWW-Authenticate": "Basic"}

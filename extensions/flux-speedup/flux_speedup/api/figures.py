@@ -1,15 +1,16 @@
-"""The shapes of requests, memory, models and machine in the API's answers, and how they are filled."""
+"""The shapes of requests, memory, models and machine in the API's answers; see models.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pydantic import BaseModel, Field
 
-from ..facts.view import LocalWeight, MemoryUse, Model
+from ..facts.plain import plain, text
+from ..facts.view import MemoryUse
 from ..stats.machine import Machine, Measuring, Savings
 from ..stats.requests import Request
-from .models import Json, number, text
+from .models import Json
 
 
 class PassModel(BaseModel):
@@ -130,90 +131,15 @@ class MachineModel(BaseModel):
 
 def requests_json(simulated: bool, requests: Sequence[Request], savings: Savings) -> Json:
     """A `RequestsModel`."""
-    return {
-        "simulated": simulated,
-        "requests": [_request_json(each) for each in requests],
-        "savings": {
-            "since_start": savings.since_start,
-            "in_request": savings.in_request,
-            "estimated": savings.estimated,
-            "how": text(savings.how),
-        },
-    }
-
-
-def _request_json(request: Request) -> Json:
-    passes = [
-        {"name": text(each.name), "seconds": each.seconds, "parts": _parts(each.parts)}
-        for each in request.passes
-    ]
-    return {
-        "key": request.key,
-        "number": request.number,
-        "here": request.here,
-        "kind": text(request.kind),
-        "via": text(request.via),
-        "began": number(request.began),
-        "seconds": request.seconds,
-        "parts": _parts(request.parts),
-        "passes": passes,
-        "bytes": request.bytes,
-        "images": request.images,
-        "running": request.running,
-        "failed": request.failed,
-    }
-
-
-def _parts(parts: Mapping[str, float]) -> dict[str, float]:
-    return {text(part): seconds for part, seconds in parts.items()}
-
-
-def local_weights_json(weights: Sequence[LocalWeight]) -> list[Json]:
-    """A list of `LocalWeightModel`."""
-    return [
-        {
-            "name": text(each.name),
-            "kind": text(each.kind),
-            "state": text(each.state),
-            "path": text(each.path),
-            "size": each.size,
-            "why": text(each.why),
-        }
-        for each in weights
-    ]
-
-
-def models_json(models: Sequence[Model]) -> list[Json]:
-    """A list of `ModelModel`."""
-    return [
-        {
-            "key": text(each.key),
-            "name": text(each.name),
-            "where": text(each.where),
-            "file_bytes": each.file_bytes,
-            "device_bytes": each.device_bytes,
-            "ram_bytes": each.ram_bytes,
-        }
-        for each in models
-    ]
+    listed = [{**plain(request), "key": request.key} for request in requests]
+    return {"simulated": simulated, "requests": listed, "savings": plain(savings)}
 
 
 def machine_json(machine: Machine | None, measuring: Measuring, memory: MemoryUse) -> Json:
     """A `MachineModel`."""
-    limits = None if machine is None else {**vars(machine), "device": text(machine.device)}
     by_model = [{"component": text(name), "bytes": size} for name, size in memory.vram_by_model]
     return {
-        "measured": limits,
-        "measuring": measuring_json(measuring),
-        "memory": {**vars(memory), "vram_by_model": by_model},
-    }
-
-
-def measuring_json(measuring: Measuring) -> Json:
-    """A `MeasuringModel`."""
-    return {
-        "state": text(measuring.state),
-        "share": measuring.share,
-        "doing": text(measuring.doing),
-        "why": text(measuring.why),
+        "measured": plain(machine),
+        "measuring": plain(measuring),
+        "memory": {**plain(memory), "vram_by_model": by_model},
     }

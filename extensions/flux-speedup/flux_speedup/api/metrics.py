@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..facts.plain import text
 from ..facts.view import MemoryUse, Status
 from ..patching.table import State
 from ..stats.events import Totals
 from ..stats.machine import Savings
 from ..stats.requests import Request
-from .models import text
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 Sample = tuple[Mapping[str, str], float | None]

@@ -1,13 +1,15 @@
-"""The shapes of the API's answers (for pydantic 1.10 and 2 alike) and how they are filled."""
+"""The shapes of the API's answers (for pydantic 1.10 and 2 alike), as its documentation shows them.
+
+They are filled from the dataclasses of the same fields (`facts.plain`); what is made here is what those lack.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from pydantic import BaseModel, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
-from ..facts.view import ConfigRow, Status
+from ..facts.plain import plain
 from ..stats.events import Event, Totals
 
 Json = dict[str, object]
@@ -83,90 +85,11 @@ class ConfigRowModel(BaseModel):
     restart: bool = Field(description="true: Reload UI does not bring it in force")
 
 
-def text(value: object) -> str:
-    """`value` as text for every JSON reader: lone surrogates, as in some file names, become escapes."""
-    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def number(value: float | None) -> float | None:
-    """`value`, or None where JSON has no word for it."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def status_json(status: Status) -> Json:
-    """A `StatusModel`."""
-    return {
-        "version": text(status.version),
-        "host": text(status.host),
-        "enabled": status.enabled,
-        "card": text(status.card),
-        "tier": text(status.tier),
-        "tier_why": text(status.tier_why),
-        "simulated": status.simulated,
-        "outcomes": [
-            {
-                "item": text(outcome.item),
-                "title": text(outcome.title),
-                "state": outcome.state.value,
-                "why": text(outcome.why),
-            }
-            for outcome in status.outcomes
-        ],
-    }
-
-
 def stats_json(simulated: bool, events: Sequence[Event], totals: Totals, next_offset: int | None) -> Json:
     """A `StatsModel`."""
-    sums = {
-        text(kind): {
-            "count": total.count,
-            "bytes": total.bytes,
-            "seconds": number(total.seconds),
-            "rate_gb_s": total.rate,
-        }
-        for kind, total in totals.by_kind.items()
-    }
     return {
         "simulated": simulated,
-        "events": [_event_json(event) for event in events],
-        "totals": sums,
+        "events": [{**plain(event), "rate_gb_s": event.rate} for event in events],
+        "totals": {kind: {**plain(total), "rate_gb_s": total.rate} for kind, total in totals.by_kind.items()},
         "next_offset": next_offset,
     }
-
-
-def _event_json(event: Event) -> Json:
-    return {
-        "kind": text(event.kind),
-        "what": text(event.what),
-        "bytes": event.bytes,
-        "seconds": number(event.seconds),
-        "source": text(event.source),
-        "target": text(event.target),
-        "at": number(event.at),
-        "detail": text(event.detail),
-        "rate_gb_s": event.rate,
-    }
-
-
-def config_json(rows: Sequence[ConfigRow]) -> list[Json]:
-    """A list of `ConfigRowModel`."""
-    return [
-        {
-            "key": text(row.key),
-            "value": _value(row.value),
-            "source": text(row.source),
-            "default": _value(row.default),
-            "allowed": row.allowed,
-            "group": row.group,
-            "help": row.help,
-            "hosts": list(row.hosts),
-            "restart": row.restart,
-        }
-        for row in rows
-    ]
-
-
-def _value(value: object) -> object:
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    return number(value) if isinstance(value, float) else text(value)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi.responses import PlainTextResponse
 
 from ..control.control import Control
+from ..facts.plain import plain
 from ..facts.view import View
 from . import writes as writing
 from .access import Access, let_through
@@ -14,13 +17,11 @@ from .figures import (
     MachineModel,
     ModelModel,
     RequestsModel,
-    local_weights_json,
     machine_json,
-    models_json,
     requests_json,
 )
 from .metrics import CONTENT_TYPE, metrics
-from .models import ConfigRowModel, Json, StatsModel, StatusModel, config_json, stats_json, status_json
+from .models import ConfigRowModel, Json, StatsModel, StatusModel, stats_json
 
 PREFIX = "/flux-speedup/v1"
 MAX_LIMIT = 1000
@@ -47,8 +48,8 @@ def register(app: FastAPI, view: View, access: Access, control: Control) -> None
 
 def _add_routes(router: APIRouter, view: View) -> None:
     @router.get("/status", response_model=StatusModel, summary="What is applied, skipped or failed, and why")
-    def status() -> Json:
-        return status_json(view.status())
+    def status() -> Any:
+        return plain(view.status())
 
     @router.get("/stats", response_model=StatsModel, summary="Loads, moves and unloads with their times")
     def stats(
@@ -64,8 +65,8 @@ def _add_routes(router: APIRouter, view: View) -> None:
         return stats_json(view.status().simulated, found[:limit], view.totals(), following)
 
     @router.get("/config", response_model=list[ConfigRowModel], summary="The configuration in force")
-    def config() -> list[Json]:
-        return config_json(view.config())
+    def config() -> Any:
+        return plain(view.config())
 
 
 def _add_figures(router: APIRouter, view: View) -> None:
@@ -74,8 +75,8 @@ def _add_figures(router: APIRouter, view: View) -> None:
         return requests_json(view.status().simulated, view.requests(limit), view.savings())
 
     @router.get("/models", response_model=list[ModelModel], summary="The model in use and those kept")
-    def models() -> list[Json]:
-        return models_json(view.models())
+    def models() -> Any:
+        return plain(view.models())
 
     @router.get("/machine", response_model=MachineModel, summary="What this machine can do, and its memory")
     def machine() -> Json:
@@ -86,8 +87,8 @@ def _add_figures(router: APIRouter, view: View) -> None:
         response_model=list[LocalWeightModel],
         summary="Detectors' and upscalers' weights: found, missing, redirected, downloaded",
     )
-    def local_weights() -> list[Json]:
-        return local_weights_json(view.local_weights())
+    def local_weights() -> Any:
+        return plain(view.local_weights())
 
     @router.get("/metrics", response_class=PlainTextResponse, summary="The same for Prometheus")
     def prometheus() -> PlainTextResponse:

@@ -11,11 +11,12 @@ from ..configuration.sources import OPTION_PREFIX
 from ..control.acts import Acts
 from ..control.control import Control
 from ..control.rules import Forbidden, Rules
+from ..facts.plain import plain, text
 from ..facts.view import Refused
 from ..ui.settings import OPTIONS
 from .access import let_through
-from .figures import MeasuringModel, measuring_json
-from .models import Json, text
+from .figures import MeasuringModel
+from .models import Json
 
 T = TypeVar("T")
 
@@ -69,9 +70,9 @@ def add_routes(router: APIRouter, control: Control) -> None:
         dependencies=json,
         summary="Measure this machine, in the background",
     )
-    def measure(body: MeasureBody, request: Request) -> Json:
+    def measure(body: MeasureBody, request: Request) -> Any:
         acts = control.by(request.headers)
-        return measuring_json(_done(acts.cancel_measuring if body.cancel else acts.measure))
+        return plain(_done(acts.cancel_measuring if body.cancel else acts.measure))
 
     @router.post(
         "/drop",

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
-import math
 import time
-from collections.abc import Mapping
-from enum import Enum
-from typing import Any
 
+from ..facts.plain import plain
 from ..facts.view import View
 from ..stats.events import Event
 from ..stats.report import printable
@@ -34,7 +30,7 @@ def as_json(view: View, now: float) -> str:
         "requests": view.requests(REQUESTS),
         "events": view.events(limit=EVENTS),
     }
-    return json.dumps(plain_values(document), indent=1)
+    return json.dumps(plain(document), indent=1)
 
 
 def as_csv(view: View) -> str:
@@ -67,18 +63,3 @@ def iso(at: float) -> str:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
     except (ValueError, OverflowError, OSError):
         return ""
-
-
-def plain_values(value: Any) -> Any:
-    """What json can write: fields of dataclasses by name, words of enums, None for what is no number."""
-    if isinstance(value, Enum):
-        return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain_values(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain_values(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_values(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
