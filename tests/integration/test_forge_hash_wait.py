@@ -21,8 +21,8 @@ LORA_A, LORA_B = "<lora:tiny-lora-a:1>", "<lora:tiny-lora-b:0.7>"
 PATTERN = "[model_hash]-[seed]-[prompt_words]"
 
 
-def start(forge_dir: Path, data: Path, hashes: str = "", flags: Sequence[str] = ()) -> Forge:
-    """`hashes`: what holds up hashing in the background (see the probe); "" is Forge without the extension."""
+def start(forge_dir: Path, data: Path, ours: bool = True, flags: Sequence[str] = ()) -> Forge:
+    """Forge with the extension, whose hashing in the background is held up (see the probe), or without it."""
     files = tiny_flux.write_all(data / "models")
     options = {
         "sd_model_checkpoint": ONE,
@@ -34,12 +34,12 @@ def start(forge_dir: Path, data: Path, hashes: str = "", flags: Sequence[str] = 
     }
     # One thread: with more, PyTorch on a busy CPU does not always come to the same last bit.
     one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    environ = {"PROBE_TINY": "1", **one_thread, **({"PROBE_HASHES": hashes} if hashes else {})}
+    environ = {"PROBE_TINY": "1", **one_thread, **({"PROBE_HASHES": "1"} if ours else {})}
     return Forge(
         forge_dir,
         data,
         flags=("--nowebui", "--api", "--unet-in-bf16", *flags),
-        extensions={"flux-speedup": EXTENSION} if hashes else {},
+        extensions={"flux-speedup": EXTENSION} if ours else {},
         options=options,
         environ=environ,
     )
@@ -119,9 +119,9 @@ def no_load_waited(forge: Forge) -> list[str]:
 
 @pytest.mark.forge
 def test_texts_wait_loads_do_not_and_every_byte_is_the_same(forge_dir: Path, tmp_path: Path) -> None:
-    with start(forge_dir, tmp_path / "without") as forge:
+    with start(forge_dir, tmp_path / "without", ours=False) as forge:
         alone = session(forge)
-    with start(forge_dir, tmp_path / "with", "wanted") as forge:
+    with start(forge_dir, tmp_path / "with") as forge:
         ours = session(forge)
         waited = no_load_waited(forge)
         lines = forge.our_lines()
@@ -144,7 +144,7 @@ def test_texts_wait_loads_do_not_and_every_byte_is_the_same(forge_dir: Path, tmp
 def test_never_waited_for_an_image_goes_without_and_the_next_one_has_it(
     forge_dir: Path, tmp_path: Path
 ) -> None:
-    with start(forge_dir, tmp_path, "released", ("--flux-speedup-hash-wait", "never")) as forge:
+    with start(forge_dir, tmp_path, flags=("--flux-speedup-hash-wait", "never")) as forge:
         first, second = image(forge, f"a cat {LORA_A}"), image(forge, f"a cat {LORA_A}", seed=2)
         models = forge.get("/sdapi/v1/sd-models")
         assert [model["hash"] for model in models] == [None, None]

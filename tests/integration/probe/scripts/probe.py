@@ -146,8 +146,8 @@ def on_app_started(_demo, app):
 script_callbacks.on_app_started(on_app_started)
 
 
-def hold_up_hashes(until):
-    """Background hashing gets nowhere until somebody waits for it ("wanted") or /probe/hash-now is asked for.
+def hold_up_hashes():
+    """Background hashing gets nowhere until /probe/hash-now is asked for, or somebody waits and does it himself.
 
     GET /probe/hashes: the functions of the host in which somebody waited.
     """
@@ -162,9 +162,7 @@ def hold_up_hashes(until):
 
     class HeldUp(real):
         def _work(self):
-            while not now.is_set() and not (
-                until == "wanted" and waited and waited[-1]["file"] == self.path.name
-            ):
+            while not now.is_set() and not self._waited_for:
                 time.sleep(0.02)
             super()._work()
 
@@ -189,4 +187,4 @@ def hold_up_hashes(until):
 
 
 if os.environ.get("PROBE_HASHES"):
-    hold_up_hashes(os.environ["PROBE_HASHES"])
+    hold_up_hashes()

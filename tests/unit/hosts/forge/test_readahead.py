@@ -40,7 +40,16 @@ class Host:
         self.computed: list[str] = []
         self.entry = self._add(patch, "modules_forge.main_entry", forge_main_entry=self._main_entry)
         self.hashes = self._add(patch, "modules.hashes", calculate_sha256_real=self._compute)
-        self._add(patch, "modules.sd_models", checkpoint_aliases={"model": self.info})
+        self.built = True
+        self.data = SimpleNamespace(forge_loading_parameters={})
+        self.models = self._add(
+            patch,
+            "modules.sd_models",
+            checkpoint_aliases={"model": self.info},
+            model_data=self.data,
+            forge_model_reload=lambda: ("a model", self.built),
+        )
+        self._add(patch, "modules.processing", forge_model_reload=lambda: ("a model", self.built))
         self._add(patch, "modules.shared", opts=self.opts, cmd_opts=self.flags)
 
     @staticmethod
@@ -180,3 +189,41 @@ def test_put_back_stops_it(
     assert read(background) == []
     assert host.hashes.calculate_sha256_real(str(host.files[0]))
     assert host.computed == [str(host.files[0])]
+
+
+@pytest.mark.usefixtures("cold")
+def test_a_model_that_was_built_is_read_while_its_text_encoders_compute(
+    host: Host, digests: FileDigests, apply: Callable[[Background], PatchTable]
+) -> None:
+    background = Background(digests, digests.gate)
+    apply(background)
+    assert read(background) == ["t5", "model", "vae"]
+    other = host.files[0].with_name("other.safetensors")
+    other.write_bytes(os.urandom(10_000))
+    host.data.forge_loading_parameters = {
+        "checkpoint_info": SimpleNamespace(filename=str(other)),
+        "additional_modules": host.opts.forge_additional_modules,
+    }
+    host.built = False
+    assert host.models.forge_model_reload() == ("a model", False)
+    assert read(background) == ["t5", "model", "vae"]
+    host.built = True
+    with digests.gate.computing(), digests.gate.loading():
+        for module in ("modules.sd_models", "modules.processing"):
+            assert sys.modules[module].forge_model_reload() == ("a model", True)
+            reading = background._reading
+        assert reading is background._reading, "the same files are read once"
+        assert reading is not None
+        assert reading.outcomes == []
+    assert read(background) == ["t5", "other", "vae"]
+    assert not digests.known(other), "the host asks for it itself"
+
+
+@pytest.mark.usefixtures("cold")
+def test_a_reading_gives_way_to_loads_and_not_to_computing(
+    host: Host, digests: FileDigests, apply: Callable[[Background], PatchTable]
+) -> None:
+    background = Background(digests, digests.gate)
+    with digests.gate.computing():
+        apply(background)
+        assert read(background) == ["t5", "model", "vae"]

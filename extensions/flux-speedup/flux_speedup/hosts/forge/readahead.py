@@ -1,13 +1,14 @@
-"""What Forge will load first is read into the page cache while it still starts, its digest on the way.
+"""What Forge will load is read into the page cache before: at its start, and when another checkpoint is built.
 
-Begun when scripts are loaded, as the options name the checkpoint, or else (a first start) as soon as the host
-has chosen one. Once in the life of a process: later its models are loaded, or were.
+At the start it begins when scripts are loaded, as the options name the checkpoint, or else (a first start) as soon
+as the host has chosen one; the checkpoint's digest comes along. Later it begins when a model was built: its
+transformer is read while its text encoders compute. What is in the page cache is not read.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from ...weights.files.pagecache import resident_fraction
 from ...weights.files.readahead import Outcome, ReadAhead
 
 ENTRY = "modules_forge.main_entry"
+MODELS = "modules.sd_models"
+PROCESSING = "modules.processing"
 WARM = 0.95
 STOP_S = 5.0
 
@@ -47,7 +50,11 @@ class Background:
         self._unhashed: Path | None = None
 
     def changes(self) -> list[Change]:
-        return [Call(self._begin), Function(ENTRY, "forge_main_entry", self._wrap_main_entry)]
+        return [
+            Call(self._begin),
+            Function(ENTRY, "forge_main_entry", self._wrap_main_entry),
+            *(Function(module, "forge_model_reload", self._wrap_reload) for module in (MODELS, PROCESSING)),
+        ]
 
     def _begin(self) -> Undo:
         self._start()
@@ -66,13 +73,31 @@ class Background:
 
         return forge_main_entry
 
+    def _wrap_reload(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def forge_model_reload(*args: Any, **kwargs: Any) -> Any:
+            done = original(*args, **kwargs)
+            if done[1]:  # built or brought back just now; nothing of it is on the device
+                parameters = sys.modules[MODELS].model_data.forge_loading_parameters
+                others = parameters.get("additional_modules") or []
+                self._read(_selection(parameters["checkpoint_info"], others, unhashed=False))
+            return done
+
+        return forge_model_reload
+
     def _start(self) -> None:
         selection = _selected() if self._reading is None else None
         if selection is None:
             return
         if selection.unhashed:
             self._unhashed = selection.checkpoint
+        self._read(selection)
+
+    def _read(self, selection: Selection) -> None:
         files = [path for path in selection.in_order() if path.is_file()]
+        if self._reading is not None:
+            if self._reading.paths == files and not self._reading.wait(0):
+                return  # it is at it
+            self._reading.stop(0)
         self._reading = ReadAhead(
             files, needed=_is_cold, begins=self._hash, ended=self._also_hash, gate=self._gate
         )
@@ -97,7 +122,11 @@ def _selected() -> Selection | None:
         return None
     others = getattr(shared.opts, "forge_additional_modules", None) or []
     unhashed = not found.sha256 and not getattr(shared.cmd_opts, "no_hashing", False)
-    return Selection(Path(found.filename), tuple(map(Path, others)), unhashed)
+    return _selection(found, others, unhashed=unhashed)
+
+
+def _selection(info: Any, others: Iterable[str], *, unhashed: bool) -> Selection:
+    return Selection(Path(info.filename), tuple(map(Path, others)), unhashed)
 
 
 def _is_vae(path: Path) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .gate import Gate
+from .step_back import step_back
 
 CHUNK = 16 << 20
 """Bytes at a time; reading and hashing a piece of this size leaves the interpreter to others meanwhile."""
@@ -32,7 +33,10 @@ def pieces(path: Path) -> Iterator[memoryview]:
 
 
 class DigestPass:
-    """A thread of its own; never raises. `digest` is there when it is over, None where there is none."""
+    """A thread of its own, last in line for the cores; never raises.
+
+    `digest` is there when it is over, None where there is none. Who waits for it does the rest himself.
+    """
 
     def __init__(self, path: Path, gate: Gate, ended: Callable[[DigestPass], None], read: Pieces = pieces):
         self.path = path
@@ -40,8 +44,12 @@ class DigestPass:
         self._gate = gate
         self._ended = ended
         self._read = read
+        self._pieces: Iterator[memoryview] | None = None
+        self._found = hashlib.sha256()
+        self._one = threading.Lock()
+        self._waited_for = False
         self._stopped = False
-        self._over = threading.Event()
+        self._over = False
         self._thread = threading.Thread(target=self._work, name="flux-speedup-digest", daemon=True)
 
     def start(self) -> None:
@@ -54,24 +62,40 @@ class DigestPass:
         self._gate.look_again()
 
     def wait(self) -> str | None:
-        """Its digest, once it is over; meanwhile it gives way to loads only."""
-        with self._gate.wanted():
-            self._over.wait()
+        """Its digest, at this thread's priority; gives way to loads only."""
+        self._waited_for = True
+        self._gate.look_again()
+        while not self._over:
+            self._gate.wait_for_loads(lambda: self._stopped)
+            self._take()
         return self.digest
 
     def _work(self) -> None:
-        try:
-            found = hashlib.sha256()
-            for piece in self._read(self.path):
-                found.update(piece)
-                self._gate.wait(lambda: self._stopped)
-                if self._stopped:
+        step_back()
+        while not self._over:
+            self._gate.wait(lambda: self._stopped or self._waited_for)
+            if self._waited_for:
+                return
+            self._take()
+
+    def _take(self) -> None:
+        """One piece, or the end."""
+        with self._one:
+            if self._over:
+                return
+            try:
+                if self._pieces is None:
+                    self._pieces = self._read(self.path)
+                piece = None if self._stopped else next(self._pieces, None)
+                if piece is not None:
+                    self._found.update(piece)
                     return
-            self.digest = found.hexdigest()
-        except Exception as error:  # a courtesy in the background: whoever needs the digest computes it then
-            _log.info("no digest in the background (%s)", error)
-        finally:
+                self.digest = None if self._stopped else self._found.hexdigest()
+            except (
+                Exception
+            ) as error:  # a courtesy in the background: whoever needs the digest computes it then
+                _log.info("no digest in the background (%s)", error)
             try:
                 self._ended(self)
             finally:
-                self._over.set()
+                self._over = True

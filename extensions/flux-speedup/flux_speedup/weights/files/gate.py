@@ -1,4 +1,4 @@
-"""When background work must wait: for loads always, for computing unless somebody waits for what it makes."""
+"""When background work must wait: for loads, and for computing that wants the same cores."""
 
 from __future__ import annotations
 
@@ -12,32 +12,30 @@ class Gate:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._loads = self._computing = self._wanted = 0
+        self._loads = self._computing = 0
 
     def loading(self) -> contextlib.AbstractContextManager[None]:
         """Nothing passes in here, but for the piece under way: loads read the same disk."""
         return self._counted("_loads")
 
     def computing(self) -> contextlib.AbstractContextManager[None]:
-        """Nothing passes in here that nobody waits for."""
+        """Nothing passes in here that takes a core."""
         return self._counted("_computing")
-
-    def wanted(self) -> contextlib.AbstractContextManager[None]:
-        """The caller waits for what the background work makes."""
-        return self._counted("_wanted")
 
     def wait(self, given_up: Callable[[], bool]) -> None:
         """Return when work may go on, or at once where it is given up (see `look_again`)."""
         with self._changed:
-            self._changed.wait_for(lambda: given_up() or self._open())
+            self._changed.wait_for(lambda: given_up() or not (self._loads or self._computing))
+
+    def wait_for_loads(self, given_up: Callable[[], bool]) -> None:
+        """As `wait`, for what takes no core, or is waited for."""
+        with self._changed:
+            self._changed.wait_for(lambda: given_up() or not self._loads)
 
     def look_again(self) -> None:
         """What `given_up` answers has changed."""
         with self._changed:
             self._changed.notify_all()
-
-    def _open(self) -> bool:
-        return not self._loads and (not self._computing or self._wanted > 0)
 
     @contextlib.contextmanager
     def _counted(self, name: str) -> Iterator[None]:

@@ -14,6 +14,7 @@ from ...ram import available, cores
 from ...stats.report import figures
 from ..transfer.plan import CHUNK
 from .gate import Gate
+from .step_back import step_back
 
 HEADROOM = 1.2
 THREADS = 8
@@ -114,6 +115,7 @@ class ReadAhead:
         counter, counts, errors = itertools.count(), list[int](), list[Exception]()
 
         def read() -> None:
+            step_back()
             try:
                 counts.append(self._read_some(path, counter))
             except Exception as error:  # likewise
@@ -142,7 +144,7 @@ class ReadAhead:
         buffer, done = memoryview(bytearray(self.chunk)), 0
         with path.open("rb", buffering=0) as file:
             while True:
-                self.gate.wait(lambda: self._stopped)
+                self.gate.wait_for_loads(lambda: self._stopped)
                 # One piece after the other is handed out, so that the disk sees the file nearly in order.
                 offset = next(counter) * self.chunk
                 file.seek(offset)

@@ -1,0 +1,31 @@
+"""A background thread that leaves the cores to whoever wants them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from typing import Any
+
+LAST = 19
+"""The nice value of what runs when nothing else wants to."""
+IDLE = -15
+"""THREAD_PRIORITY_IDLE of Windows."""
+
+
+def step_back() -> None:
+    """Give this thread, and no other, the lowest priority: Linux and Windows; elsewhere it keeps what it has.
+
+    It cannot be taken back without rights, so it is for threads that end with their work.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        if sys.platform == "linux":
+            # To Linux a thread is a process of its own here.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LAST)
+        elif sys.platform == "win32":
+            import ctypes
+
+            windows: Any = ctypes
+            kernel = windows.windll.kernel32
+            kernel.SetThreadPriority(kernel.GetCurrentThread(), IDLE)
