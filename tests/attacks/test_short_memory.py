@@ -98,7 +98,7 @@ def test_forges_own_loader_renames_no_file_for_which_memory_was_short(
         hosts = safetensors.torch.load_file
         kept = [hosts(str(a))]
         limit(4 << 30)  # the library maps a file twice
-        (change,) = corrupted.changes(lambda: bool(kept) and (kept.clear() or gc.collect() >= 0))
+        change, _ = corrupted.changes(lambda: bool(kept) and (kept.clear() or gc.collect() >= 0))
         ours = change.make(hosts)
         said = [len(ours(str(b))["a"])]
         for file in (b, Path(sys.argv[3])):
@@ -130,10 +130,34 @@ def test_the_host_gets_the_name_as_it_was_where_the_file_is_to_blame(tmp_path: P
         given.append(filename)
         raise ValueError("header too large")
 
-    (change,) = corrupted.changes(lambda: True)
+    change, _ = corrupted.changes(lambda: True)
     with pytest.raises(ValueError, match="header too large"):
         change.make(load_file)(str(tmp_path / "a"))
     assert given == [tmp_path / "a", str(tmp_path / "a")]
+
+
+def test_torch_load_is_told_likewise(tmp_path: Path) -> None:
+    given: list[Any] = []
+    room = [True, False]
+
+    def load(*args: Any, **kwargs: Any) -> str:
+        given.append((args, kwargs))
+        if len(given) == 1:
+            raise MemoryError
+        return "weights"
+
+    _, change = corrupted.changes(lambda: room.pop(0))
+    ours = change.make(load)
+    assert ours("a.pt", map_location="cpu") == "weights"
+    assert given == [((Path("a.pt"),), {"map_location": "cpu"})] * 2
+    given.clear()
+    with pytest.raises(MemoryError):
+        ours("a.pt")
+    assert given == [((Path("a.pt"),), {})]
+    buffer = object()
+    assert ours(buffer, weights_only=True) == "weights"
+    assert ours(f="a.pt") == "weights"
+    assert given[1:] == [((buffer,), {"weights_only": True}), ((), {"f": "a.pt"})]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,14 @@ from flux_speedup.weights.files import lease
 from flux_speedup.weights.files.identity import FileIdentity
 from flux_speedup.weights.files.mapping import Registry, Standing
 from flux_speedup.weights.files.span import find, lost_among
-from tests.unit.weights.weight_files import CARD, module_of, raw_bytes, residency_of, write_weights
+from tests.unit.weights.weight_files import (
+    CARD,
+    identity_of,
+    module_of,
+    raw_bytes,
+    residency_of,
+    write_weights,
+)
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="there a mapped file cannot be written over so")
 OLD = torch.arange(300_000, dtype=torch.float32)
@@ -180,6 +187,26 @@ def test_another_process_writes_over_it_and_this_one_lives(path: Path) -> None:
         env={"PYTHONPATH": root, "PATH": "/usr/bin:/bin"},
     )
     assert (done.returncode, done.stdout.split()) == (0, ["1234", "299999"]), done.stderr
+
+
+@linux
+def test_what_can_be_done_without_is_let_go_and_takes_no_ram(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry()
+    kept = [registry.open(path).views()]
+    told = []
+
+    def drop(identity: FileIdentity) -> None:
+        told.append(identity)
+        kept.clear()
+
+    registry.writer_waits = drop
+    expected = identity_of(path)
+    truncated(path)
+    assert told == [expected] == registry.given_way
+    assert caplog.text == ""
+    wait_until(lambda: registry.live() == [])
 
 
 @linux

@@ -16,6 +16,7 @@ import torch
 from ...patching.change import Call, Change, Declined, Function, Undo, apply_all
 from ...stats.events import Event
 from ...weights.checkpoints import Checkpoints, Key, Limits
+from ...weights.files.identity import FileIdentity
 from .built import Built, key_of
 from .requests import Requests
 from .weights import Attachment
@@ -71,11 +72,11 @@ class Keeper:
             undo()
             self._on = False
             self._current = self._fresh = None
-            registry.make_room = lambda: False
+            registry.make_room, registry.writer_waits = lambda: False, lambda identity: None
             self.kept.clear()
 
         registry = self._attachment.placement.registry
-        registry.make_room = self._make_room
+        registry.make_room, registry.writer_waits = self._make_room, self._drop_built_from
         self._on = True
         return end
 
@@ -222,6 +223,16 @@ class Keeper:
         memory_management.unload_all_models()
         memory_management.soft_empty_cache()
         gc.collect()
+
+    def _drop_built_from(self, identity: FileIdentity) -> None:
+        """A file is about to be written over: what is kept of it would be built anew anyway."""
+        stale = [kept for kept in self.kept.entries() if identity in dict(kept.key.files).values()]
+        names = [_name(kept.model) for kept in stale if self.kept.drop(kept.model)]
+        stale.clear()
+        for name in names:
+            log.info("%s is not kept any longer: a file it was built from is being written over", name)
+        if names:
+            gc.collect()
 
     def _make_room(self) -> bool:
         """Memory is short: keep nothing. Returns whether anything was kept."""

@@ -1,7 +1,7 @@
 """Forge renames a weight file to `*.corrupted` whatever its loading raised: not where memory was short.
 
-The host's wrapper around `safetensors.torch.load_file` renames what was given to it as a string. So it gets a path
-first, which it leaves alone; only what failed for another reason than memory is given to it again as it was.
+The host's wrappers around `safetensors.torch.load_file` and `torch.load` rename what was given to them as a string.
+So they get a path first, which they leave alone; only what failed for another reason they get again as it was.
 """
 
 from __future__ import annotations
@@ -18,23 +18,27 @@ log = logging.getLogger("flux_speedup")
 
 
 def changes(make_room: Callable[[], bool]) -> list[Change]:
-    """The one function. `make_room`: gives up what is kept; whether there was anything."""
+    """The two functions. `make_room`: gives up what is kept; whether there was anything."""
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        def load_file(filename: Any, *args: Any, **kwargs: Any) -> Any:
-            if not isinstance(filename, str):
-                return original(filename, *args, **kwargs)
+        def load(*args: Any, **kwargs: Any) -> Any:
+            if not args or not isinstance(args[0], str):
+                return original(*args, **kwargs)
+            name, *others = args
             try:
-                return original(Path(filename), *args, **kwargs)
+                return original(Path(name), *others, **kwargs)
             except Exception as error:
                 short = is_lack_of_memory(error)
                 if short:
-                    log.warning("%s: memory is too short to load it; the file itself is sound", filename)
+                    log.warning("%s: memory is too short to load it; the file itself is sound", name)
                 if short and not make_room():
                     raise
             # Again with what was given up; what failed for another reason is the host's to deal with.
-            return original(Path(filename) if short else filename, *args, **kwargs)
+            return original(Path(name) if short else name, *others, **kwargs)
 
-        return load_file
+        return load
 
-    return [Function("safetensors.torch", "load_file", make, guarded=False)]
+    return [
+        Function(module, name, make, guarded=False)
+        for module, name in (("safetensors.torch", "load_file"), ("torch", "load"))
+    ]

@@ -151,6 +151,8 @@ class Registry:
         `make_room`: asked where memory is short; whether something was given up, so that another try is worth it.
         """
         self.make_room: Callable[[], bool] = lambda: False
+        self.writer_waits: Callable[[FileIdentity], object] = lambda identity: None
+        """Told of a file before its old bytes go to RAM: whoever can do without them lets them go now."""
         self.given_way: list[FileIdentity] = []
         """Files that were written over while they were mapped, in this order."""
         self._available = available
@@ -276,19 +278,21 @@ class Registry:
 
     def _check(self, held: _Held, *, closely: bool) -> None:
         with held.lock:
-            buffer = held.buffer()
-            if buffer is None or held.standing is not Standing.FILE:
+            if held.buffer() is None or held.standing is not Standing.FILE:
                 return
             try:
                 if held.is_current(closely=closely):
                     return
-                self._give_way(held)
+                self.given_way.append(held.identity)  # before anybody writes
+                self.writer_waits(held.identity)
+                buffer = held.buffer()  # it lives until this ends, if it does still
+                if buffer is not None:
+                    self._give_way(held)
             except OSError as error:
                 _log.warning("%s: its state cannot be read (%s)", held.path, error)
 
     def _give_way(self, held: _Held) -> None:
         size = held.identity.size
-        self.given_way.append(held.identity)  # before anybody writes
         try:
             if held.leased and self._available() >= HEADROOM * size:
                 ranges = written_ranges(held.address, size)
