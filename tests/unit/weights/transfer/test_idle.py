@@ -127,6 +127,21 @@ def test_it_watches_as_long_as_there_is_something_to_watch() -> None:
     assert watched == answers
 
 
+def test_where_no_thread_can_be_started_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    seen: list[str] = []
+    waiting = WhileIdle(lambda: False, quiet_s=0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuses)
+        waiting.add("a", steps(1, seen, "a"))
+    assert not waiting._steps
+    waiting.add("a", steps(1, seen, "a"))
+    assert waiting.wait(10)
+    assert seen == ["a"]
+
+
 @pytest.mark.parametrize("where", ["step", "busy", "watch"])
 def test_whatever_fails_ends_it_with_one_line(where: str, caplog: pytest.LogCaptureFixture) -> None:
     def fails() -> Any:

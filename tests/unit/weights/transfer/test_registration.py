@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from flux_speedup.weights.transfer import cuda_errors
-from flux_speedup.weights.transfer.cuda_errors import take_error_off
+from flux_speedup.weights.transfer import cuda_errors, registration
 from flux_speedup.weights.transfer.pinned import PinnedHomes
 from flux_speedup.weights.transfer.registration import Refused, Registered, Registrar
 from tests.unit.weights.registering import ERROR, Machine, ledger
@@ -149,16 +148,25 @@ def test_a_process_that_ends_says_nothing_and_unmaps_nothing() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_error_is_taken_off_before_anybody_else_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("registrar", [registration.CUDA, registration.CUDA_WRITABLE])
+def test_an_error_is_taken_off_before_anybody_else_sees_it(
+    registrar: Registrar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a card: the runtime remembers an error for the thread until a launch has told of it."""
     remembered = [0]
+
+    def refuses(*_: int) -> int:
+        remembered[0] = ERROR
+        return ERROR
 
     def sleep(_: int) -> None:  # a launch, which tells what the thread was left with
         error, remembered[0] = remembered[0], 0
         if error:
             raise RuntimeError("operation not supported")
 
-    monkeypatch.setattr(torch, "cuda", SimpleNamespace(_sleep=sleep))
-    assert take_error_off(0) == 0
-    remembered[0] = ERROR
-    assert take_error_off(ERROR) == ERROR
-    assert remembered == [0]
+    runtime = SimpleNamespace(cudaHostRegister=refuses, cudaHostUnregister=refuses)
+    monkeypatch.setattr(torch, "cuda", SimpleNamespace(_sleep=sleep, cudart=lambda: runtime))
+    assert registrar.register(1 << 20, 1 << 60) == ERROR
+    sleep(0)  # whoever launches next
+    assert not registrar.lets_go(1 << 20)
+    sleep(0)

@@ -133,7 +133,6 @@ class Inside:
         """Do it on a thread of its own once no image is made; whoever asks for one meanwhile waits."""
         threading.Thread(target=_locked, args=(act,), name="flux-speedup-when-idle", daemon=True).start()
 
-
     def wait_and(self, act: Callable[[], object]) -> None:
         """Do it on this thread once no image is made; whoever asks for one meanwhile waits."""
         _locked(act)

@@ -51,8 +51,8 @@ class HeldFiles:
         """From here on it is released with the last view of the ordinary mapping."""
         token = next(self._counter)
         held = HeldFile(mapping.identity, weakref.ref(mapping.buffer), memory, next(self._counter))
-        self._held[token] = held
         weakref.finalize(mapping.buffer, self._forget, token).atexit = False
+        self._held[token] = held
         return held
 
     def borrow(self, identities: Iterable[FileIdentity]) -> dict[FileIdentity, tuple[HeldFile, mmap.mmap]]:

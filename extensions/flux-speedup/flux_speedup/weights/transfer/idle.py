@@ -45,8 +45,7 @@ class WhileIdle:
         with self._lock:
             self._steps.setdefault(name, step)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="flux-speedup-idle", daemon=True)
-                self._thread.start()
+                self._start()
         self._changed.set()
 
     def clear(self) -> None:
@@ -60,6 +59,16 @@ class WhileIdle:
         while self._steps and time.monotonic() < end:
             time.sleep(0.01)
         return not self._steps
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name="flux-speedup-idle", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads here: it is not worth a load
+            self._steps.clear()
+            _log.info("nothing is prepared while the WebUI is idle (%s)", error)
+        else:
+            self._thread = thread
 
     def _work(self) -> None:
         watching = True

@@ -67,13 +67,13 @@ class Registered:
         """Takes the mapping over, nothing of it registered yet. `gone` is called once with its address,
         when nothing of it is registered any longer, from wherever that happens: it may take no lock.
         """
+        self._gone = [gone]  # first of all: should the rest of this fail, it is called all the same
+        self._pieces: list[int] = []
+        self._done = self.address = 0
         self._buffer = buffer
         self._registrar = registrar
-        self._gone = [gone]
-        self._pieces: list[int] = []
-        self._done = 0
         self.size = len(buffer)
-        self.address: int = np.frombuffer(buffer, dtype=np.uint8).ctypes.data
+        self.address = np.frombuffer(buffer, dtype=np.uint8).ctypes.data
         # NumPy's way to memory: an array of it keeps this object. PyTorch has no tensors that cannot be written.
         self.__array_interface__ = {
             "version": 3,
