@@ -46,7 +46,9 @@ def preload(parser):
     if device_given:
         import torch
 
-        manager.get_torch_device = second_device if device_given == "second" else lambda: torch.device("cpu", 0)
+        manager.get_torch_device = (
+            second_device if device_given == "second" else lambda: torch.device("cpu", 0)
+        )
         manager.text_encoder_device = manager.get_torch_device
         manager.is_device_cpu = lambda device: device == manager.cpu
     else:

@@ -174,7 +174,9 @@ def test_after_every_press_of_the_panel_the_whole_tab_follows() -> None:
     config = page.get_config_file()
     ids = {c["props"].get("elem_id"): c["id"] for c in config["components"]}
     head = ids["flux_speedup_tab_head"]
-    followers = [d for d in config["dependencies"] if d.get("trigger_after") is not None and head in d["outputs"]]
+    followers = [
+        d for d in config["dependencies"] if d.get("trigger_after") is not None and head in d["outputs"]
+    ]
     pressed = [config["dependencies"][d["trigger_after"]] for d in followers]
     targets = [target for d in pressed for target in d["targets"]]
     buttons = {target[0] if isinstance(target, (list, tuple)) else target for target in targets}

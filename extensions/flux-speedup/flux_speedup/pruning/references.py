@@ -67,7 +67,11 @@ def _mentioned(node: ast.AST) -> Iterator[str]:
         yield from (alias.name for alias in node.names)
     else:
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.Constant) and isinstance(child.value, str) and not isinstance(node, ast.Expr):
+            if (
+                isinstance(child, ast.Constant)
+                and isinstance(child.value, str)
+                and not isinstance(node, ast.Expr)
+            ):
                 yield child.value
 
 

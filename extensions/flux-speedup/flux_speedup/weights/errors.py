@@ -13,7 +13,13 @@ OUT_OF_MEMORY: type[Exception] = getattr(torch, "OutOfMemoryError", torch.cuda.O
 
 # Of Windows: not enough memory, not enough storage, not enough resources, the paging file is too small.
 _WINDOWS_MEMORY = (8, 14, 1450, 1455)
-_SAID = ("cannot allocate memory", "not enough memory", "os error 12)", "os error 1455", "paging file is too small")
+_SAID = (
+    "cannot allocate memory",
+    "not enough memory",
+    "os error 12)",
+    "os error 1455",
+    "paging file is too small",
+)
 
 
 def is_lack_of_memory(error: BaseException) -> bool:

@@ -65,7 +65,10 @@ def changed(name: str, **fields: Any) -> dict[str, Any]:
         (file_bytes(b'{"\xff": 1}'), "not JSON"),
         (file_bytes(b'{"a":' * 200_000), "not JSON"),
         (file_bytes(b'{"__metadata__": {}, "__metadata__": {}}'), "two of __metadata__"),
-        (file_bytes(b'{"a": {"dtype": "U8", "dtype": "U8", "shape": [], "data_offsets": []}}'), "two of dtype"),
+        (
+            file_bytes(b'{"a": {"dtype": "U8", "dtype": "U8", "shape": [], "data_offsets": []}}'),
+            "two of dtype",
+        ),
         (file_bytes(b'{"a": NaN}'), "not JSON"),
         (file_bytes(b'{"\\ud800": 1}'), "half a character"),
         (file_bytes({"__metadata__": {"a": 1}}), "__metadata__"),

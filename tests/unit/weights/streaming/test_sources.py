@@ -23,8 +23,9 @@ class Files:
 
     def __init__(self, folder: Path, ram: int = 1 << 40) -> None:
         torch.manual_seed(0)
-        path = folder / "weights.safetensors"
+        self.path = path = folder / "weights.safetensors"
         save_file({"weight": torch.randn(64, 1024), "bias": torch.randn(64)}, path)
+        self.bytes = path.read_bytes()
         self.registry = Registry()
         self.views = self.registry.open(path).views()
         self.layer = torch.nn.Linear(1024, 64)
@@ -32,8 +33,13 @@ class Files:
             self.layer._parameters[name] = torch.nn.Parameter(view, requires_grad=False)
         self.registered: list[int] = []
         registrar = Registrar(self._register, lambda address: self.registered.remove(address))
+        self.settled: list[bool] = []
         self.direct = Direct(
-            self.registry, registrar=registrar, held=Held(lambda _: Free(ram, ram)), share=0.0
+            self.registry,
+            registrar=registrar,
+            held=Held(lambda _: Free(ram, ram)),
+            share=0.0,
+            settle=lambda: self.settled.append(self.path.read_bytes() == self.bytes),
         )
         self.sources = Sources(self.registry, self.direct)
         self.unit = Unit(0, "layer")
@@ -88,3 +94,19 @@ def test_nothing_and_weights_of_no_file_are_not_said_to_be_registered(tmp_path: 
     assert not files.sources.hold([])
     assert not files.sources.hold([torch.randn(8), files.layer.weight])
     assert files.sources.registered == 1
+
+
+@pytest.mark.parametrize("how", ["in place", "cut short and written anew"])
+def test_a_file_that_is_written_over_while_it_streams_gives_its_old_bytes(tmp_path: Path, how: str) -> None:
+    files = Files(tmp_path)
+    before = [slot.home.clone() for slot in files.unit.slots]
+    assert files.sources.hold([files.layer.weight, files.layer.bias])
+    assert files.inside() == [True, True]
+    with files.path.open("r+b" if how == "in place" else "wb") as file:  # waits until the old bytes are safe
+        file.write(bytes(len(files.bytes)))
+    assert [torch.equal(slot.home, old) for slot, old in zip(files.unit.slots, before, strict=True)] == [
+        True,
+        True,
+    ]
+    assert files.inside() == [False, False]
+    assert files.settled == [True]  # whoever was reading had ended before anybody could write

@@ -95,7 +95,9 @@ class Files:
 
     def _are_what_it_has(self, layer: torch.nn.Module, state_dict: Any, prefix: str) -> bool:
         own = {**layer._parameters, **layer._buffers}
-        pairs = [(tensor, state_dict.get(prefix + name)) for name, tensor in own.items() if tensor is not None]
+        pairs = [
+            (tensor, state_dict.get(prefix + name)) for name, tensor in own.items() if tensor is not None
+        ]
         return all(
             found is None or (_is_the_same_kind(tensor, found) and find(found, self._registry) is not None)
             for tensor, found in pairs
@@ -114,7 +116,11 @@ class Files:
     def _wrap_pin(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def pin_memory(tensor: Any) -> Any:
             # Our private mapping takes a minute to register, and every page of it memory of its own.
-            if isinstance(tensor, torch.Tensor) and plain(tensor) and find(tensor, self._registry) is not None:
+            if (
+                isinstance(tensor, torch.Tensor)
+                and plain(tensor)
+                and find(tensor, self._registry) is not None
+            ):
                 return False
             return original(tensor)
 

@@ -160,6 +160,7 @@ class Registry:
         self._held: dict[int, _Held] = {}
         self._tokens = itertools.count()
         self._watch = lease.Watch(self._look)
+        self._told: list[weakref.WeakMethod[Callable[[FileIdentity], object]]] = []
 
     def open(self, path: Path | str, read: HeaderReader = read_header) -> Mapping:
         """Map a weight file anew: what somebody writes into one mapping shows in no other.
@@ -212,6 +213,14 @@ class Registry:
         for held in list(self._held.values()):
             self._check(held, closely=True)
         return [mapping for mapping in self.live() if mapping.standing is Standing.LOST]
+
+    def tell(self, method: Callable[[FileIdentity], object]) -> None:
+        """`method` is called when a file is about to be written over, or was, and its mapping shows it no more.
+
+        On the watching thread or on whose call found it out; whoever waits to write waits for it too. It is
+        held weakly, and must be a method.
+        """
+        self._told.append(weakref.WeakMethod(method))
 
     @contextlib.contextmanager
     def stepped_aside(self, path: Path | str) -> Iterator[None]:
@@ -301,13 +310,22 @@ class Registry:
         except (OSError, MemoryError) as error:
             _log.warning("%s: its old bytes cannot be kept in RAM (%s)", held.path, error)
         if held.standing is Standing.RAM and held.identity.is_still(held.descriptor or 0):
-            said = "%s is being written over while in use; its old bytes are in RAM as long as it is (%.1f GB)"
+            said = (
+                "%s is being written over while in use; its old bytes are in RAM as long as it is (%.1f GB)"
+            )
             _log.warning(said, held.path, size / 1e9)
         else:
             held.standing = Standing.LOST
             remap.into_zeros(held.address, size)
             said = "%s was written over while in use; what still needs its old bytes is built anew"
             _log.warning(said, held.path)
+        for told in self._told:
+            method = told()
+            try:
+                if method is not None:
+                    method(held.identity)
+            except Exception as error:  # the writer must not wait for ever
+                _log.warning("%s: who reads it is not told (%s)", held.path, error)
         if held.leased and held.descriptor is not None:
             lease.release(held.descriptor)
 

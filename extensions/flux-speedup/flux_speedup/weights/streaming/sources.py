@@ -29,6 +29,7 @@ class Sources:
         self._loans = contextlib.ExitStack()
         self._lent: set[FileIdentity] = set()
         self._known: dict[_Key, Sequence[torch.Tensor]] = {}
+        self._let_go = 0
         self._written: dict[FileIdentity, Ranges | None] = {}
 
     def hold(self, homes: Sequence[torch.Tensor]) -> bool:
@@ -49,6 +50,9 @@ class Sources:
 
     def pieces(self, slot: Slot) -> Sequence[torch.Tensor]:
         """As `stream.Pieces`; found once for each home."""
+        if self._direct is not None and self._direct.let_go != self._let_go:
+            self._let_go = self._direct.let_go
+            self._known.clear()
         key = slot.home.data_ptr(), slot.home.nbytes
         found = self._known.get(key)
         if found is None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +28,7 @@ from .item import Item
 from .registration import CUDA, Registered, Registrar, map_shared
 
 WARM = 0.95
+SETTLE_S = 0.05  # between asking for a piece and queueing its copy lie microseconds
 SHORT = 1 / 8  # of all the RAM: with less free than that, nothing is held for speed alone
 _log = logging.getLogger("flux_speedup")
 
@@ -39,11 +42,21 @@ def is_warm(path: Path) -> bool:
     return fraction is None or fraction >= WARM
 
 
+def copies_done() -> None:
+    """Wait for what the devices have to do by now, and for whoever is about to give them more right now."""
+    time.sleep(SETTLE_S)
+    cuda: Any = torch.cuda
+    if cuda.is_initialized():
+        for number in range(cuda.device_count()):
+            cuda.synchronize(number)
+
+
 class Direct:
     """Registered files by identity. Safe from any thread; a load never waits for a registration.
 
     What is held is kept: no file is let go for another one, only for want of RAM, and then for good. So two
-    models that take turns do not push each other out.
+    models that take turns do not push each other out. `let_go` counts files that their users have to leave
+    (written over, or everything released): whenever it has grown, ask for `pieces` anew.
     """
 
     def __init__(
@@ -57,12 +70,14 @@ class Direct:
         busy: Callable[[], bool] = nobody,
         warm: Callable[[Path], bool] = is_warm,
         quiet_s: float = QUIET_S,
+        settle: Callable[[], None] = copies_done,
     ) -> None:
         """All that is in the ledger `held`, whoever's it is, is at most `share` of the RAM, or nothing is added.
 
         `kinds`: of devices that read what is registered. With a `share` of 0 nothing more is ever held. `busy`:
         whether somebody computes; in the background files are registered only while nobody does, and only
-        ones that are `warm`: reading them in would take as long as the disk does.
+        ones that are `warm`: reading them in would take as long as the disk does. `settle` returns once every
+        copy that was queued before is done.
         """
         self.share = share
         self._registry = registry
@@ -74,6 +89,9 @@ class Direct:
         self._failed: set[FileIdentity] = set()
         self._changing = threading.Lock()  # one registration at a time
         self._idle = WhileIdle(busy, self.relieve, quiet_s)
+        self._settle = settle
+        self.let_go = 0
+        registry.tell(self._written_over)
 
     @property
     def bytes(self) -> int:
@@ -139,6 +157,7 @@ class Direct:
         with self._changing:
             for held in self._files.all():
                 self._files.let_go(held)
+            self.let_go += 1
 
     def _step(self, identity: FileIdentity, device: torch.device) -> bool:
         """One piece; whether nothing is left to do."""
@@ -174,6 +193,15 @@ class Direct:
             hold.release()
             raise
         return self._files.add(mapping, Registered(buffer, self._registrar, lambda _: hold.release()))
+
+    def _written_over(self, identity: FileIdentity) -> None:
+        """Its pages are about to be others: nobody starts to read them, and whoever has started is waited for."""
+        held = self._files.begun(identity)
+        if held is not None:
+            self._failed.add(identity)
+            self._files.let_go(held)
+            self.let_go += 1
+            self._settle()
 
     def _is_short(self) -> bool:
         free = self._ledger.free()
