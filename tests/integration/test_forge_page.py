@@ -109,6 +109,12 @@ def test_a_preset_click_keeps_what_is_in_force(forge: Forge, page: Page) -> None
         pick(page, "UI", preset)
         seen = watch(forge, 4.0)
         assert all(state == IN_FORCE for state in seen)
+    # A click saves all options: none of ours.
+    saved = json.loads((forge.data / "config.json").read_text())
+    assert saved["forge_preset"] == "flux"
+    ours = {"forge_async_loading": "Async", "forge_pin_shared_memory": "Shared", "forge_inference_memory": 20480}
+    assert [key for key, value in ours.items() if saved.get(key) == value] == []
+    assert not [key for key in saved if key.startswith("flux_speedup")]
 
 
 def test_settings_section_and_tab_are_there(forge: Forge, page: Page, artifacts: Path) -> None:
