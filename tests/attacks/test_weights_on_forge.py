@@ -54,7 +54,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "weight_with_two_names": {
         "merged": True, "other": True, "on the card": True, "one again": True, "used": 0,
     },
-    "unload_on_a_full_card": {"right": 6, "used": 0, "allocations": 0},
+    "unload_on_a_full_card": {"right": 6, "used": 0, "allocations": 0, "still in their file": 5},
     "wrapped_before_us": {"calls": [1, 0], "merged": 6, "right": 6},
 }  # fmt: skip
 

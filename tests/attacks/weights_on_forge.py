@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from flux_speedup.weights.files.span import find
 from tests.attacks.forge_scene import BYTES, CARD, CPU, WIDTH, Scene, patches, same, start
 from tests.second_device import counted, full, used
 
@@ -258,7 +259,9 @@ def unload_on_a_full_card(scene: Scene) -> dict[str, Any]:
     allocations = counted()
     with full():
         scene.unload()
-    return {"right": scene.right(changed), "used": used(), "allocations": allocations.count}
+    in_file = [find(parameter.detach()) is not None for parameter in scene.model.parameters()]
+    found = {"right": scene.right(changed), "used": used(), "allocations": allocations.count}
+    return {**found, "still in their file": sum(in_file)}
 
 
 def lists(seed: int) -> dict[str, Any]:

@@ -91,20 +91,16 @@ def run(
             else:
                 answer = forge.post("/sdapi/v1/txt2img", {**COMMON, **operation})
                 seen.append(hashlib.sha256(base64.b64decode(answer["images"][0])).hexdigest())
+        forge.post("/sdapi/v1/unload-checkpoint")  # what stands behind weights shows where none is merged
+        known: dict[str, Any] = {"weights": forge.get("/probe/weights")} if extensions else {}
         # What a save writes after an unload has the LoRA in it; it replaces a file that is in use.
         forge.post("/sdapi/v1/txt2img", {**COMMON, "prompt": "a cat <lora:tiny-lora-a:1>"})
         forge.post("/sdapi/v1/unload-checkpoint")
         forge.post("/probe/save", {"file": str(files["one"])})
         seen.append(hashlib.sha256(files["one"].read_bytes()).hexdigest())
-        forge.post("/sdapi/v1/unload-checkpoint")  # what stands behind weights shows where none is merged
-        known: dict[str, Any] = {}
         if extensions:
-            known = {
-                "weights": forge.get("/probe/weights"),
-                "events": forge.get("/flux-speedup/v1/stats?limit=1000")["events"],
-                "lines": forge.our_lines(),
-                "log": forge.log(),
-            }
+            known["events"] = forge.get("/flux-speedup/v1/stats?limit=1000")["events"]
+            known["lines"], known["log"] = forge.our_lines(), forge.log()
     return seen, known
 
 
