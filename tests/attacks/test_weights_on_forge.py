@@ -44,6 +44,9 @@ RIGHT: dict[str, dict[str, Any]] = {
     "backup_is_the_clean_weights": {
         "in it": 6, "no copies": True, "other": 6, "on the card": 6, "none": 6, "unloaded": 6, "used": 0,
     },
+    "lora_merged_and_on_the_fly_in_turns": {
+        "clean": 6, "on the fly": 6, "on the card": 6, "both": 6, "merged": 6, "left": 0, "none": 6, "used": 0,
+    },
     "somebody_else_writes_into_the_backup": {"right": 6, "on the card": 6, "unloaded": 6, "used": 0},
     "object_patch_goes_with_the_model": {
         "patched in": True, "on the card": 7, "home": True, "its own again": True,

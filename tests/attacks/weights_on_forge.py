@@ -188,6 +188,27 @@ def backup_is_the_clean_weights(scene: Scene) -> dict[str, Any]:
 
 
 @attack
+def lora_merged_and_on_the_fly_in_turns(scene: Scene) -> dict[str, Any]:
+    scene.image(scene.with_lora(1))
+    fly = scene.patcher.clone()
+    fly.add_patches(filename="lora-2", patches=patches(2), online_mode=True)
+    scene.image(fly)
+    on_the_fly = sum(hasattr(layer, "forge_online_loras") for layer in scene.model.layers)
+    found = {"clean": scene.right(scene.clean), "on the fly": on_the_fly, "on the card": scene.on_card()}
+    both = scene.with_lora(3)
+    both.add_patches(filename="lora-2", patches=patches(2), online_mode=True)
+    scene.image(both)
+    found["both"] = scene.right(scene.expected(3))
+    scene.image(scene.with_lora(1))
+    left = sum(hasattr(layer, "forge_online_loras") for layer in scene.model.layers)
+    found |= {"merged": scene.right(scene.expected(1)), "left": left}
+    scene.image(scene.with_lora())
+    found["none"] = scene.right(scene.clean)
+    scene.unload()
+    return {**found, "used": used()}
+
+
+@attack
 def somebody_else_writes_into_the_backup(scene: Scene) -> dict[str, Any]:
     """What stands there is what comes back, as with the host; what was taken out stays merged."""
     scene.image(scene.with_lora(1))
