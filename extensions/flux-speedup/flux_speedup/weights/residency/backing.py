@@ -28,7 +28,7 @@ def classify(tensor: torch.Tensor, registry: Registry = MAPPINGS) -> tuple[Backi
     """
     if not plain(tensor) or tensor.device.type != "cpu" or hasattr(tensor, "gguf_cls"):
         return Backing.NONE, None
-    span = find(tensor.detach(), registry)
+    span = find(tensor.data, registry)
     return (Backing.HOST, None) if span is None else (Backing.SPAN, span)
 
 

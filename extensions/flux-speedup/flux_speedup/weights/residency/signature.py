@@ -96,7 +96,8 @@ def _length(size: int) -> int:
 
 def _memory(tensor: torch.Tensor) -> torch.Tensor:
     """The bytes in the order they have in memory, for a tensor without holes."""
-    return tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8)
+    # Not a view of the tensor itself: made under inference mode and given ordinary data, it has none.
+    return tensor.data.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
 
 
 def _sum_into(target: torch.Tensor, raw: torch.Tensor, scratch: _Scratch) -> None:
