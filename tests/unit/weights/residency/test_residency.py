@@ -148,6 +148,24 @@ def test_the_check_makes_do_with_little_room(case: Case, room: int) -> None:
     case.at_home()
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_parameter_of_inference_mode_that_was_given_ordinary_data_is_checked_too(
+    tmp_path: Path, mode: str
+) -> None:
+    """It has no version counter then, and refuses every view of itself, in every mode."""
+    case = Case(tmp_path, mode=torch.inference_mode())
+    with torch.inference_mode():
+        case.residency.load(CARD)
+    for parameter in case.module.parameters():
+        ordinary = torch.empty(0, dtype=parameter.dtype, device=CARD)
+        there = parameter.data
+        parameter.data = ordinary.set_(there.untyped_storage(), 0, there.shape, there.stride())
+    with MODES[mode]():
+        assert set(case.residency.resident) == {*case.parameters, "positions"}
+        assert case.residency.unload().copied_back == ()
+    case.at_home()
+
+
 class TestMovedBySomebodyElse:
     """A script moves a model, a host moves parts of one: what a tensor shows counts, not what was noted."""
 

@@ -41,5 +41,5 @@ def prove(source: torch.Tensor, parameter: torch.Tensor, registry: Registry = MA
     span = find(source, registry)
     if span is None:
         return None
-    bits = [tensor.detach().reshape(-1).view(_WORDS[tensor.dtype.itemsize]) for tensor in (source, parameter)]
+    bits = [tensor.data.reshape(-1).view(_WORDS[tensor.dtype.itemsize]) for tensor in (source, parameter)]
     return span if torch.equal(*bits) else None
