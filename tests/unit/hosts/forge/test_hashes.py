@@ -288,6 +288,16 @@ def test_text_options_lists_and_params_have_it_in_the_end(host: Host, held: Held
     assert alone(host, info)[0] == p.text == host.params_while_sampling
 
 
+def test_what_was_really_waited_for_is_said_once(host: Host, held: Held, apply, caplog) -> None:
+    apply()
+    host.load(host.checkpoint("one"))
+    threading.Timer(0.3, held.go_on.set).start()
+    with caplog.at_level(logging.INFO, "flux_speedup"):
+        for _ in range(2):
+            host.processing.process_images_inner(host.request(host))
+    assert caplog.text.count("one: its hash, used for the first time, was waited for: 0.") == 1
+
+
 def test_who_reads_an_entry_in_a_walk_over_the_list_gets_all_of_them_once(
     host: Host, held: Held, apply
 ) -> None:
@@ -371,6 +381,23 @@ def test_a_file_that_is_gone_costs_the_hash_and_not_the_image(host: Host, held: 
         host.processing.process_images_inner(p)
     assert p.text == host.params.read_text() == "a cat\nSteps: 2, Model: m"
     assert "images go without it" in caplog.text
+
+
+def test_a_file_written_over_since_it_was_loaded_gives_no_image_its_new_hash(
+    host: Host, held: Held, apply, caplog
+) -> None:
+    info = host.checkpoint("one")
+    apply()
+    host.load(info)
+    Path(info.filename).write_bytes(b"other weights")
+    held.go_on.set()
+    p = host.request(host)
+    with caplog.at_level(logging.WARNING, "flux_speedup"):
+        made = host.processing.process_images_inner(p)
+    assert p.text == host.params.read_text() == "a cat\nSteps: 2, Model: m"
+    assert made.js()[0] is None
+    assert info.shorthash == short(info)
+    assert "changed since it was loaded" in caplog.text
 
 
 def test_a_request_that_fails_leaves_params_that_get_their_hash(host: Host, held: Held, apply) -> None:

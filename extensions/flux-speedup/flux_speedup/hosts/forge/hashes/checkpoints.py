@@ -20,21 +20,14 @@ from ....patching.change import Undo, in_reverse
 from ....weights.files.file_digests import FileDigests
 from .attribute import Attribute, watch
 from .here import Here
+from .late import Late
+from .waiting import waiting
 
 OPTION = "sd_checkpoint_hash"
 # What an entry says that changes with its hash.
 SAID = ("sha256", "shorthash", "title", "short_title", "ids")
 HELD = "sd_model_hash"
 log = logging.getLogger("flux_speedup")
-
-
-class Late:
-    """Stands for the short hash of a checkpoint that is still to come. `value` counts once it is `known`."""
-
-    def __init__(self, info: Any) -> None:
-        self.info = info
-        self.known = False
-        self.value: str | None = None
 
 
 class Checkpoints:
@@ -126,20 +119,12 @@ class Checkpoints:
         late = self._pending.get(id(info))
         if late is None or self._here.settling or (self._never and self._is_missing(info)):
             return
-        if self._is_missing(info):
-            self._digests.wait(info.filename)
-        with self._lock:
-            if id(info) not in self._pending:
-                return
-            found = None
-            self._here.settling = True
-            try:
-                found = self._calculate(info)
-            except Exception as error:  # an image is there by now: it must not be lost
-                log.warning("%s: no hash (%s); images go without it", info.filename, error)
-            finally:
-                self._here.settling = False
-            self._finish(late, found)
+        with waiting(info.filename):
+            if self._is_missing(info):
+                self._digests.wait(info.filename)
+            with self._lock:
+                if id(info) in self._pending:
+                    self._apply(info, late)
 
     def is_late(self, p: Any) -> bool:
         """Whether a request holds the place of a hash, and there is none yet."""
@@ -157,9 +142,20 @@ class Checkpoints:
         self._here.unasked = info
         return late
 
+    def _apply(self, info: Any, late: Late) -> None:
+        found = None
+        self._here.settling = True
+        try:
+            found = self._calculate(info)
+        except Exception as error:  # an image is there by now: it must not be lost
+            log.warning("%s: no hash (%s); images go without it", info.filename, error)
+        finally:
+            self._here.settling = False
+        self._finish(late, found)
+
     def _finish(self, late: Late, found: str | None) -> None:
         with self._lock:
-            late.value, late.known = found, True
+            late.is_of(found)
             self._pending.pop(id(late.info), None)
             if self._newest is late:
                 self._newest = None

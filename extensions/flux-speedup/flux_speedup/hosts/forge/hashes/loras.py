@@ -13,6 +13,7 @@ from ....patching.change import ChangeError, Function, Undo, apply_all, in_rever
 from ....weights.files.file_digests import FileDigests
 from .attribute import watch
 from .here import Here
+from .waiting import waiting
 
 KEY = "Lora hashes"
 MODULE = "extra_networks_lora"
@@ -106,19 +107,22 @@ class Loras:
     def _settle(self, network: Any) -> None:
         if id(network) not in self._pending or (self._never and self._is_missing(network)):
             return
-        if self._is_missing(network):
-            self._digests.wait(network.filename)
-        with self._lock:
-            if id(network) not in self._pending:
-                return
-            self._here.settling = True
-            try:
-                self._read(network)
-            except Exception as error:  # an image is there by now: it must not be lost
-                log.warning("%s: no hash (%s); images go without it", network.filename, error)
-            finally:
-                self._here.settling = False
-            del self._pending[id(network)]
+        with waiting(network.filename):
+            if self._is_missing(network):
+                self._digests.wait(network.filename)
+            with self._lock:
+                if id(network) in self._pending:
+                    self._apply(network)
+
+    def _apply(self, network: Any) -> None:
+        self._here.settling = True
+        try:
+            self._read(network)
+        except Exception as error:  # an image is there by now: it must not be lost
+            log.warning("%s: no hash (%s); images go without it", network.filename, error)
+        finally:
+            self._here.settling = False
+        del self._pending[id(network)]
 
     def _read_whole(self, network: Any, held: Any) -> Any:
         if self._here.settling or self._here.activating or id(network) not in self._pending:
