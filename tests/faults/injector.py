@@ -57,7 +57,9 @@ POINTS = (
     Point("view", torch, "frombuffer", (lambda: RuntimeError("no view"), *_anywhere())),
     Point("allocate", torch, "empty", (*_device(), *_anywhere())),
     Point("copy", torch.Tensor, "copy_", (*_device(), *_anywhere())),
-    Point("thread", threading.Thread, "start", (lambda: RuntimeError("can't start new thread"), *_anywhere())),
+    Point(
+        "thread", threading.Thread, "start", (lambda: RuntimeError("can't start new thread"), *_anywhere())
+    ),
 )
 
 

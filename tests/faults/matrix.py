@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.faults.injector import POINTS, Faults
 from tests.faults.scenario import Model, steps, tensors
+from tests.second_device import used
 from tests.unit.weights.weight_files import write_weights
 
 KINDS = ("bf16", "fp16", "fp32", "fp8")
@@ -29,19 +30,23 @@ class Row:
 def rows(folder: Path, kind: str, *, most: int = 1000) -> Iterator[Row]:
     """One row a point. `most`: of the positions of one point, spread evenly where there are more."""
     path = write_weights(folder / f"{kind}.safetensors", tensors(kind))
-    with Faults() as counted:
-        _live(Model(path, kind), counted)
+    counted = Faults()
+    _live(Model(path, kind), counted)
+    gc.collect()
+    gc.freeze()  # what is there now is looked at no more: each collection costs a tenth of a second else
+    before = held(path)
     for point in POINTS:
         row = Row(point.name, counted.calls[point.name])
         stride = max(1, row.positions // most)
         for position in range(0, row.positions, stride):
             for error in point.errors:
-                _one(row, path, kind, (point.name, position), error())
+                _one(row, path, kind, (point.name, position), error(), before)
         yield row
 
 
-def _one(row: Row, path: Path, kind: str, at: tuple[str, int], error: BaseException) -> None:
-    before = held(path)
+def _one(
+    row: Row, path: Path, kind: str, at: tuple[str, int], error: BaseException, before: dict[str, int]
+) -> None:
     model: Model | None = Model(path, kind)
     assert model is not None
     where = f"{at[0]} number {at[1]}: {type(error).__name__} {error}"
@@ -54,9 +59,11 @@ def _one(row: Row, path: Path, kind: str, at: tuple[str, int], error: BaseExcept
     else:
         row.wrong += [f"{where}: {name} is wrong" for name in model.wrong()]
     model = error.__traceback__ = error.__context__ = None  # tracebacks hold what their frames held
-    gc.collect()
     after = held(path)
-    row.wrong += [f"{where}: {after[what] - before[what]} {what} more" for what in before if after[what] > before[what]]
+    row.wrong += [
+        f"{where}: {after[what] - before[what]} {what} more" for what in before if after[what] > before[what]
+    ]
+    before |= after  # told once
 
 
 def _live(model: Model, faults: Faults) -> int:
@@ -87,9 +94,11 @@ def _next_image(model: Model) -> None:
 
 def held(path: Path) -> dict[str, int]:
     """What this process holds that a failure could leave behind."""
+    on_the_card = used()  # collects what nobody holds any more, so first
     maps = Path("/proc/self/maps")
     return {
         "descriptors": len(list(Path("/proc/self/fd").iterdir())),
         "mappings": sum(str(path) in line for line in maps.read_text().splitlines()) if maps.exists() else 0,
         "threads": threading.active_count(),
+        "bytes on the card": on_the_card,
     }

@@ -12,8 +12,10 @@ import torch
 from flux_speedup.weights.errors import WeightsError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.residency.residency import Residency
+from flux_speedup.weights.transfer.lane import PlainLane
 from tests.faults.injector import Faults
-from tests.unit.weights.weight_files import CARD, module_of, random_tensor, raw_bytes, residency_of, write_weights
+from tests.second_device import CARD
+from tests.unit.weights.weight_files import module_of, random_tensor, raw_bytes, residency_of
 
 HOME = torch.device("cpu")
 Truth = dict[str, bytes]
@@ -21,7 +23,12 @@ Truth = dict[str, bytes]
 
 def tensors(kind: str) -> dict[str, torch.Tensor]:
     """What one file of a kind holds: more than one chunk, one of under a chunk, one that is nearly nothing."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp8": torch.float8_e4m3fn}[kind]
+    dtype = {
+        "bf16": torch.bfloat16,
+        "fp16": torch.float16,
+        "fp32": torch.float32,
+        "fp8": torch.float8_e4m3fn,
+    }[kind]
     shapes = {"big": (300, 400), "other": (128, 96), "small": (3,)}
     return {name: random_tensor(shape, dtype, seed) for seed, (name, shape) in enumerate(shapes.items())}
 
@@ -49,7 +56,7 @@ class Model:
 
             views = load_file(self.path)
         self.module = module_of({**views, "ram": self.ram.clone()})
-        self.residency = residency_of(self.module, self.registry)
+        self.residency = residency_of(self.module, self.registry, lanes=PlainLane)
 
     def to_card(self, names: set[str] | None = None) -> None:
         """By us, and by the host's own move for whatever is not there then."""
@@ -110,7 +117,11 @@ class Model:
 
     def wrong(self) -> list[str]:
         """Names of weights that are not what they have to be."""
-        return [name for name, p in self.module.named_parameters() if raw_bytes(p.data.to(HOME)) != self.truth[name]]
+        return [
+            name
+            for name, p in self.module.named_parameters()
+            if raw_bytes(p.data.to(HOME)) != self.truth[name]
+        ]
 
 
 Step = tuple[str, Callable[[Model, Faults], None]]
@@ -128,6 +139,7 @@ def steps() -> Iterator[Step]:
     yield "another LoRA comes", lambda model, faults: model.merge({"other"}, faults)
     yield "unload with the LoRA", lambda model, _: model.to_home()
     yield "load again", lambda model, _: model.to_card()
+    yield "the other LoRA goes", lambda model, _: model.clean({"other"})
     yield "somebody changes a weight", lambda model, faults: model.change("other", faults)
     yield "unload the changed", lambda model, _: model.to_home()
     yield "load the changed", lambda model, _: model.to_card()

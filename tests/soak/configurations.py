@@ -11,7 +11,22 @@ from flux_speedup.configuration import config
 from flux_speedup.configuration.config import KINDS, Source
 from tests.soak.outcome import Outcome
 
-WORDS = ("on", "off", "auto", "large", "standard", "as configured", "null", "nan", "inf", "-1", "1e400", "0x10", "٣", "")
+WORDS = (
+    "on",
+    "off",
+    "auto",
+    "large",
+    "standard",
+    "as configured",
+    "null",
+    "nan",
+    "inf",
+    "-1",
+    "1e400",
+    "0x10",
+    "٣",
+    "",
+)
 
 
 def value(rng: random.Random, depth: int = 0) -> Any:

@@ -1,4 +1,4 @@
-"""Fifty clients at once on a real Forge: checkpoints, LoRAs and our own routes in any order; every picture checked."""
+"""Fifty clients at once on a real Forge: checkpoints, LoRAs and our routes in any order; every picture checked."""
 
 from __future__ import annotations
 

@@ -56,7 +56,14 @@ def run(count: int, folder: Path, seed: int = 0) -> Outcome:
     return outcome
 
 
-EXPECTED = {"statistics.sqlite3", "statistics.sqlite3-wal", "statistics.sqlite3-shm", "digests.json", "small.json", "weights.bin"}
+EXPECTED = {
+    "statistics.sqlite3",
+    "statistics.sqlite3-wal",
+    "statistics.sqlite3-shm",
+    "digests.json",
+    "small.json",
+    "weights.bin",
+}
 
 
 def problems(folder: Path) -> list[str]:
