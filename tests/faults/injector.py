@@ -63,11 +63,23 @@ POINTS = (
 )
 
 
+def error_of(point: str, number: int) -> BaseException:
+    """The error of that number which the point of that name can raise."""
+    return next(each for each in POINTS if each.name == point).errors[number]()
+
+
 class Faults:
     """Wraps every point while it is entered. With `at`, call number `at[1]` of point `at[0]` raises `error`."""
 
-    def __init__(self, at: tuple[str, int] | None = None, error: BaseException | None = None) -> None:
+    def __init__(
+        self,
+        at: tuple[str, int] | None = None,
+        error: BaseException | None = None,
+        only: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`only`: asked at each call whether it counts."""
         self._at = at
+        self._only = only
         self.error = error
         self.calls: Counter[str] = Counter()
         self.raised = False
@@ -93,6 +105,8 @@ class Faults:
             self._at, self.calls = at, before
 
     def _count(self, point: Point) -> None:
+        if not self._only():
+            return
         with self._lock:
             number = self.calls[point.name]
             self.calls[point.name] += 1

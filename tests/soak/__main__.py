@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "extensions" / "flux-speedup"), str(ROOT)]
 
-from tests.soak import configurations, crowd, kills  # noqa: E402
+from tests.soak import configurations, crowd, forge_faults, kills  # noqa: E402
 from tests.soak.outcome import Outcome  # noqa: E402
 
 FORGE = Path.home() / "stable-diffusion-webui-forge"
@@ -31,6 +31,7 @@ def jobs(share: float, folder: Path, forge: Path) -> dict[str, Callable[[], Outc
         "kills": lambda: kills.run(of(500), folder / "kills"),
     }
     if (forge / "backend").is_dir():
+        found["forge_faults"] = lambda: forge_faults.run(of(2_000), forge, folder / "faults")
         found["crowd"] = lambda: crowd.run(600 * share, forge, folder / "crowd")
     else:
         print(f"no Forge checkout at {forge}: the crowd is left out", flush=True)

@@ -45,7 +45,7 @@ def run(seconds: float, forge_dir: Path, folder: Path, seed: int = 0) -> Outcome
     }
     flags = ("--nowebui", "--api", "--unet-in-bf16", "--enable-insecure-extension-access")
     with Forge(forge_dir, folder, flags=flags, options=options, environ={"PROBE_TINY": "1"}) as forge:
-        right = {kind: _picture(forge, kind) for kind in KINDS}
+        right = {kind: picture(forge, kind) for kind in KINDS}
         crowd = _Crowd(forge, right, outcome, time.monotonic() + seconds)
         before = forge.get("/probe/process")
         threads = [
@@ -56,7 +56,7 @@ def run(seconds: float, forge_dir: Path, folder: Path, seed: int = 0) -> Outcome
         for thread in threads:
             thread.join()
         for kind in KINDS:
-            if _picture(forge, kind) != right[kind]:
+            if picture(forge, kind) != right[kind]:
                 outcome.finding(f"afterwards {kind} is another picture")
         after = forge.get("/probe/process")
         outcome.figures |= {
@@ -94,7 +94,7 @@ class _Crowd:
 
     def _image(self, kind: tuple[str, str]) -> None:
         try:
-            found = _picture(self._forge, kind)
+            found = picture(self._forge, kind)
         except (urllib.error.URLError, OSError) as error:
             self._found("image failed", f"{kind}: {error}")
             return
@@ -122,7 +122,8 @@ class _Crowd:
                 self._outcome.finding(wrong)
 
 
-def _picture(forge: Forge, kind: tuple[str, str]) -> str:
+def picture(forge: Forge, kind: tuple[str, str]) -> str:
+    """The hash of the image that Forge answers with."""
     checkpoint, prompt = kind
     body = {**COMMON, "prompt": prompt, "override_settings": {"sd_model_checkpoint": checkpoint}}
     answer = forge.post("/sdapi/v1/txt2img", body)
