@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from tests.faults.injector import POINTS, Faults
 from tests.faults.scenario import Model, steps, tensors
 from tests.second_device import used
@@ -29,6 +31,7 @@ class Row:
 
 def rows(folder: Path, kind: str, *, most: int = 1000) -> Iterator[Row]:
     """One row a point. `most`: of the positions of one point, spread evenly where there are more."""
+    torch.set_num_threads(1)  # small tensors: threads of its own would only wait for one another
     path = write_weights(folder / f"{kind}.safetensors", tensors(kind))
     counted = Faults()
     _live(Model(path, kind), counted)

@@ -18,6 +18,8 @@ from tests.second_device import CARD
 from tests.unit.weights.weight_files import module_of, random_tensor, raw_bytes, residency_of
 
 HOME = torch.device("cpu")
+REGISTRY = Registry()
+"""As in a process of a WebUI, where one registry watches over all files."""
 Truth = dict[str, bytes]
 
 
@@ -38,14 +40,14 @@ class Model:
 
     def __init__(self, path: Path, kind: str) -> None:
         self.path = path
-        self.registry = Registry()
+        self.registry = REGISTRY
         given = tensors(kind)
         self.file: Truth = {name: raw_bytes(tensor) for name, tensor in given.items()}
         self.ram = random_tensor((64, 64), torch.float32, 9)
         self.truth: Truth = {**self.file, "ram": raw_bytes(self.ram)}
         self.module: Any = None
         self.residency: Residency | None = None
-        self.backup: dict[str, torch.Tensor] = {}
+        self.backup: dict[str, torch.nn.Parameter] = {}
 
     def build(self) -> None:
         """As a host does; its own loader is taken where the file cannot be mapped."""
@@ -71,39 +73,28 @@ class Model:
         assert self.residency is not None
         with contextlib.suppress(WeightsError):
             self.residency.unload()
-        for parameter in self.module.parameters():
+        for parameter in [*self.module.parameters(), *self.backup.values()]:
             if parameter.device != HOME:
                 parameter.data = parameter.data.to(HOME)
 
     def merge(self, names: set[str], faults: Faults) -> None:
-        """A LoRA comes: its owner computes new data, and can do so again from the clean weights.
-
-        What we have not brought to the card it copies to RAM first, as the host does.
-        """
+        """A LoRA comes: merged weights take the places of the clean ones, which go home and are its backup."""
         assert self.residency is not None
-        for name in names:
-            parameter = self.module.get_parameter(name)
-            ours = name in self.residency.resident
+        leave = self.residency.leaving(names)
+        for name in sorted(names):
+            clean = self.module.get_parameter(name)
             with faults.paused():
-                if not ours:
-                    self.backup[name] = parameter.data.clone()
-                merged = parameter.data.clone()
+                merged = clean.data.clone()
                 merged.view(torch.uint8).bitwise_xor_(0x15)
-            parameter.data = merged
-            if ours:
-                self.residency.mark_merged([name])
+            self.backup[name] = clean
+            setattr(self.module, name, torch.nn.Parameter(merged, requires_grad=False))
+            leave(clean)
 
     def clean(self, names: set[str]) -> None:
-        """The LoRA goes; where the clean weights cannot be read back, everything goes home, where it is clean."""
-        assert self.residency is not None
-        while self.backup:
-            name, data = self.backup.popitem()
-            self.module.get_parameter(name).data = data
-        try:
-            self.residency.reload(CARD, names)
-        except WeightsError:
-            self.residency.unload()
-            self.to_card()
+        """The LoRA goes: the clean weights are the module's again, and are read anew."""
+        for name in sorted(names & set(self.backup)):
+            setattr(self.module, name, self.backup.pop(name))
+        self.to_card()
 
     def change(self, name: str, faults: Faults) -> None:
         """Somebody writes into a weight on the card: that is what it is from now on."""

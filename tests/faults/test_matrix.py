@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.matrix import rows
-from tests.second_device import needs_card
+from tests.second_device import why_not
 
 
-@needs_card()
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
 def test_a_fault_at_every_call_leaves_the_next_image_right(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
