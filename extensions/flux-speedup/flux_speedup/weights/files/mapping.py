@@ -265,8 +265,8 @@ class Registry:
         self, descriptor: int, path: Path, identity: FileIdentity, header: Header, leased: bool
     ) -> Mapping:
         buffer = _mapped(descriptor, identity.size)
-        own = None if sys.platform == "win32" else os.dup(descriptor)
         address = _bytes_of(buffer, 0, 1).data_ptr()
+        own = None if sys.platform == "win32" else os.dup(descriptor)  # last: from here on `held` closes it
         token = next(self._tokens)
         held = _Held(path, identity, header, address, weakref.ref(buffer), own, leased)
         self._held[token] = held
