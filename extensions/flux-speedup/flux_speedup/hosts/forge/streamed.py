@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,15 @@ from ...weights.streaming.clock import Clock, Timed
 from ...weights.streaming.ring import ring_bytes
 from ...weights.streaming.sources import Sources
 from ...weights.streaming.split import Owner, Split, units_of
+from ...weights.streaming.staged import Staged
 from ...weights.streaming.stream import Stream
-from ...weights.streaming.supply import Straight
+from ...weights.streaming.supply import Straight, Supply
 from ...weights.streaming.timeline import Timeline
 from ...weights.streaming.unit import Unit
 from ...weights.transfer.direct import Direct
 from ...weights.transfer.pinned import HOMES
 from ...weights.transfer.registration import Refused
+from ...weights.transfer.transfer import default_threads
 from .engine import CPU
 from .lora import Merge, Merged, merge_in, take_back
 
@@ -61,9 +63,11 @@ class Streamed:
         self.always = {name for name, tensor in everything if id(tensor) not in own}
         self.always_bytes = sum(tensor.nbytes for _, tensor in everything if id(tensor) not in own)
         self._sources = Sources(means.placement.registry, means.direct)
-        self._supply = Straight(means.timeline, "page cache", self._sources.close)
+        self._registry = means.placement.registry
+        self._way = ""
+        supply = self._another_way("page cache", straight=not means.timeline.pinned)
         ring = ring_bytes(room, max(unit.bytes for unit in self.units.values()), RING)
-        stream = Stream(self.units, means.timeline, self._supply, ring, pieces=self._sources.pieces)
+        stream = Stream(self.units, means.timeline, supply, ring, pieces=self._sources.pieces)
         moves = _Moves(means.placement, weakref.ref(model), device)
         here = moves.on_device()
         staying = [unit.number for module, unit in self.units.items() if _names(module, unit) <= here]
@@ -97,15 +101,28 @@ class Streamed:
         if self._sources.registered != registered:
             self.stream.forget([unit.number for unit in self.units.values()])
         if whole:
-            self._supply.name = "registered file pages"
-            return
-        if not pin or not self._means.pins:
-            return
+            self._come_from("registered file pages", straight=True)
+        elif pin and self._means.pins and self._pin(at_home):
+            self._come_from("pinned memory", straight=True)
+        else:
+            self._come_from("page cache", straight=not self._means.timeline.pinned)
+
+    def _pin(self, at_home: Sequence[torch.Tensor]) -> bool:
         try:
-            whole = HOMES.pin(at_home)
-            self._supply.name = "pinned memory" if whole else "pinned memory as far as there is room"
+            return HOMES.pin(at_home)
         except Refused as error:
             log.info("streamed weights are not pinned (%s); they come from the page cache", error)
+            return False
+
+    def _come_from(self, name: str, *, straight: bool) -> None:
+        if name != self._way:
+            self.stream.set_supply(self._another_way(name, straight=straight))
+
+    def _another_way(self, name: str, *, straight: bool) -> Supply:
+        self._way = name
+        if straight:
+            return Straight(self._means.timeline, name)
+        return Staged(self._means.timeline, self._registry, name, default_threads())
 
     def look_again(self) -> None:
         """At the begin of something new: what was measured counts, and what was written at home."""
@@ -124,6 +141,7 @@ class Streamed:
         if self._clock is not None:
             self._clock.stop()
         self.split.close()
+        self._sources.close()
 
     def sentence(self) -> str:
         """What stays, what streams, and how."""

@@ -117,6 +117,13 @@ class Stream:
         """All units in the order in which they run, as far as that is known."""
         return self._order
 
+    def set_supply(self, supply: Supply) -> None:
+        """Bytes come in another way from now on; what was brought is there."""
+        with self._lock:
+            if not self._closed:
+                self._supply.close()
+                self._supply = supply
+
     def set_order(self, order: Sequence[int]) -> None:
         """All units ran in this order."""
         with self._lock:

@@ -43,11 +43,9 @@ class Supply(Protocol):
 class Straight:
     """The copy stream reads the source by itself: pinned or registered memory (or waits, where it is neither)."""
 
-    def __init__(self, timeline: Timeline, name: str, release: Callable[[], None] = lambda: None) -> None:
-        """`release`: lets the source go, once it is closed."""
+    def __init__(self, timeline: Timeline, name: str) -> None:
         self.name = name
         self._timeline = timeline
-        self._release = release
 
     def bring(self, load: Load, after: Sequence[Mark]) -> Arrival:
         timeline = self._timeline
@@ -61,12 +59,12 @@ class Straight:
 
     def close(self) -> None:
         self._timeline.drain()
-        self._release()
 
 
 def queue(load: Load) -> None:
     """Queue all of it on the current stream."""
-    for target, source in load.copies:
-        target.copy_(source, non_blocking=True)
-    for target, source in load.casts:
-        target.copy_(source)
+    with torch.inference_mode():
+        for target, source in load.copies:
+            target.copy_(source, non_blocking=True)
+        for target, source in load.casts:
+            target.copy_(source)

@@ -1,6 +1,6 @@
 """Two streams of one device, computing and copies, and the marks by which each waits for the other.
 
-Nothing here waits for the device but `drain`.
+Nothing here waits for the device but `wait` and `drain`.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ class Timeline(Protocol):
         """Between two stamps; None while they are not reached."""
         ...
 
+    def wait(self, mark: Mark) -> None:
+        """Wait until it is reached; None: nothing to wait for."""
+        ...
+
     def drain(self) -> None:
         """Wait until no copy touches anything any more."""
         ...
@@ -83,6 +87,9 @@ class PlainTimeline:
 
     def seconds(self, first: Any, then: Any) -> float | None:
         return float(then - first)
+
+    def wait(self, mark: Mark) -> None:
+        return
 
     def drain(self) -> None:
         return
@@ -144,6 +151,10 @@ class CudaTimeline:
 
     def seconds(self, first: Any, then: Any) -> float | None:
         return first.elapsed_time(then) / 1e3 if then.query() else None
+
+    def wait(self, mark: Mark) -> None:
+        if mark is not None:
+            mark.synchronize()
 
     def drain(self) -> None:
         self._copies.synchronize()

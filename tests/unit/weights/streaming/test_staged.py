@@ -1,0 +1,124 @@
+"""Bytes that threads read ahead: the right ones, whatever is brought in between, and no thread is left."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.streaming.staged import Staged
+from flux_speedup.weights.streaming.stream import Stream
+from flux_speedup.weights.streaming.supply import Load
+from flux_speedup.weights.streaming.timeline import PlainTimeline
+from flux_speedup.weights.streaming.unit import Unit
+from flux_speedup.weights.transfer.staging import Arena
+
+TIMELINE = PlainTimeline(torch.device("cpu"))
+NAME = "flux-speedup-stream"
+
+
+def staged(registry: Registry | None = None, threads: int = 3) -> Staged:
+    return Staged(
+        TIMELINE, registry or Registry(), "page cache", threads, arena=Arena(limit=1 << 15, chunk=1 << 12)
+    )
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(NAME)]
+
+
+def model(folder: Path, registry: Registry, layers: int = 6) -> torch.nn.Sequential:
+    """Layers whose weights are views of a file; every other bias is in RAM."""
+    torch.manual_seed(3)
+    made = torch.nn.Sequential(*[torch.nn.Linear(65, 65) for _ in range(layers)]).requires_grad_(False)
+    path = folder / "weights.safetensors"
+    save_file(made.state_dict(), path)
+    for name, view in registry.open(path).views().items():
+        place, _, leaf = name.partition(".")
+        if leaf == "weight" or int(place) % 2:
+            made[int(place)]._parameters[leaf] = torch.nn.Parameter(view, requires_grad=False)
+    return made
+
+
+@pytest.mark.parametrize("run", [torch.no_grad, torch.inference_mode])
+def test_a_model_computes_the_same_from_its_file(tmp_path: Path, run: type) -> None:
+    registry = Registry()
+    layers = model(tmp_path, registry)
+    x = torch.randn(3, 65)
+    expected = layers(x)
+    units = {layer: Unit(number, str(number)) for number, layer in enumerate(layers)}
+    stream = Stream(units, TIMELINE, staged(registry), 50_000)
+    stream.set_streamed(units)
+    with run():
+        for _ in range(4):
+            assert torch.equal(layers(x), expected)
+    assert stream.figures.units > len(layers)
+    assert threads()
+    stream.rest()
+    assert torch.equal(layers(x), expected)
+    stream.close()
+    assert not threads()
+    assert torch.equal(layers(x), expected)
+
+
+def test_casts_follow_the_last_byte() -> None:
+    supply = staged()
+    source = torch.randn(5000)
+    raw, target = torch.zeros(5000), torch.zeros(5000, dtype=torch.float16)
+    copies = [(raw.view(torch.uint8), source.view(torch.uint8))]
+    arrivals = [supply.bring(Load(copies, [(target, raw)]), ()) for _ in range(5)]
+    for arrival in arrivals:
+        arrival()
+    assert torch.equal(target, source.half())
+    supply.close()
+
+
+def test_nothing_to_copy_has_arrived() -> None:
+    supply = staged()
+    assert supply.bring(Load([]), ())() is None
+    supply.close()
+    supply.close()
+
+
+def test_a_file_that_was_changed_is_not_read_and_the_host_computes(tmp_path: Path) -> None:
+    registry = Registry()
+    layers = model(tmp_path, registry)
+    x = torch.randn(3, 65)
+    expected = layers(x)
+    units = {layer: Unit(number, str(number)) for number, layer in enumerate(layers)}
+    stream = Stream(units, TIMELINE, staged(registry), 50_000)
+    stream.set_streamed(units)
+    assert torch.equal(layers(x), expected)
+    path = tmp_path / "weights.safetensors"
+    path.touch()
+    for _ in range(2):
+        assert torch.equal(layers(x), expected)
+    stream.close()
+    assert not threads()
+
+
+def test_errors_go_to_whoever_needs_the_bytes_and_the_next_load_works() -> None:
+    class Refusing(PlainTimeline):
+        refuses = True
+
+        def copied(self) -> object:
+            if self.refuses:
+                raise RuntimeError("not now")
+            return None
+
+    timeline = Refusing(torch.device("cpu"))
+    supply = Staged(timeline, Registry(), "page cache", 2, arena=Arena(limit=1 << 15, chunk=1 << 12))
+    target, ones = torch.zeros(9000, dtype=torch.uint8), torch.ones(9000, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="not now"):
+        supply.bring(Load([(target, ones)]), ())()
+    timeline.refuses = False
+    supply.bring(Load([(target, ones)]), ())()
+    assert target.sum() == 9000
+    supply.close()
+    with pytest.raises(ValueError, match="do not go"):
+        supply.bring(Load([(target, ones[:5])]), ())
+    supply.close()
