@@ -22,10 +22,11 @@ def make_small():
     from backend import memory_management as manager
 
     from flux_speedup import app as ours
-    from flux_speedup.hosts.forge import streamed, streaming
+    from flux_speedup.hosts.forge import room, split_models, streamed
     from flux_speedup.weights.streaming import split
 
-    streaming.LEAST_MODEL = streaming.QUIET = 1 << 20
+    split_models.LEAST_MODEL = split_models.QUIET = room.QUIET = 1 << 20
+    split_models.SAFE = 0
     streamed.RING, split.LEAST = 4 << 20, 1 << 17
     placement = ours._running._host._placement
 
@@ -34,7 +35,9 @@ def make_small():
         for module, residency in list(placement._residencies.items()):
             here = set(residency.resident)
             free -= sum(tensor.nbytes for name, tensor in module.named_parameters() if name in here)
-        free -= sum(each.stream.held for each in list(ours._running._host._streaming._streamed.values()))
+        free -= sum(
+            each.stream.held for each in list(ours._running._host._streaming.models._streamed.values())
+        )
         return (free, free) if torch_free_too else free
 
     manager.get_free_memory = get_free_memory
@@ -78,7 +81,7 @@ def on_app_started(_demo, app):
                 "hooks": sum(len(m._forward_pre_hooks) for m in model.modules()),
                 "sentence": each.sentence(),
             }
-            for model, each in list(found._streamed.items())
+            for model, each in list(found.models._streamed.items())
         }
 
 

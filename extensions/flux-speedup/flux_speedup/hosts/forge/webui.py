@@ -154,13 +154,14 @@ class Forge(WebUI):
         device = self._manager.get_torch_device()
         if self._placement is None or self._direct is None:
             return []
-        from .streaming import Streaming, is_card
+        from .split_models import is_card
+        from .streaming import Streaming
 
         if not is_card(device):
             return []
         if self._streaming is None:
             self._streaming = Streaming(self._placement, self._direct)
-        self._streaming.registers = registers
+        self._streaming.models.registers = registers
         return self._streaming.changes()
 
     def unload_changes(self) -> list[Change]:

@@ -21,7 +21,7 @@ from .ring import Mark
 from .supply import Arrival, Load
 from .timeline import Timeline
 
-LIMIT = 64 << 20
+LIMIT = 96 << 20
 CHUNK = 4 << 20
 
 

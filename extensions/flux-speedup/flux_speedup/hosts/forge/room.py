@@ -1,0 +1,102 @@
+"""Room on the card: units leave for whoever needs it, and come back when it is there again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+
+from ...stats.report import size as in_words
+from ...weights.errors import WeightsError
+from .split_models import QUIET, SplitModels, is_card, is_diffusion, manager, name_of, pushes
+from .streamed import streamable
+
+Model = torch.nn.Module
+_ATTEMPTS = 4
+log = logging.getLogger("flux_speedup")
+
+
+class Room:
+    """What makes room among the host's loaded models."""
+
+    def __init__(self, models: SplitModels) -> None:
+        self._models = models
+
+    def wanted(self, memory_required: float, device: torch.device) -> float:
+        """What must be free: not for all of a model that can stream where it would push another one out."""
+        loads = self._models.loads
+        if loads is None:
+            return memory_required
+        current = manager().current_loaded_models
+        wanted, need = 0, loads.need
+        for patcher in loads.models:
+            if patcher.load_device != device or any(loaded.model is patcher for loaded in current):
+                continue
+            model = patcher.model
+            if pushes(self._models, model):
+                wanted += self._models.at_home(model)
+                need = max(need, self._models.need(model))
+            else:
+                wanted += self._least(model)
+                need = QUIET
+        return min(memory_required, wanted + need)
+
+    def make(self, wanted: float, device: Any, may: Callable[[Model], bool]) -> None:
+        """Units leave, of the models used longest ago first, until so much is free or none is left."""
+        for loaded in reversed(list(manager().current_loaded_models)):
+            if loaded.device != device or not may(loaded.model.model):
+                continue
+            # What left is not all free at once: the allocator rounds, and registering files takes a little.
+            for _ in range(_ATTEMPTS):
+                missing = int(wanted - manager().get_free_memory(device)) + 1
+                if missing <= 1:
+                    return
+                if not self._give_way(loaded, missing):
+                    break
+
+    def make_now(self, size: int) -> int:
+        """A computation ran out of memory: units of any model leave. Returns bytes that are free since."""
+        device = manager().get_torch_device()
+        if not is_card(device):
+            return 0
+        before = manager().get_free_memory(device)
+        self.make(before + size, device, lambda _: True)
+        return int(manager().get_free_memory(device) - before)
+
+    def come_back(self, model: Model, beside: Collection[Model]) -> None:
+        """Let units of a loaded model stay again, as many as there is room for now; others give way to some."""
+        streamed = self._models.of(model)
+        if streamed is None:
+            return
+        device, need = streamed.device, self._models.need(model)
+        if is_diffusion(model) and streamed.split.streaming:
+            others = {id(one) for one in beside}
+            self.make(need + streamed.split.streaming, device, lambda one: id(one) not in others)
+        if is_diffusion(model) or len(beside) > 1:
+            self._models.fit(streamed, int(manager().get_free_memory(device)) - need, model)
+        streamed.measure()
+
+    def _give_way(self, loaded: Any, missing: int) -> int:
+        model = loaded.model.model
+        streamed = self._models.of(model) or self._models.split_resident(loaded, missing)
+        if streamed is None:
+            return 0
+        try:
+            gone = streamed.split.give_way(missing)
+        except WeightsError as error:
+            log.warning("%s cannot give way (%s); the WebUI unloads it", name_of(model), error)
+            return 0
+        if gone:
+            streamed.choose_source(manager().PIN_SHARED_MEMORY)
+            loaded.model_accelerated = True  # so that the host takes its marks off when it unloads the model
+            log.debug("%s: %s gave way, %s were missing", name_of(model), in_words(gone), in_words(missing))
+        return gone
+
+    def _least(self, model: Model) -> int:
+        """Bytes without which it cannot run: what cannot stream, and the smallest ring."""
+        units = streamable(model)
+        own = sum(unit.bytes for unit in units.values())
+        home = self._models.at_home(model)
+        return min(home, home - own + 3 * max(unit.bytes for unit in units.values()))

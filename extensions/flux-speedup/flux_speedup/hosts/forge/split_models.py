@@ -1,0 +1,230 @@
+"""The models of one process that are split, and how a model becomes one."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import weakref
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...stats.report import size as in_words
+from ...weights.errors import WeightsError
+from ...weights.residency.placement import Placement
+from ...weights.streaming.clock import Timed
+from ...weights.streaming.timeline import Timeline, timeline_for
+from ...weights.transfer.direct import Direct
+from ..common.timing import COMPONENTS
+from .engine import CPU
+from .streamed import Means, Streamed, streamable
+from .streamed_lora import Known, StreamedLoras
+
+MANAGER = "backend.memory_management"
+KINDS = ("cuda", "cpu")
+LEAST_MODEL = 256 << 20
+"""Bytes of a model that is worth being split."""
+QUIET = 512 << 20
+"""Bytes kept for computing of a model that streams so that it pushes nothing out: weights cast at use, and more."""
+SAFE = 1600 << 20
+"""Bytes that stay free while the transformer computes: under 1.5 GiB the host warns at every step."""
+log = logging.getLogger("flux_speedup")
+
+
+@dataclass
+class Loading:
+    """One call of the host's load_models_gpu. `need`: bytes that must be free for inference after it."""
+
+    models: list[Any]
+    need: int
+
+
+class SplitModels:
+    """By model, weakly. The host moves one at a time; what a call must tell another one is kept by thread."""
+
+    def __init__(self, placement: Placement, direct: Direct) -> None:
+        """`registers`: whether files may be registered with CUDA."""
+        self.registers = True
+        self.loras = StreamedLoras(self.of, self.drop)
+        self._placement = placement
+        self._direct = direct
+        self._streamed: weakref.WeakKeyDictionary[torch.nn.Module, Streamed] = weakref.WeakKeyDictionary()
+        self._timed: weakref.WeakKeyDictionary[torch.nn.Module, Timed] = weakref.WeakKeyDictionary()
+        self._timelines: dict[torch.device, Timeline] = {}
+        self._thread = threading.local()
+        self._said: dict[str, str] = {}
+
+    @property
+    def loads(self) -> Loading | None:
+        """The host's load that this thread is in."""
+        found: Loading | None = getattr(self._thread, "loads", None)
+        return found
+
+    @loads.setter
+    def loads(self, loads: Loading | None) -> None:
+        self._thread.loads = loads
+
+    def of(self, model: torch.nn.Module) -> Streamed | None:
+        """The split of a model, if it is split."""
+        return self._streamed.get(model)
+
+    def all(self) -> list[torch.nn.Module]:
+        return list(self._streamed)
+
+    def any_streams(self) -> bool:
+        """Whether a part of any model streams now."""
+        return any(streamed.stream.streamed for streamed in list(self._streamed.values()))
+
+    def drop(self, model: torch.nn.Module) -> None:
+        """It is not split any more: what stays, stays, the rest is at home. A LoRA must be merged anew."""
+        found = self._streamed.pop(model, None)
+        if found is not None:
+            found.close()
+            self.loras.dropped(model, found.split)
+
+    def rest(self, kept: Collection[int]) -> None:
+        """Rings of models that are not among these (by id) take no memory until they run again."""
+        for model, streamed in list(self._streamed.items()):
+            if id(model) not in kept:
+                streamed.stream.rest()
+
+    def look_again(self, model: torch.nn.Module) -> None:
+        """At the begin of a load: what was measured and what was written at home counts from now on."""
+        streamed = self.of(model)
+        if streamed is not None:
+            streamed.look_again()
+            if streamed.timed is not None:
+                self._timed[model] = streamed.timed
+
+    def split_loading(
+        self, model: torch.nn.Module, device: Any, known: Known, *, one_pass: bool
+    ) -> Streamed | None:
+        """Split a model that the host is loading and that does not fit; None where the host swaps it by itself.
+
+        `known`: the LoRAs in it. `one_pass`: nothing of it but what must is brought to stay.
+        """
+        if sum(tensor.nbytes for tensor in model.parameters()) < LEAST_MODEL:
+            return None
+        need = self.need(model)
+        streamed = None
+        try:
+            free = _free(device)
+            streamed = Streamed(model, device, self._means(device), free - need, self._timed.get(model))
+            streamed.flags = False  # the host sets them itself
+            streamed.split.set_merges(known.merges)
+            least = self.at_home(model) - streamed.split.streaming + streamed.stream.ring
+            if least > free - QUIET // 2:
+                skipped: tuple[str, ...] = (
+                    f"{in_words(least)} cannot be streamed, {in_words(free)} are free",
+                )
+            else:
+                skipped = self._placement.load(model, device, streamed.always).skipped
+            if not skipped:
+                self.fit(streamed, 0 if one_pass else _free(device) - need, model)
+                streamed.choose_source(manager().PIN_SHARED_MEMORY)
+        except (WeightsError, ValueError, RuntimeError) as error:
+            skipped = (str(error),)
+        if streamed is None or skipped:
+            log.warning("%s: not streamed (%s); the WebUI swaps by itself", name_of(model), skipped[0])
+            if streamed is not None:
+                streamed.close()
+                self.loras.dropped(model, streamed.split)
+            return None
+        self._streamed[model] = streamed
+        self.loras.are_in(model, known)
+        why = f"{in_words(free)} were free and {in_words(need)} are for inference"
+        self._tell(model, streamed, why)
+        return streamed
+
+    def split_resident(self, loaded: Any, missing: int) -> Streamed | None:
+        """Split a model that is on the card as a whole, by us, and of which only a part has to leave."""
+        model = loaded.model.model
+        names = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+        own = sum(tensor.nbytes for tensor in model.parameters())
+        if own < LEAST_MODEL or missing >= own or loaded.model.offload_device != CPU:
+            return None
+        if not names <= self._here(model) or not self.loras.can_split(model):
+            return None
+        try:
+            streamed = Streamed(model, loaded.device, self._means(loaded.device), own, self._timed.get(model))
+        except ValueError:
+            return None
+        streamed.split.set_merges(self.loras.known(model).merges)
+        self._streamed[model] = streamed
+        self._tell(model, streamed, "others need room")
+        return streamed
+
+    def fit(self, streamed: Streamed, spare: int, model: torch.nn.Module) -> None:
+        """Let stay what fits into `spare` bytes besides what stays already."""
+        split, stream = streamed.split, streamed.stream
+        room = split.staying + spare + stream.held
+        whole = split.staying + split.streaming
+        try:
+            split.fit(whole if room >= whole else max(0, room - stream.ring))
+        except WeightsError as error:
+            log.info("%s: %s; what did not come streams", name_of(model), error)
+
+    def need(self, model: torch.nn.Module) -> int:
+        """Bytes to keep free while the model computes."""
+        loads = self.loads
+        need = loads.need if loads is not None else int(manager().minimum_inference_memory())
+        return max(need, SAFE) if is_diffusion(model) else need
+
+    def at_home(self, model: torch.nn.Module) -> int:
+        """Bytes of it that are not on the device."""
+        here = self._here(model)
+        named = [*model.named_parameters(), *model.named_buffers()]
+        return sum(tensor.nbytes for name, tensor in named if name not in here)
+
+    def _here(self, model: torch.nn.Module) -> set[str]:
+        loader: Any = getattr(model, "lora_loader", None)
+        return {*self._placement.of(model).resident, *(getattr(loader, "backup", None) or ())}
+
+    def _means(self, device: torch.device) -> Means:
+        if device not in self._timelines:
+            found = timeline_for(device)
+            if found is None:
+                raise ValueError(f"there is no way to stream to {device}")
+            self._timelines[device] = found
+        timeline = self._timelines[device]
+        direct = self._direct if device.type == "cuda" and self.registers else None
+        return Means(self._placement, timeline, direct, timeline.pinned)
+
+    def _tell(self, model: torch.nn.Module, streamed: Streamed, because: str) -> None:
+        name, sentence = name_of(model), streamed.sentence()
+        if self._said.get(name) != sentence:
+            self._said[name] = sentence
+            log.info("%s: %s, because %s", name, sentence, because)
+
+
+def manager() -> Any:
+    return sys.modules[MANAGER]
+
+
+def is_card(device: Any) -> bool:
+    """A device that is not home, and that weights can be streamed to."""
+    return device is not None and device != CPU and device.type in KINDS
+
+
+def is_diffusion(model: torch.nn.Module) -> bool:
+    """What computes many times a load: others give way to it."""
+    return hasattr(model, "diffusion_model")
+
+
+def pushes(models: SplitModels, model: torch.nn.Module) -> bool:
+    """Whether others give way so that all of it comes to stay; else it streams what does not fit beside them."""
+    loads = models.loads
+    if is_diffusion(model) or loads is None or len(loads.models) > 1:
+        return True
+    return models.at_home(model) < LEAST_MODEL or not streamable(model)
+
+
+def name_of(model: torch.nn.Module) -> str:
+    return COMPONENTS.get(type(model).__name__, type(model).__name__)
+
+
+def _free(device: Any) -> int:
+    return int(manager().get_free_memory(device))
