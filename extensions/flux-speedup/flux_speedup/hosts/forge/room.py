@@ -11,7 +11,7 @@ import torch
 from ...stats.report import size as in_words
 from ...weights.errors import WeightsError
 from .split_models import QUIET, SplitModels, is_card, is_diffusion, manager, name_of, pushes
-from .streamed import streamable
+from .streamed import Streamed, streamable
 
 Model = torch.nn.Module
 _ATTEMPTS = 4
@@ -56,6 +56,18 @@ class Room:
                 if not self._give_way(loaded, missing):
                     break
 
+    def let_forgotten_go(self, wanted: float, device: Any) -> None:
+        """The host forgets clones that nobody has any more, and leaves their weights where they are."""
+        loads = self._models.loads
+        known = {id(loaded.model.model) for loaded in manager().current_loaded_models}
+        known |= {id(patcher.model) for patcher in loads.models} if loads is not None else set()
+        for model in self._models.all():
+            streamed = self._models.of(model)
+            missing = int(wanted - manager().get_free_memory(device)) + 1
+            if missing > 1 and id(model) not in known and streamed is not None:
+                streamed.stream.rest()
+                self._leave(model, streamed, missing)
+
     def make_now(self, size: int) -> int:
         """A computation ran out of memory: units of any model leave. Returns bytes that are free since."""
         device = manager().get_torch_device()
@@ -83,6 +95,12 @@ class Room:
         streamed = self._models.of(model) or self._models.split_resident(loaded, missing)
         if streamed is None:
             return 0
+        gone = self._leave(model, streamed, missing)
+        if gone:
+            loaded.model_accelerated = True  # so that the host takes its marks off when it unloads the model
+        return gone
+
+    def _leave(self, model: Model, streamed: Streamed, missing: int) -> int:
         try:
             gone = streamed.split.give_way(missing)
         except WeightsError as error:
@@ -90,7 +108,6 @@ class Room:
             return 0
         if gone:
             streamed.choose_source(manager().PIN_SHARED_MEMORY)
-            loaded.model_accelerated = True  # so that the host takes its marks off when it unloads the model
             log.debug("%s: %s gave way, %s were missing", name_of(model), in_words(gone), in_words(missing))
         return gone
 

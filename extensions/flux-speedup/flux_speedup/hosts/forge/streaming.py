@@ -97,12 +97,16 @@ class Streaming:
             host = manager()
             everything = host.ALWAYS_VRAM_OFFLOAD or host.vram_state == host.VRAMState.NO_VRAM
             if free_all or everything or not is_card(device):
-                return original(memory_required, device, keep_loaded, free_all)
+                done = original(memory_required, device, keep_loaded, free_all)
+                if is_card(device):
+                    self._room.let_forgotten_go(memory_required, device)
+                return done
             wanted = self._room.wanted(memory_required, device)
             kept = {id(loaded.model.model) for loaded in keep_loaded}
             self.models.rest(kept)
             self._room.make(wanted, device, lambda model: id(model) not in kept)
             done = original(wanted, device, keep_loaded, free_all)
+            self._room.let_forgotten_go(wanted, device)
             short = wanted - host.get_free_memory(device)
             # The host's estimate for one in use is generous: not for a little of it is a whole model split.
             self._room.make(
