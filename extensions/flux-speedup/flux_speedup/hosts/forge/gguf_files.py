@@ -34,7 +34,9 @@ def views(registry: Registry, file: str) -> dict[str, Any]:
     try:
         tensors = GGUFReader(file).tensors
         return {str(tensor.name): _parameter(ParameterGGUF, tensor, mapping) for tensor in tensors}
-    except Exception as error:  # the host's reader and ours do not go together: then it reads the file by itself
+    except (
+        Exception
+    ) as error:  # the host's reader and ours do not go together: then it reads the file by itself
         raise WeightsError(file, f"its tensors cannot be viewed ({type(error).__name__}: {error})") from error
 
 

@@ -15,7 +15,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -202,6 +201,20 @@ Merge = Callable[[torch.Tensor], torch.Tensor]
 """The weight with its LoRAs in it, in new memory."""
 
 
+@dataclass(frozen=True, eq=False)
+class LoraMerge:
+    """All LoRAs of one weight, merged by the host's own arithmetic."""
+
+    patches: list[Any]
+    key: str
+
+    def __call__(self, weight: torch.Tensor) -> torch.Tensor:
+        merged: torch.Tensor = _host_lora().merge_lora_to_weight(
+            self.patches, weight, self.key, computation_dtype=torch.float32
+        )
+        return merged
+
+
 def merges_of(lora_patches: Any) -> dict[str, Merge]:
     """How each weight gets all its LoRAs, in the host's order; those on the fly are not merged."""
     by_key: dict[str, list[Any]] = {}
@@ -209,7 +222,7 @@ def merges_of(lora_patches: Any) -> dict[str, Merge]:
         for key, current in patches.items():
             if not online:
                 by_key.setdefault(key, []).extend(current)
-    return {key: partial(_merge, current, key) for key, current in by_key.items()}
+    return {key: LoraMerge(current, key) for key, current in by_key.items()}
 
 
 def merge_in(residency: Residency, loader: Any, merges: Mapping[str, Merge]) -> None:
@@ -222,10 +235,3 @@ def merge_in(residency: Residency, loader: Any, merges: Mapping[str, Merge]) -> 
         put_merged(loader, key, merge(clean))
         if tied[id(clean)] == 1:
             leave(clean)
-
-
-def _merge(current: list[Any], key: str, weight: torch.Tensor) -> torch.Tensor:
-    merged: torch.Tensor = _host_lora().merge_lora_to_weight(
-        current, weight, key, computation_dtype=torch.float32
-    )
-    return merged

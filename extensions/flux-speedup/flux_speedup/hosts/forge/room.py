@@ -63,10 +63,14 @@ class Room:
         known |= {id(patcher.model) for patcher in loads.models} if loads is not None else set()
         for model in self._models.all():
             streamed = self._models.of(model)
-            missing = int(wanted - manager().get_free_memory(device)) + 1
-            if missing > 1 and id(model) not in known and streamed is not None:
-                streamed.stream.rest()
-                self._leave(model, streamed, missing)
+            short = manager().get_free_memory(device) < wanted
+            if streamed is None or not short or id(model) in known:
+                continue
+            try:
+                streamed.leave()
+            except WeightsError as error:
+                log.warning("%s cannot leave the card (%s)", name_of(model), error)
+            self._models.drop(model)
 
     def make_now(self, size: int) -> int:
         """A computation ran out of memory: units of any model leave. Returns bytes that are free since."""

@@ -21,7 +21,7 @@ from ...weights.transfer.direct import Direct
 from ..common.timing import COMPONENTS
 from .engine import CPU
 from .streamed import Means, Streamed, streamable
-from .streamed_lora import Known, StreamedLoras
+from .streamed_lora import Known, StreamedLoras, at_hand
 
 MANAGER = "backend.memory_management"
 KINDS = ("cuda", "cpu")
@@ -114,7 +114,7 @@ class SplitModels:
             free = _free(device)
             streamed = Streamed(model, device, self._means(device), free - need, self._timed.get(model))
             streamed.flags = False  # the host sets them itself
-            streamed.split.set_merges(known.merges)
+            streamed.split.set_merges(at_hand(known.merges))
             least = self.at_home(model) - streamed.split.streaming + streamed.stream.ring
             if least > free - QUIET // 2:
                 skipped: tuple[str, ...] = (
@@ -152,7 +152,7 @@ class SplitModels:
             streamed = Streamed(model, loaded.device, self._means(loaded.device), own, self._timed.get(model))
         except ValueError:
             return None
-        streamed.split.set_merges(self.loras.known(model).merges)
+        streamed.split.set_merges(at_hand(self.loras.known(model).merges))
         self._streamed[model] = streamed
         self._tell(model, streamed, "others need room")
         return streamed

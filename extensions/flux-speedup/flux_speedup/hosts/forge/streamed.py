@@ -71,6 +71,7 @@ class Streamed:
         moves = _Moves(means.placement, weakref.ref(model), device)
         here = moves.on_device()
         staying = [unit.number for module, unit in self.units.items() if _names(module, unit) <= here]
+        self._moves = moves
         owner = Owner(moves.load, moves.unload, moves.merge, self._set_flags)
         self.split = Split(self.units, stream, owner, staying)
         self._clock: Clock | None = None
@@ -136,6 +137,13 @@ class Streamed:
         """Time a round, if none is being timed; nothing to time where nothing streams."""
         if self._clock is None and self.split.streaming:
             self._clock = self.split.clock(self._means.timeline)
+
+    def leave(self) -> None:
+        """Nothing of it is on the device any more. Raises WeightsError where something cannot leave."""
+        self.split.give_way(sum(unit.bytes for unit in self.units.values()))
+        self._moves.unload(self.always)
+        for module in self.units:
+            self._set_flags(module, False)  # nobody is left who would take them off
 
     def close(self) -> None:
         if self._clock is not None:

@@ -12,11 +12,13 @@ import torch
 
 from ...weights.streaming.split import Split
 from ...weights.streaming.unit import Merge
-from .lora import DROPPED, Merged, merges_of
+from .lora import DROPPED, LoraMerge, Merged, merges_of
 
 if TYPE_CHECKING:
     from .streamed import Streamed
 
+SMALL = 1 / 8
+"""Of a weight's bytes: what of a LoRA is kept on the device for it."""
 log = logging.getLogger("flux_speedup")
 
 
@@ -55,7 +57,7 @@ class StreamedLoras:
                 log.info("LoRAs of both kinds at once: the WebUI merges them, and swaps the model by itself")
                 self._drop(model)
                 return original(loader, lora_patches, offload_device, True)
-            streamed.split.set_merges(merges)
+            streamed.split.set_merges(at_hand(merges))
             streams = streamed.split.streamed_names
             staying = {
                 name: {key: patches for key, patches in by_key.items() if name[3] or key not in streams}
@@ -102,3 +104,39 @@ class StreamedLoras:
 def _is_hosts(loader: Any) -> bool:
     """Whether the host itself has merged, and keeps copies of what was there before."""
     return bool(loader.backup) and not isinstance(loader.backup, Merged)
+
+
+class _AtHand:
+    """A merge that is made again and again: what it merges is moved to the device once, at its first use."""
+
+    def __init__(self, merge: LoraMerge) -> None:
+        self._merge = merge
+        self._device: torch.device | None = None
+
+    def __call__(self, weight: torch.Tensor) -> torch.Tensor:
+        if self._device != weight.device and _bytes(self._merge.patches) <= weight.nbytes * SMALL:
+            # The host would copy it at every merge, and wait for that.
+            self._merge = LoraMerge(_moved(self._merge.patches, weight.device), self._merge.key)
+            self._device = weight.device
+        return self._merge(weight)
+
+
+def at_hand(merges: Mapping[str, Merge]) -> dict[str, Merge]:
+    """The same merges, for weights that have them whenever they arrive."""
+    return {key: _AtHand(merge) if isinstance(merge, LoraMerge) else merge for key, merge in merges.items()}
+
+
+def _bytes(found: Any) -> int:
+    if isinstance(found, torch.Tensor):
+        return found.nbytes
+    if type(found) in (list, tuple, dict):
+        return sum(_bytes(each) for each in (found.values() if type(found) is dict else found))
+    return 0
+
+
+def _moved(found: Any, device: torch.device) -> Any:
+    if isinstance(found, torch.Tensor):
+        return found.to(device)
+    if type(found) in (list, tuple):
+        return type(found)(_moved(each, device) for each in found)
+    return {key: _moved(each, device) for key, each in found.items()} if type(found) is dict else found

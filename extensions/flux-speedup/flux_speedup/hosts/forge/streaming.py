@@ -199,5 +199,6 @@ class Streaming:
         for loaded in [each for each in current if id(each.model.model) in wanted]:
             current.remove(loaded)
             loaded.model_unload()
+        self._room.let_forgotten_go(float("inf"), manager().get_torch_device())
         for model in models:
             self.models.drop(model)

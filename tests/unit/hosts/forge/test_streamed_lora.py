@@ -1,0 +1,48 @@
+"""A LoRA that is merged whenever a weight arrives is on the device from its first use on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from flux_speedup.hosts.forge import lora
+from flux_speedup.hosts.forge.streamed_lora import at_hand
+
+
+class HostsOwn:
+    """Stands for the module of the host that merges: notes which objects it is given."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def merge_lora_to_weight(
+        self, patches: Any, weight: torch.Tensor, key: str, computation_dtype: torch.dtype
+    ) -> torch.Tensor:
+        self.seen.append(patches)
+        assert computation_dtype == torch.float32
+        return weight + sum(strength * value[1][0] for strength, value, *_ in patches)
+
+
+@pytest.mark.parametrize(("size", "moved"), [(30, True), (3, False)])
+def test_what_is_merged_is_moved_once_unless_it_is_large(
+    monkeypatch: pytest.MonkeyPatch, size: int, moved: bool
+) -> None:
+    host = HostsOwn()
+    monkeypatch.setattr(lora, "_host_lora", lambda: host)
+    up = torch.ones(1)
+    patches = {
+        ("one", 1.0, 1.0, False): {"layer.weight": [[0.5, ("lora", (up, None, 2.0)), 1.0, None, None]]}
+    }
+    online = {("two", 1.0, 1.0, True): {"layer.weight": [[9.0, ("lora", (up,)), 1.0, None, None]]}}
+    merges_of = lora.merges_of({**patches, **online})
+    merges = at_hand(merges_of)
+    assert list(merges) == ["layer.weight"]
+    for _ in range(3):
+        assert torch.equal(merges["layer.weight"](torch.zeros(size)), torch.full((size,), 0.5))
+    own = merges_of["layer.weight"].patches
+    assert all(one is host.seen[0] for one in host.seen)
+    assert (host.seen[0] is not own) is moved
+    assert host.seen[0] == own
+    assert up.tolist() == [1.0]
