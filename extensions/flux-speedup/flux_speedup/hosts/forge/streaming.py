@@ -54,7 +54,8 @@ class Streaming:
             Function(MANAGER, "LoadedModel.model_load", self._wrap_model_load),
             Function(MANAGER, "build_module_profile", self._wrap_profile),
             Function(PATCHER, "ModelPatcher.forge_unpatch_model", self._wrap_unpatch),
-            Function("backend.stream", "should_use_stream", self._wrap_should_use_stream),
+            # Asked at every layer: nothing stands around it, and nothing in it can fail.
+            Function("backend.stream", "should_use_stream", self._wrap_should_use_stream, guarded=False),
             Function("backend.patcher.lora", "LoraLoader.refresh", refresh, guarded=False),
             Function("backend.modules.k_model", "KModel.apply_model", passes.wrap, guarded=False),
             Function(f"{TEXT}.t5_engine", f"T5TextProcessingEngine.{encode}", passes.wrap, guarded=False),
