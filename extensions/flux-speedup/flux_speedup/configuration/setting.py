@@ -11,6 +11,7 @@ T = TypeVar("T")
 Value = str | int | float | bool | None | tuple[str, ...]
 EVERYWHERE = ("every WebUI",)
 FORGE = ("Forge",)
+FORGE_AND_NEO = ("Forge", "Forge Neo")
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ import torch
 from ...patching.change import Change, Function
 from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
+from ...weights.transfer.lane import LANES
 from ..common.timing import COMPONENTS
 from .names import Names
 
 CPU = torch.device("cpu")
-STREAMED = ("cuda", "xpu", "cpu")
 log = logging.getLogger("flux_speedup")
 
 Taken = Callable[[torch.nn.Module, torch.device], bool]
@@ -151,7 +151,7 @@ class Moves:
 
 def is_streamed(device: Any) -> bool:
     """A device that is not home, and that weights can be streamed to."""
-    return device is not None and device != CPU and device.type in STREAMED
+    return device is not None and device != CPU and device.type in LANES
 
 
 def _called(model: torch.nn.Module) -> str:

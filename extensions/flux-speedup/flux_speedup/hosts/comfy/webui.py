@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,10 @@ class Comfy(WebUI):
         found = next((name for name in self.vram_flags if getattr(arguments, name, False)), None)
         return None if found is None else "--" + found.replace("_", "-")
 
+    def quiet(self) -> AbstractContextManager[None]:
+        """Entered around every load: whatever else reads the same disk waits."""
+        return nullcontext()
+
     def inside(self) -> ManagedInside:
         return ManagedInside(self._manager)
 
@@ -70,7 +75,7 @@ class Comfy(WebUI):
 
         # One for the life of the process: after "Reload UI" what is on the device is still known.
         if self._attachment is None:
-            self._attachment = Attachment(self.taken_over, Placement())
+            self._attachment = Attachment(self.taken_over, Placement(quiet=self.quiet))
         return self._attachment.changes()
 
     def _arrival(self, model: Any) -> tuple[str, str]:

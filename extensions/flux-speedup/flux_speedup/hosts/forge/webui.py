@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from ...memory import GIB, Card, MemoryPlan, SwapRule
 from ...patching.change import AlreadySo, Call, Change, Declined, Function, Undo, Value, apply
-from ...weights.files.gate import Gate
 from ..common import timing
 from ..common.card import managed_card
-from ..common.webui import MemoryItem, Record, WebUI
+from ..common.webui import MemoryItem, Record
 from . import pages as forge_pages
 from . import stash as forge_stash
 from . import swap as forge_swap
+from .ahead import Ahead
 
 if TYPE_CHECKING:
-    from ...weights.files.file_digests import FileDigests
     from ...weights.residency.placement import Placement
     from ...weights.transfer.direct import Direct
     from .checkpoints import Keeper
-    from .hashes.changes import HashWait
     from .inside import ForgeInside
-    from .readahead import Background
     from .streaming import Streaming
     from .weights import Attachment
 
@@ -34,7 +31,7 @@ MIB = 1 << 20
 VRAM_FLAGS = ("always_gpu", "always_high_vram", "always_normal_vram", "always_low_vram", "always_no_vram")
 
 
-class Forge(WebUI):
+class Forge(Ahead):
     """A host with `backend.memory_management`; every knob is looked for by name before it is used."""
 
     has_tiers = True
@@ -46,10 +43,6 @@ class Forge(WebUI):
         self._manager: Any = manager
         self._placement: Placement | None = None
         self._direct: Direct | None = None
-        self._digests: FileDigests | None = None
-        self._hash_wait: HashWait | None = None
-        self._background: Background | None = None
-        self._gate = Gate()
         self._attachment: Attachment | None = None
         self._warmed = False
         self._keeper: Keeper | None = None
@@ -58,6 +51,9 @@ class Forge(WebUI):
     @property
     def name(self) -> str:
         return "Forge"
+
+    def computing_device(self) -> Any:
+        return self._manager.get_torch_device()
 
     def simulated(self) -> bool:
         return bool(getattr(self._manager, "simulated", False))
@@ -168,34 +164,6 @@ class Forge(WebUI):
         from . import unloads as forge_unloads
 
         return forge_unloads.changes()
-
-    def digest_changes(self) -> list[Change]:
-        from ...storage.sidecar import Sidecar
-        from ...weights.files.file_digests import FileDigests
-        from . import digests as forge_digests
-
-        if self._digests is None:
-            folder = self.cache_folder()
-            self._digests = FileDigests(Sidecar(folder / "digests.json" if folder else None), self._gate)
-        return forge_digests.changes(self._digests)
-
-    def hash_wait_changes(self, never: bool) -> list[Change]:
-        from .hashes.changes import HashWait
-
-        if self._digests is None:
-            return []
-        self._hash_wait = HashWait(self._digests, never, self._manager.get_torch_device)
-        return self._hash_wait.changes()
-
-    def lora_hash_wait_changes(self) -> list[Change]:
-        return self._hash_wait.lora_changes() if self._hash_wait is not None else []
-
-    def read_ahead_changes(self) -> list[Change]:
-        from .readahead import Background
-
-        if self._background is None:
-            self._background = Background(self._digests, self._gate)
-        return self._background.changes()
 
     def inside(self) -> ForgeInside:
         from .inside import ForgeInside

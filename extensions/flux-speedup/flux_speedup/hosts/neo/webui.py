@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ...patching.change import Change, Function
 from ..comfy.names import Names
 from ..comfy.webui import Comfy
 from ..common import timing
 from ..common.webui import Record
+from ..forge.ahead import Ahead
 
 MANAGER = "backend.memory_management"
 # Those that read their weights as PyTorch does.
 LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "GroupNorm", "LayerNorm", "Embedding")
 
 
-class Neo(Comfy):
+class Neo(Comfy, Ahead):
     """`backend.memory_management` without the numbers of Forge's."""
 
     runs_flux = True
@@ -43,6 +45,12 @@ class Neo(Comfy):
     @property
     def name(self) -> str:
         return self.family
+
+    def computing_device(self) -> Any:
+        return self._manager.get_torch_device()
+
+    def quiet(self) -> AbstractContextManager[None]:
+        return self._gate.loading()
 
     def load_events(self, record: Record) -> list[Change]:
         return [Function("modules.sd_models", "forge_loader", partial(timing.time_checkpoint, record))]

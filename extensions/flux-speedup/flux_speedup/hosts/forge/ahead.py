@@ -1,0 +1,57 @@
+"""Hashes off the path and the selected model read ahead, where a WebUI loads checkpoints as Forge does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...patching.change import Change
+from ...weights.files.gate import Gate
+from ..common.webui import WebUI
+
+if TYPE_CHECKING:
+    from ...weights.files.file_digests import FileDigests
+    from .hashes.changes import HashWait
+    from .readahead import Background
+
+
+class Ahead(WebUI):
+    """A host with `forge_model_reload` and `calculate_sha256_real`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._digests: FileDigests | None = None
+        self._hash_wait: HashWait | None = None
+        self._background: Background | None = None
+        self._gate = Gate()
+
+    def computing_device(self) -> Any:
+        """The device images are computed on; PyTorch is in memory when it is asked for."""
+        raise NotImplementedError
+
+    def digest_changes(self) -> list[Change]:
+        from ...storage.sidecar import Sidecar
+        from ...weights.files.file_digests import FileDigests
+        from . import digests as forge_digests
+
+        if self._digests is None:
+            folder = self.cache_folder()
+            self._digests = FileDigests(Sidecar(folder / "digests.json" if folder else None), self._gate)
+        return forge_digests.changes(self._digests)
+
+    def hash_wait_changes(self, never: bool) -> list[Change]:
+        from .hashes.changes import HashWait
+
+        if self._digests is None:
+            return []
+        self._hash_wait = HashWait(self._digests, never, self.computing_device)
+        return self._hash_wait.changes()
+
+    def lora_hash_wait_changes(self) -> list[Change]:
+        return self._hash_wait.lora_changes() if self._hash_wait is not None else []
+
+    def read_ahead_changes(self) -> list[Change]:
+        from .readahead import Background
+
+        if self._background is None:
+            self._background = Background(self._digests, self._gate)
+        return self._background.changes()
