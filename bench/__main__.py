@@ -18,8 +18,7 @@ PROGRAMS = {
     "cpu-load": ("bench.cpu_load", "planning, reading and re-pointing, without a GPU"),
     "adetailer-models": ("bench.adetailer_models", "ADetailer's list of models without a network"),
     "hashing": ("bench.hashing", "what a hash in the background costs the thread that computes"),
-    "event-cost": ("bench.event_cost", "recording one event of the statistics"),
-    "stats-cost": ("bench.stats_cost", "the API's reads with a full database"),
+    "stats-cost": ("bench.stats_cost", "recording an event, and the API's reads with a full database"),
     "page": ("bench.page.command", "docs/benchmarks.md and its pictures, from the JSON files beside it"),
 }
 

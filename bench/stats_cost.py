@@ -1,7 +1,8 @@
-"""What the API's reads cost with a full database: milliseconds of a request, median and the slowest.
+"""What statistics cost: recording an event (microseconds), the API's reads with a full database (milliseconds).
 
-10,000 events and 10,000 requests are stored, as `statistics_rows` allows; every answer goes through FastAPI with
-its response model. Exits 1 where the median of GET stats is above the bar.
+Every event is made, recorded, logged at INFO to a file and stored in SQLite, as in a WebUI; the thread that logs
+and stores runs beside it. Then 10,000 events and as many requests are stored, as `statistics_rows` allows; every
+answer goes through FastAPI with its response model. Exits 1 where a bar is missed.
 """
 
 from __future__ import annotations
@@ -28,12 +29,33 @@ from flux_speedup.measuring.measured import Measured, Place
 from flux_speedup.memory import MemoryPlan, Tier
 from flux_speedup.patching.table import PatchTable
 from flux_speedup.stats.events import Event
+from flux_speedup.stats.recorder import Recorder
 from flux_speedup.stats.requests import PARTS, Pass, Request
 from flux_speedup.stats.statistics import Statistics
 from flux_speedup.stats.store import Store
 
-BAR_MS = 50.0
+RECORDING_BAR_US, READING_BAR_MS = 50.0, 50.0
+# A generation records a handful of events; the pauses between bursts let the background thread catch up.
+BURST = 20
 PATHS = ("stats", "stats?limit=1000", "stats?kind=unload&model=former", "requests", "machine", "metrics")
+
+
+def recording(count: int, folder: Path) -> list[float]:
+    """Microseconds of each of `count` events, sorted."""
+    log = logging.Logger("recording", logging.INFO)
+    handler = logging.FileHandler(folder / "log.txt")
+    log.addHandler(handler)
+    recorder = Recorder(Store(folder / "stats.sqlite3"), log=log)
+    took: list[float] = []
+    for number in range(count):
+        if number % BURST == 0:
+            recorder.flush()
+        start = time.perf_counter_ns()
+        recorder.record(Event("move", "transformer", 23_800_000_000, 0.51, "page cache", "GPU"))
+        took.append((time.perf_counter_ns() - start) / 1e3)
+    recorder.close()
+    handler.close()
+    return sorted(took)
 
 
 def filled(path: Path, rows: int) -> None:
@@ -64,7 +86,7 @@ def app(path: Path, rows: int) -> FastAPI:
     return made
 
 
-async def measure(made: FastAPI, path: str, times: int) -> list[float]:
+async def reading(made: FastAPI, path: str, times: int) -> list[float]:
     """Milliseconds of each of `times` requests, sorted."""
     took: list[float] = []
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=made), base_url="http://bench") as client:
@@ -77,20 +99,29 @@ async def measure(made: FastAPI, path: str, times: int) -> list[float]:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--events", type=int, default=20_000, help="how many are recorded")
+    parser.add_argument("--rows", type=int, default=10_000, help="how many are read")
     parser.add_argument("--times", type=int, default=30)
 
 
 def run(given: argparse.Namespace, record: Record) -> int:
-    record.about(settings={"rows": given.rows})
-    medians: dict[str, float] = {}
+    record.about(settings={"events": given.events, "rows": given.rows})
+    missed = False
+
+    def row(name: str, unit: str, median: float, most: float, bar: float | None) -> None:
+        record.row(name=name, unit=unit, median=round(median, 2), at_most=round(most, 2), bar=bar)
+
     with tempfile.TemporaryDirectory() as folder:
+        took = recording(given.events, Path(folder))
+        most = took[min(len(took) - 1, len(took) * 99 // 100)]
+        row("one event (at most: 99 %)", "us", took[len(took) // 2], most, RECORDING_BAR_US)
+        missed |= most > RECORDING_BAR_US
         path = Path(folder) / "statistics.sqlite3"
         filled(path, given.rows)
         made = app(path, given.rows)
         for each in PATHS:
-            took = asyncio.run(measure(made, each, given.times))
-            medians[each] = took[len(took) // 2]
-            figures = {"median": round(medians[each], 2), "slowest": round(took[-1], 2)}
-            record.row(name=f"GET {each}", unit="ms", **figures, bar=BAR_MS if each == "stats" else None)
-    return 0 if medians["stats"] <= BAR_MS else 1
+            took = asyncio.run(reading(made, each, given.times))
+            median, bar = took[len(took) // 2], READING_BAR_MS if each == "stats" else None
+            row(f"GET {each}", "ms", median, took[-1], bar)
+            missed |= bar is not None and median > bar
+    return int(missed)

@@ -32,8 +32,7 @@ TITLES = {
     "preload": "Preload",
     "cpu-load": "Planning and re-pointing, without a GPU",
     "adetailer-models": "ADetailer's list of models without a network",
-    "event-cost": "Recording an event",
-    "stats-cost": "The API's reads with a full database",
+    "stats-cost": "What statistics cost",
 }
 
 

@@ -44,12 +44,15 @@ class Turn:
         try:
             picture: str = self._server.post(path, body)["images"][0]
         except urllib.error.HTTPError as refused:
-            text = refused.read().decode(errors="replace")
-            self._record.row(**self._about, request=name, error=f"{refused.code}: {text[:300]}")
+            text = f"{refused.code}: {refused.read().decode(errors='replace')[:300]}"
+            lost, lines = round(time.perf_counter() - began, 3), said(self._server.log(before)).lines
+            self._record.row(
+                **self._about, request=name, error=text, lost=lost, **self._memory(), lines=lines
+            )
             return None
-        except (OSError, KeyError, IndexError) as lost:
-            self._record.row(**self._about, request=name, error=repr(lost)[:300])
-            raise Gone(f"no answer to {name!r}: {lost!r}") from lost
+        except (OSError, KeyError, IndexError) as gone:
+            self._record.row(**self._about, request=name, error=repr(gone)[:300])
+            raise Gone(f"no answer to {name!r}: {gone!r}") from gone
         seconds = time.perf_counter() - began
         self._seconds[name] = seconds
         told = said(self._server.log(before))

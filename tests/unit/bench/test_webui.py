@@ -93,6 +93,10 @@ def test_a_refused_request_is_a_row_and_the_turn_goes_on() -> None:
     turn(FakeServer({1: refused}), record).ask(["first", "repeat"])
     errors = [row.get("error") for row in record.rows if row["request"] in ("first", "again")]
     assert errors == ["500: out of memory", None]
+    (failed,) = (row for row in record.rows if row["request"] == "first")
+    assert "seconds" not in failed, "what failed would count as an answer"
+    assert failed["vram_free"] == 5.0
+    assert failed["lines"]
 
 
 def test_a_webui_that_is_gone_ends_the_turn_and_what_was_seen_is_kept(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ MOST_THREADS = 12
 
 
 def default_threads() -> int:
-    """As many as the cores this process may use, 12 at most: more only wait for memory (bench/gpu_load.py)."""
+    """As many as the cores this process may use, 12 at most: more only wait for memory."""
     return min(MOST_THREADS, cores())
 
 
