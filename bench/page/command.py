@@ -32,6 +32,7 @@ TITLES = {
     "preload": "Preload",
     "cpu-load": "Planning and re-pointing, without a GPU",
     "adetailer-models": "ADetailer's list of models without a network",
+    "hashing": "A hash in the background",
     "stats-cost": "What statistics cost",
 }
 
