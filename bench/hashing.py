@@ -58,26 +58,21 @@ def measure(file: Path, windows: int, seconds: float, size: int) -> tuple[float,
     return statistics.median(without), statistics.median(beside)
 
 
-def main(words: list[str]) -> int:
-    """Measure and tell; the exit status."""
-    parser = argparse.ArgumentParser("bench hashing", description=__doc__)
-    parser.add_argument("--windows", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=0.2, help="of a window")
-    parser.add_argument(
-        "--gb", type=float, default=20.0, help="size of the file that is hashed; it takes no room"
-    )
-    parser.add_argument("--matrix", type=int, default=256)
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE")
-    given = parser.parse_args(words)
-    record = Record("hashing", given.json)
+def options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--windows", type=int, default=40)
+    add("--seconds", type=float, default=0.2, help="of a window")
+    add("--gb", type=float, default=20.0, help="size of the file that is hashed; it takes no room")
+    add("--matrix", type=int, default=256)
+
+
+def run(given: argparse.Namespace, record: Record) -> int:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "weights.safetensors")
         with file.open("wb") as made:
             made.truncate(int(given.gb * GB))
         without, beside = measure(file, given.windows, given.seconds, given.matrix)
-    record.row(
-        name="operations a second", unit="1/s", without=round(without), with_hashing=round(beside),
-        slower=round(without / beside, 3),
-    )  # fmt: skip
-    record.end(bar=BAR)
-    return 0 if without / beside <= BAR else 1
+    slower = without / beside
+    figures = {"without": round(without), "with_hashing": round(beside), "slower": round(slower, 3), "bar": BAR}
+    record.row(name="operations a second", unit="1/s", **figures)
+    return 0 if slower <= BAR else 1
