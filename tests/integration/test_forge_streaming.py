@@ -116,6 +116,7 @@ def test_every_image_is_the_same_whatever_streams(
     seen, known = run(forge_dir, tmp_path, CARDS[name])
     assert seen == hosts_own
     said = "\n".join(known["lines"])
-    assert "stream through a ring" in said
+    # Where encoders and transformer take turns as a whole, nothing has to stream.
+    assert ("stream through a ring" in said) is (name != "encoders push")
     assert "could not be streamed" not in said
     assert "moves it by itself" not in said
