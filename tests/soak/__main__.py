@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "extensions" / "flux-speedup"), str(ROOT)]
 
-from tests.soak import configurations, crowd, forge_faults, headers, kills, lives  # noqa: E402
+from tests.soak import bodies, configurations, crowd, forge_faults, headers, kills, lives  # noqa: E402
 from tests.soak.outcome import Outcome  # noqa: E402
 
 FORGE = Path.home() / "stable-diffusion-webui-forge"
@@ -28,6 +28,7 @@ def jobs(share: float, folder: Path, forge: Path) -> dict[str, Callable[[], Outc
 
     found: dict[str, Callable[[], Outcome]] = {
         "configurations": lambda: configurations.run(of(100_000)),
+        "bodies": lambda: bodies.run(of(100_000)),
         "headers": lambda: _headers(of(1_000_000)),
         "lives": lambda: lives.run(of(1000), folder / "lives"),
         "kills": lambda: kills.run(of(500), folder / "kills"),

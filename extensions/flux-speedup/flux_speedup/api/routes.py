@@ -22,6 +22,7 @@ from .figures import (
 )
 from .metrics import CONTENT_TYPE, metrics
 from .models import ConfigRowModel, Json, StatsModel, StatusModel, stats_json
+from .route import PlainRoute
 
 PREFIX = "/flux-speedup/v1"
 MAX_LIMIT = 1000
@@ -33,6 +34,7 @@ def register(app: FastAPI, view: View, access: Access, control: Control) -> None
     router = APIRouter(
         prefix=PREFIX,
         tags=["Flux Speedup"],
+        route_class=PlainRoute,
         dependencies=[Depends(let_through(control.may_read)), Depends(access.dependency())],
     )
     _add_routes(router, view)
