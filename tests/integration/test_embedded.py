@@ -248,5 +248,7 @@ def test_once_compares_and_writes_both(tmp_path: Path, capsys: pytest.CaptureFix
         assert len(run["images"]) == 3
         assert len({picture["sha256"] for picture in run["images"]}) == 3
     assert found["with"]["extension"]["enabled"] is True
+    items = found["with"]["extension"]["outcomes"]
+    assert [each for each in items if each["state"] == "failed"] == []
     head = capsys.readouterr().out.splitlines()[0]
     assert (head == "simulated device, our stand-in") is found["simulated"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...patching.change import Call, Change, Function, Undo
+from ...patching.change import Call, Change, Declined, Function, Undo
 from ...weights.files.file_digests import FileDigests
 from ...weights.files.gate import Gate
 from ...weights.files.pagecache import resident_fraction
@@ -74,6 +74,9 @@ class Background:
         return forge_main_entry
 
     def _wrap_reload(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        if not hasattr(getattr(sys.modules[MODELS], "model_data", None), "forge_loading_parameters"):
+            raise Declined("this WebUI does not say what it has built; files are read ahead at its start alone")
+
         def forge_model_reload(*args: Any, **kwargs: Any) -> Any:
             done = original(*args, **kwargs)
             if done[1]:  # built or brought back just now; nothing of it is on the device
