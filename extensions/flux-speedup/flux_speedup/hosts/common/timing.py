@@ -62,10 +62,13 @@ def time_checkpoint(record: Record, original: Callable[..., Any]) -> Callable[..
 def _time_move(record: Record, witness: Witness, original: Callable[..., Any]) -> Callable[..., Any]:
     def model_load(self: Any, *args: Any, **kwargs: Any) -> Any:
         # load_models_gpu has just counted what is not on the device yet.
-        size = int(self.exclusive_memory)
+        size, before = int(self.exclusive_memory), on_device(self)
         started = time.perf_counter()
         loaded = original(self, *args, **kwargs)
         seconds = time.perf_counter() - started
+        # One that does not fit has come in part. (What stands for a device in a demo shows nothing of it.)
+        come = on_device(self) - before
+        size = min(size, come) if come > 0 else size
         source, detail = witness.arrival(self.model.model)
         tell(record, Event("move", component(self), size, seconds, source, str(self.device), detail=detail))
         return loaded

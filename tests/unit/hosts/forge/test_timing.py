@@ -1,0 +1,40 @@
+"""What a load in Forge is told as: the bytes that came, which are not all of a model that does not fit."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from flux_speedup.hosts.common import timing
+from flux_speedup.stats.events import Event
+
+META = torch.device("meta")
+
+
+class Model(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Parameter(torch.zeros(100), requires_grad=False)
+        self.second = torch.nn.Parameter(torch.zeros(300), requires_grad=False)
+
+
+@pytest.mark.parametrize(
+    ("moved", "told"),
+    [(("first", "second"), 1600), (("first",), 400), ((), 1600)],
+    ids=["all", "a part", "unseen"],
+)
+def test_a_move_is_told_with_the_bytes_that_came(moved: tuple[str, ...], told: int) -> None:
+    events: list[Event] = []
+    model = Model()
+    loaded: Any = SimpleNamespace(model=SimpleNamespace(model=model), exclusive_memory=1600, device=META)
+
+    def model_load(self: Any) -> None:
+        for name in moved:
+            setattr(model, name, torch.nn.Parameter(getattr(model, name).to(META), requires_grad=False))
+
+    witness = timing.Witness(lambda _: ("file", "a part of it"), lambda _: 0)
+    timing._time_move(events.append, witness, model_load)(loaded)
+    assert [(event.kind, event.bytes, event.detail) for event in events] == [("move", told, "a part of it")]
