@@ -125,9 +125,8 @@ def test_a_page_load_settings_as_they_were_and_overrides_cost_nothing(
         with tiny_forge(forge_dir, tmp_path / name, extensions, page=True, **card) as forge:
             session = Session(forge, ours=bool(extensions))
             if extensions:
-                # While it started, before anybody asked for an image.
+                # While it started, before anybody asked for an image. What was just written is not read ahead.
                 assert digests(forge.data) == sha256_of(forge.data, "tiny-one.safetensors")
-                assert [line for line in forge.our_lines() if "read-ahead: 1 file" in line]
             seen[name], images[name] = requests(session, browser), session.images
             if extensions:
                 assert not [line for line in forge.our_lines() if "failed" in line]
