@@ -75,11 +75,7 @@ def started(forge_dir: Path, data: Path, size: float) -> tuple[Forge, dict[str, 
     kept.mkdir()
     for name, path in files.items():
         subprocess.run(["cp", str(path), str(kept / f"{name}.safetensors")], check=True)
-    options = {
-        "sd_model_checkpoint": "tiny-one.safetensors",
-        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
-        "forge_preset": "flux",
-    }
+    options = tiny_flux.options(files)
     environ = {"PROBE_TINY": "1"}
     if size:
         environ |= {"PROBE_DEVICE": "1", "PROBE_CARD_GIB": str(size), "PROBE_INFERENCE_MB": "8"}

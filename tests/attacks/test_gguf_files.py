@@ -9,7 +9,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -71,11 +70,7 @@ def images(forge_dir: Path, data: Path, extensions: dict[str, Path]) -> tuple[li
     folder = data / "models" / "Stable-diffusion"
     for name, kind in (("q8", "Q8_0"), ("q4", "Q4_0")):
         quantised(forge_dir, files["one"], folder / f"tiny-{name}.gguf", kind)
-    options: dict[str, Any] = {
-        "sd_model_checkpoint": "tiny-q8.gguf",
-        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
-        "forge_preset": "flux",
-    }
+    options = tiny_flux.options(files, "tiny-q8.gguf")
     environ = {"PROBE_TINY": "1", "PROBE_DEVICE": "1", "PROBE_CARD_GIB": "8", "PROBE_INFERENCE_MB": "8"}
     made = []
     forge = Forge(

@@ -74,11 +74,7 @@ def start(
     forge_dir: Path, data: Path, card: Card, *, ours: bool = True, flags: Sequence[str] = ()
 ) -> tuple[Forge, dict[str, Path]]:
     files = tiny_flux.write_all(data / "models")
-    options = {
-        "sd_model_checkpoint": "tiny-one.safetensors",
-        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
-        "forge_preset": "flux",
-    }
+    options = tiny_flux.options(files)
     forge = Forge(
         forge_dir,
         data,

@@ -23,15 +23,13 @@ PATTERN = "[model_hash]-[seed]-[prompt_words]"
 
 def start(forge_dir: Path, data: Path, ours: bool = True, flags: Sequence[str] = ()) -> Forge:
     """Forge with the extension, whose hashing in the background is held up (see the probe), or without it."""
-    files = tiny_flux.write_all(data / "models")
-    options = {
-        "sd_model_checkpoint": ONE,
-        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
-        "forge_preset": "flux",
-        "samples_filename_pattern": PATTERN,
-        "save_txt": True,
-        "lora_add_hashes_to_infotext": True,
-    }
+    options = tiny_flux.options(
+        tiny_flux.write_all(data / "models"),
+        ONE,
+        samples_filename_pattern=PATTERN,
+        save_txt=True,
+        lora_add_hashes_to_infotext=True,
+    )
     # One thread: with more, PyTorch on a busy CPU does not always come to the same last bit.
     one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     environ = {"PROBE_TINY": "1", **one_thread, **({"PROBE_HASHES": "1"} if ours else {})}

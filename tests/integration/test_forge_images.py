@@ -35,12 +35,7 @@ def images(
     forge_dir: Path, data: Path, extensions: dict[str, Path]
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """The hash of every image file Forge answers with, and the events the extension recorded."""
-    files = tiny_flux.write_all(data / "models")
-    options = {
-        "sd_model_checkpoint": "tiny-one.safetensors",
-        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
-        "forge_preset": "flux",
-    }
+    options = tiny_flux.options(tiny_flux.write_all(data / "models"))
     hashes = []
     with Forge(
         forge_dir,

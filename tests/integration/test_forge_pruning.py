@@ -35,12 +35,7 @@ NAMED = {**COMMON, "prompt": "a cat", "alwayson_scripts": {"Probe": {"args": ["i
 
 
 def start(forge_dir: Path, data: Path, extensions: dict[str, Path]) -> Forge:
-    files = tiny_flux.write_all(data / "models")
-    options = {
-        "sd_model_checkpoint": "tiny-one.safetensors",
-        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
-        "forge_preset": "flux",
-    }
+    options = tiny_flux.options(tiny_flux.write_all(data / "models"))
     return Forge(
         forge_dir,
         data,

@@ -50,12 +50,7 @@ QUEUED = ({"seed": 3}, {"seed": 4})
 def forge(forge_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
     """Forge with its page and a tiny Flux; extensions may be accessed."""
     data = tmp_path_factory.mktemp("requests")
-    files = tiny_flux.write_all(data / "models")
-    options = {
-        "sd_model_checkpoint": "tiny-one.safetensors",
-        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
-        "forge_preset": "flux",
-    }
+    options = tiny_flux.options(tiny_flux.write_all(data / "models"))
     # Without the last, this checkout's own style sheets and scripts are forbidden: the data folder is elsewhere.
     flags = (
         *("--api", "--unet-in-bf16", "--enable-insecure-extension-access"),

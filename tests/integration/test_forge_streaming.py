@@ -57,12 +57,7 @@ def operations() -> list[dict[str, Any] | str | int]:
 def run(
     forge_dir: Path, data: Path, card: tuple[float, float] | None, *flags: str
 ) -> tuple[dict[int, str], dict[str, Any]]:
-    files = tiny_flux.write_all(data / "models")
-    options = {
-        "sd_model_checkpoint": "tiny-one.safetensors",
-        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
-        "forge_preset": "flux",
-    }
+    options = tiny_flux.options(tiny_flux.write_all(data / "models"))
     extensions = {"001-streaming": PROBE}
     environ = {"PROBE_TINY": "1", "PROBE_DEVICE": "1", "PROBE_CARD_GIB": "8"}
     if card is not None:

@@ -29,12 +29,7 @@ def tiny_forge(
     forge_dir: Path, data: Path, extensions: dict[str, Path], *, card_mb: int, inference_mb: int, page: bool
 ) -> Iterator[Forge]:
     """Forge with tiny models on a card of so many MB, with its page or without."""
-    files = tiny_flux.write_all(data / "models")
-    options = {
-        "sd_model_checkpoint": "tiny-one.safetensors",
-        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
-        "forge_preset": "flux",
-    }
+    options = tiny_flux.options(tiny_flux.write_all(data / "models"))
     environ = {
         "PROBE_TINY": "1",
         "PROBE_DEVICE": "1",

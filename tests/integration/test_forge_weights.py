@@ -65,12 +65,7 @@ def run(
     forge_dir: Path, data: Path, card: Card, extensions: dict[str, Path]
 ) -> tuple[list[str], dict[str, Any]]:
     files = tiny_flux.write_all(data / "models")
-    options = {
-        "sd_model_checkpoint": "tiny-one.safetensors",
-        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
-        "forge_preset": "flux",
-        "randn_source": "CPU",  # the device has no random numbers of its own
-    }
+    options = tiny_flux.options(files, randn_source="CPU")
     flags = card.flags if extensions else ()
     environ = {"PROBE_TINY": "1", "PROBE_DEVICE": "second", "PROBE_CARD_GIB": str(card.size * GIB_OF_MB)}
     environ["PYTHONPATH"] = str(REPOSITORY)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -61,3 +63,16 @@ def write_all(models: Path) -> dict[str, Path]:
         files[name] = models / "Lora" / f"{name}.safetensors"
         lora(files[name], seed)
     return files
+
+
+def options(
+    files: Mapping[str, Path], checkpoint: str = "tiny-one.safetensors", **more: object
+) -> dict[str, Any]:
+    """What a Forge has to be set to for these."""
+    modules = [str(files[name]) for name in ("t5", "clip", "vae")]
+    return {
+        "sd_model_checkpoint": checkpoint,
+        "forge_additional_modules": modules,
+        "forge_preset": "flux",
+        **more,
+    }

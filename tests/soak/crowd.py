@@ -37,7 +37,7 @@ BUSY = (403, 409)
 def run(seconds: float, forge_dir: Path, folder: Path, seed: int = 0) -> Outcome:
     """The pictures of each kind as they are when one client asks are what all others must get."""
     outcome = Outcome("crowd")
-    options = options_for(folder)
+    options = tiny_flux.options(tiny_flux.write_all(folder / "models"))
     flags = ("--nowebui", "--api", "--unet-in-bf16", "--enable-insecure-extension-access")
     with Forge(forge_dir, folder, flags=flags, options=options, environ={"PROBE_TINY": "1"}) as forge:
         right = {kind: picture(forge, kind) for kind in KINDS}
@@ -115,16 +115,6 @@ class _Crowd:
             self._outcome.tried += 1
             if wrong is not None:
                 self._outcome.finding(wrong)
-
-
-def options_for(folder: Path) -> dict[str, object]:
-    """Makes the tiny models below `folder`, and what a Forge has to be set to for them."""
-    files = tiny_flux.write_all(folder / "models")
-    return {
-        "sd_model_checkpoint": CHECKPOINTS[0],
-        "forge_additional_modules": [str(files[name]) for name in ("t5", "clip", "vae")],
-        "forge_preset": "flux",
-    }
 
 
 def picture(forge: Forge, kind: tuple[str, str]) -> str:

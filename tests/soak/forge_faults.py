@@ -7,8 +7,9 @@ import urllib.error
 from pathlib import Path
 
 from tests.faults import injector
+from tests.integration import tiny_flux
 from tests.integration.forge import Forge
-from tests.soak.crowd import CHECKPOINTS, options_for, picture
+from tests.soak.crowd import CHECKPOINTS, picture
 from tests.soak.outcome import Outcome
 
 # A LoRA comes, changes and goes, the checkpoint changes and comes back: every way of a weight.
@@ -29,7 +30,7 @@ ENVIRON = {
 def run(count: int, forge_dir: Path, folder: Path, seed: int = 0) -> Outcome:
     """`count` faults, drawn from all positions of all points and all errors."""
     outcome = Outcome("faults in a real Forge")
-    options = options_for(folder)
+    options = tiny_flux.options(tiny_flux.write_all(folder / "models"))
     environ = {**ENVIRON, "PROBE_FAULTS": str(Path(injector.__file__).resolve())}
     flags = ("--nowebui", "--api", "--unet-in-bf16")
     with Forge(forge_dir, folder, flags=flags, options=options, environ=environ) as forge:
