@@ -63,9 +63,13 @@ def lost_among(tensors: Iterable[torch.Tensor], registry: Registry = MAPPINGS) -
 
 def plain(tensor: torch.Tensor) -> bool:
     """A dense tensor whose values are its bytes: no sparse, quantised, meta, conjugated or wrapped one."""
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and dense(tensor)
+
+
+def dense(tensor: torch.Tensor) -> bool:
+    """Whether its `data` have its values as bytes, whatever its class makes of them."""
     return (
-        type(tensor) in (torch.Tensor, torch.nn.Parameter)
-        and tensor.layout is torch.strided
+        tensor.layout is torch.strided
         and not tensor.is_quantized
         and tensor.device.type != "meta"
         and not tensor.is_conj()

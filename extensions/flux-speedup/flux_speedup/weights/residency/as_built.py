@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ..errors import WeightsError
-from ..files.span import plain
 from .data import same_memory, set_data
+from .forms import KINDS, companions_of, known
 
 _OWN = ("_parameters", "_buffers", "_modules")
 _CPU = torch.device("cpu")
@@ -32,11 +32,15 @@ class AsBuilt:
         self._slots = list(_slots(module))
         self._shape = _shape(module)
         tensors = {id(tensor): tensor for _, _, tensor in self._slots if tensor is not None}
-        left = next((t for t in tensors.values() if not plain(t) or t.device != _CPU), None)
+        for own in list(tensors.values()):
+            tensors |= {id(each): each for each in companions_of(own).values()}
+        left = next((t for t in tensors.values() if not known(t) or t.device != _CPU), None)
         if left is not None:
             name = type(module).__name__
             raise WeightsError(None, f"{name} has a {type(left).__name__} on {left.device} that stays there")
         self._data = [(tensor, tensor.data) for tensor in tensors.values()]
+        # What a class of the host's tells of its tensors, such as in which form their data are.
+        self._told = [(tensor, dict(vars(tensor))) for tensor in tensors.values() if type(tensor) in KINDS]
         self._attributes = [(part, _attributes(part)) for part in module.modules()]
         # Filled and emptied in place by whoever registers and removes one, whose handle knows this very object.
         self._hooks = [(hooks, dict(hooks)) for part in module.modules() for hooks in _hooks(part)]
@@ -51,6 +55,9 @@ class AsBuilt:
             raise WeightsError(None, reason)
         other = [(t, data) for t, data in self._data if not same_memory(t, data) or t.device != _CPU]
         set_data(list(other))
+        for one, told in self._told:
+            vars(one).clear()
+            vars(one).update(told)
         replaced = [slot for slot in self._slots if slot[0][slot[1]] is not slot[2]]
         for tensors, name, tensor in replaced:
             tensors[name] = tensor

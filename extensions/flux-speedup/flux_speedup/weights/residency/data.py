@@ -6,7 +6,8 @@ import torch
 
 
 def same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors are the same view of the same memory."""
+    """Whether two tensors are the same view of the same memory, whatever their classes tell of it."""
+    one, other = one.data, other.data
     return (
         one.data_ptr() == other.data_ptr()
         and one.device == other.device

@@ -13,6 +13,7 @@ from ..files.span import Span, lost_among
 from ..files.written import Ranges, overlaps
 from ..transfer.item import Item
 from .backing import Backing
+from .forms import Recipe, recipe_of
 from .roster import Entry
 from .state import AtHome
 
@@ -22,12 +23,18 @@ _STAGE_FROM = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Departure:
-    """A tensor that is at home and can go. `home`: its data there."""
+    """A tensor that is at home and can go. `home`: its data there; `recipe`: what is made of it on the device."""
 
     tensor: torch.Tensor
     home: torch.Tensor
     backing: Backing
     item: Item
+    recipe: Recipe | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes it has on the device."""
+        return self.item.bytes if self.recipe is None else self.recipe.bytes
 
 
 def departures(entries: Iterable[Entry], registry: Registry) -> list[Departure]:
@@ -48,7 +55,8 @@ def departures(entries: Iterable[Entry], registry: Registry) -> list[Departure]:
         backing, span, home = entry.state.backing, entry.state.span, entry.tensor.data
         if span is not None and _was_written(home, span, registry, written):
             backing, span = Backing.HOST, None
-        found.append(Departure(entry.tensor, home, backing, _item(entry.tensor, home, span)))
+        item, recipe = _item(entry.tensor, home, span), recipe_of(entry.tensor)
+        found.append(Departure(entry.tensor, home, backing, item, recipe))
     return found
 
 

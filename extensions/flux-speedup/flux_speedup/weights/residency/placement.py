@@ -14,10 +14,10 @@ import torch
 from ...stats.report import size
 from ..files.mapping import MAPPINGS, FileIdentity, Registry
 from ..files.pagecache import resident_fraction
-from ..files.span import plain
 from ..transfer.direct import Direct
 from ..transfer.lane import Lane, lane_for
 from .backing import Backing
+from .forms import known
 from .report import LoadReport, UnloadReport
 from .residency import Residency
 
@@ -120,7 +120,7 @@ class Placement:
         mappings = (
             around(parameter.data_ptr(), parameter.nbytes)
             for parameter in module.parameters()
-            if plain(parameter) and parameter.device.type == "cpu"
+            if known(parameter) and parameter.device.type == "cpu"
         )
         return {mapping.identity: mapping.path for mapping in mappings if mapping is not None}
 

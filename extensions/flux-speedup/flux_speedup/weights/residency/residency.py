@@ -166,39 +166,65 @@ class Residency:
         by_backing = dict.fromkeys(Backing, 0)
         if not going:
             return by_backing
-        signature, new = self._transferred([departure.item for departure in going], device)
+        signature, new = self._transferred(going, device)
         try:
+            _make_all(going, new, signature)
             set_data([(departure.tensor, data) for departure, data in zip(going, new, strict=True)])
-        except RuntimeError as error:
+        except Exception as error:  # what makes is the host's
             new.clear()
             raise _nothing_placed(device, error) from error
         for number, (departure, data) in enumerate(zip(going, new, strict=True)):
-            place = Place.of(departure.tensor)
-            state = OnDevice(departure.home, place, departure.backing, signature, number)
+            place, recipe = Place.of(departure.tensor), departure.recipe
+            state = OnDevice(departure.home, place, departure.backing, signature, number, recipe)
             self._roster.note(departure.tensor, state)
+            if recipe is not None:
+                recipe.arrived(departure.tensor)
             by_backing[departure.backing] += data.nbytes
         return by_backing
 
-    def _transferred(self, items: list[Item], device: torch.device) -> tuple[Signature, list[torch.Tensor]]:
+    def _transferred(
+        self, going: list[Departure], device: torch.device
+    ) -> tuple[Signature, list[torch.Tensor]]:
         lane = self._lanes(device)
         try:
             # Before the weights: what dropping them safely takes must not be what is missing then.
-            signature = self._signed([item.bytes for item in items], device)
+            signature = self._signed([departure.bytes for departure in going], device)
         except RuntimeError as error:
             raise _nothing_placed(device, error) from error
-        return signature, self._run(items, lane, arrived=signature.add)
+
+        def arrived(number: int, tensor: torch.Tensor) -> None:
+            if going[number].recipe is None:
+                signature.add(number, tensor)
+
+        return signature, self._run([departure.item for departure in going], lane, arrived=arrived)
 
     def _take_home(self, there: list[tuple[torch.Tensor, OnDevice]], spoiled: set[int]) -> None:
         set_data(way_home(there, spoiled, self._save))
-        for tensor, _ in there:
+        for tensor, state in there:
             self._roster.forget(tensor)
+            if state.recipe is not None and id(tensor) not in spoiled:
+                state.recipe.left(tensor)
 
 
 def _there(entries: Iterable[Entry]) -> list[tuple[torch.Tensor, OnDevice]]:
     return [(entry.tensor, entry.state) for entry in entries if isinstance(entry.state, OnDevice)]
 
 
-def _nothing_placed(device: torch.device, error: RuntimeError) -> TransferError:
+def _make_all(going: Sequence[Departure], new: list[torch.Tensor], signature: Signature) -> None:
+    """In the place of the bytes that have arrived, one after the other, what the host makes of them."""
+    for number, departure in enumerate(going):
+        recipe = departure.recipe
+        if recipe is not None:
+            with torch.inference_mode(departure.item.inference), torch.no_grad():
+                made = new[number] = recipe.make(new[number])
+            if (made.dtype, tuple(made.shape)) != (recipe.dtype, recipe.shape):
+                raise ValueError(
+                    f"{made.dtype} {tuple(made.shape)} was made, not {recipe.dtype} {recipe.shape}"
+                )
+            signature.add(number, made)
+
+
+def _nothing_placed(device: torch.device, error: Exception) -> TransferError:
     traceback.clear_frames(error.__traceback__)
     memory = isinstance(error, OUT_OF_MEMORY)
     return TransferError(None, f"nothing was placed on {device} ({error})", out_of_memory=memory)

@@ -10,7 +10,11 @@ import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..files.mapping import Registry
+from .forms import companions_of
 from .state import OnDevice, State, look
+
+_OF = " of "
+"""Between the name of a parameter and that of a companion of its."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +46,7 @@ class Roster:
         return [
             Entry(tensor, tuple(own_names), self.state(tensor))
             for tensor, own_names in found.values()
-            if wanted is None or not wanted.isdisjoint(own_names)
+            if wanted is None or any(name.partition(_OF)[0] in wanted for name in own_names)
         ]
 
     def state(self, tensor: torch.Tensor) -> State:
@@ -69,5 +73,8 @@ class Roster:
     def _named(self) -> Iterator[tuple[str, torch.Tensor]]:
         module = self._module()
         if module is not None:
-            yield from module.named_parameters(remove_duplicate=False)
+            for name, tensor in module.named_parameters(remove_duplicate=False):
+                yield name, tensor
+                for own, companion in companions_of(tensor).items():
+                    yield f"{name}{_OF}{own}", companion
             yield from module.named_buffers(remove_duplicate=False)

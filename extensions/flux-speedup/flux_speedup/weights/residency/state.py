@@ -14,6 +14,7 @@ import torch
 from ..files.mapping import MAPPINGS, Registry
 from ..files.span import Span
 from .backing import Backing, classify
+from .forms import Recipe
 from .signature import Signature
 
 
@@ -29,7 +30,8 @@ class Place:
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> Place:
-        return cls(tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        data = tensor.data  # a host's class may tell another shape
+        return cls(data.device, data.data_ptr(), data.dtype, tuple(data.shape), data.stride())
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,14 @@ class AtHome:
 @dataclass(frozen=True, eq=False)
 class OnDevice:
     """In memory we gave it. `home`: the data it gets back, which `backing` tells of; `signature`, `number`: the
-    checksum of what was put there."""
+    checksum of what was put there; `recipe`: how that was made of its home's bytes."""
 
     home: torch.Tensor
     place: Place
     backing: Backing
     signature: Signature
     number: int
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)

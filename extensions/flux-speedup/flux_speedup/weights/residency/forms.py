@@ -1,0 +1,71 @@
+"""Weights that are more than their bytes: what a host makes of a file's bytes once they are on a device.
+
+At home such a weight is as the host read it, most often a view of its file. On the device it is what the host makes
+of those bytes: made there, at each load, by the host's own function. So unloading forgets it as it does plain ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from ..files.span import dense, plain
+
+Told = Callable[[torch.Tensor], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """How one weight becomes what it is on a device.
+
+    `make`: from its bytes at home, on the device; queues on the current stream, and answers with new memory or with
+    its argument's, of `dtype` and `shape`. `arrived`, `left`: the tensor object shows that now, or its home again.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    make: Callable[[torch.Tensor], torch.Tensor]
+    arrived: Told
+    left: Told
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of what is made."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class Kind(Protocol):
+    """One of a host's classes of parameters, whose `data` are plain bytes all the same."""
+
+    def recipe(self, tensor: torch.Tensor) -> Recipe | None:
+        """What is to be made of it as it is now; None: it goes to the device as it is."""
+        ...
+
+    def companions(self, tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Plain tensors that are where it is, by a name of their own (its scales, its code book)."""
+        ...
+
+
+KINDS: dict[type[torch.Tensor], Kind] = {}
+"""What is known of hosts' classes; their rooms put them in and take them out."""
+
+
+def known(tensor: torch.Tensor) -> bool:
+    """Whether `tensor.data` and its companions are all of its values: a plain tensor, or one of a known kind."""
+    return plain(tensor) or (type(tensor) in KINDS and dense(tensor))
+
+
+def recipe_of(tensor: torch.Tensor) -> Recipe | None:
+    """What is to be made of a tensor that is at home, once its bytes are on a device."""
+    kind = KINDS.get(type(tensor))
+    return None if kind is None else kind.recipe(tensor)
+
+
+def companions_of(tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    """Tensors that go and come with it."""
+    kind = KINDS.get(type(tensor))
+    return {} if kind is None else kind.companions(tensor)
