@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -30,6 +31,7 @@ class Device:
         self._random = random.Random(seed)
         self._copies: deque[tuple[str, Any]] = deque()
         self._computing: deque[tuple[str, Any]] = deque()
+        self._stepping = threading.RLock()
         self.fail_copies = False
 
     # The timeline.
@@ -38,6 +40,7 @@ class Device:
         return torch.zeros(size, dtype=torch.uint8)
 
     def copying(self, after: Sequence[Any]) -> AbstractContextManager[object]:
+        self._copies.extend(("wait", mark) for mark in after)
         return contextlib.nullcontext()
 
     def copied(self) -> Point:
@@ -49,6 +52,13 @@ class Device:
     def computed(self) -> Point:
         return self._mark(self._computing)
 
+    def wait(self, mark: Point | None) -> None:
+        while mark is not None and not mark.reached:
+            self.let_time_pass()
+
+    def reached(self, mark: Point | None) -> bool:
+        return mark is None or mark.reached
+
     def drain(self) -> None:
         self.run_all()
 
@@ -57,7 +67,7 @@ class Device:
     def bring(self, load: Load, after: Sequence[Point]) -> Arrival:
         if self.fail_copies:
             raise RuntimeError("no copy today")
-        self._copies.extend(("wait", mark) for mark in after)
+        self.copying(after)
         for target, source in (*load.copies, *load.casts):
             self._copies.append(("do", lambda target=target, source=source: target.copy_(source)))
         mark = self.copied()
@@ -70,6 +80,9 @@ class Device:
 
     def compute(self, what: Callable[[], None]) -> None:
         self._computing.append(("do", what))
+
+    def copy(self, what: Callable[[], object]) -> None:
+        self._copies.append(("do", what))
 
     def let_time_pass(self) -> None:
         for _ in range(self._random.randrange(12)):
@@ -86,6 +99,10 @@ class Device:
         yield from queues
 
     def _step(self, queue: deque[tuple[str, Any]]) -> bool:
+        with self._stepping:
+            return self._next(queue)
+
+    def _next(self, queue: deque[tuple[str, Any]]) -> bool:
         if not queue:
             return False
         kind, what = queue[0]
@@ -102,6 +119,24 @@ class Device:
         point = Point()
         queue.append(("mark", point))
         return point
+
+
+class Memory:
+    """Bytes of the device as a supply sees them: what is copied into it is read once the copy happens."""
+
+    def __init__(self, device: Device, data: torch.Tensor) -> None:
+        self.device = device
+        self.data = data
+
+    def numel(self) -> int:
+        return self.data.numel()
+
+    def __getitem__(self, part: slice) -> Memory:
+        return Memory(self.device, self.data[part])
+
+    def copy_(self, source: torch.Tensor | Memory, *, non_blocking: bool = False) -> None:
+        data = source.data
+        self.device.copy(lambda: self.data.copy_(data))
 
 
 class Leaf(torch.nn.Module):

@@ -1,42 +1,48 @@
 """Bytes that the device cannot read where they are: threads read ahead into pinned slots, copies go from there.
 
+Readers do nothing but read, in pieces as large as a slot; one thread more queues the copies and hands slots out
+again. So what needs the interpreter costs a few dozen microseconds a slot, and reading keeps all cores.
 Whoever brings does not wait; whoever needs the bytes waits until their copies are queued, and no longer.
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import queue
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
 
 from ..files.mapping import FileIdentity, Registry
-from ..transfer.reader import FileSource, Source
+from ..transfer.reader import FileSource, MemorySource, Source
 from ..transfer.staging import Arena, Slot
 from .ring import Mark
+from .slots import Part, Slots, packed
 from .supply import Arrival, Load
 from .timeline import Timeline
 
-LIMIT = 96 << 20
-CHUNK = 4 << 20
+LIMIT = 160 << 20
+CHUNK = 8 << 20
 
 
 @dataclass(eq=False)
 class _Job:
-    """One load: its chunks are taken by several threads; the last one queues the casts and says that it is done."""
+    """One load. `left`: chunks whose copies are not queued yet; the last one brings the casts and the mark."""
 
     load: Load
     after: Sequence[Mark]
+    straight: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    sources: Sequence[Source]
     left: int
+    read: list[tuple[Sequence[Part], Slot]] = field(default_factory=list)
     begun: bool = False
     mark: Mark = None
     error: BaseException | None = None
     done: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def arrival(self) -> Mark:
         self.done.wait()
@@ -45,7 +51,8 @@ class _Job:
         return self.mark
 
 
-_Chunk = tuple[_Job, torch.Tensor, torch.Tensor]
+_ToRead = tuple[_Job, Sequence[Part]]
+_Read = tuple[_Job, Sequence[Part], Slot | None]
 
 
 class Staged:
@@ -59,131 +66,178 @@ class Staged:
         threads: int,
         *,
         arena: Arena | None = None,
+        in_ram: Callable[[torch.Tensor], Source] = MemorySource,
     ) -> None:
+        """`threads`: that read; one more queues. `in_ram`: how a tensor is read that is no view of a file."""
         self.name = name
         self._timeline = timeline
         self._registry = registry
         self._threads = threads
+        self._in_ram = in_ram
         self._arena = arena or Arena(limit=LIMIT, chunk=CHUNK)
-        self._chunks: queue.SimpleQueue[_Chunk | None] = queue.SimpleQueue()
-        self._workers: list[threading.Thread] = []
-        self._slots: AbstractContextManager[list[Slot]] | None = None
-        self._files: dict[FileIdentity, Source] = {}
-        self._opening = threading.Lock()
-        self._under_way: list[_Job] = []
+        self._to_read: queue.SimpleQueue[_ToRead | None] = queue.SimpleQueue()
+        self._to_queue: queue.SimpleQueue[_Read | None] = queue.SimpleQueue()
+        self._readers: list[threading.Thread] = []
+        self._queuer: threading.Thread | None = None
+        self._lent: AbstractContextManager[list[Slot]] | None = None
+        self._files: dict[FileIdentity, FileSource] = {}
+        self._under_way: deque[_Job] = deque()  # as they were brought; copies are queued in this order
 
     def bring(self, load: Load, after: Sequence[Mark]) -> Arrival:
+        straight: list[tuple[torch.Tensor, torch.Tensor]] = []
+        parts: list[Part] = []
+        for target, source in load.copies:
+            if self._timeline.pinned and source.is_pinned():
+                straight.append((target, source))
+            else:
+                parts.append(self._part(target, source))
+        chunks = packed(parts, self._arena.chunk)
+        sources = {id(part.source): part.source for part in parts}
+        job = _Job(load, tuple(after), straight, tuple(sources.values()), len(chunks))
         self._start()
-        pieces = [
-            chunk for target, source in load.copies for chunk in _cut(target, source, self._arena.chunk)
-        ]
-        job = _Job(load, tuple(after), len(pieces))
-        self._under_way = [one for one in self._under_way if not one.done.is_set()]
         self._under_way.append(job)
-        if not pieces:
-            self._begin(job)
-            self._end(job)
-        for target, source in pieces:
-            self._chunks.put((job, target, source))
+        for chunk in chunks:
+            self._to_read.put((job, chunk))
+        if not chunks:
+            self._to_queue.put((job, (), None))
         return job.arrival
 
     def rest(self) -> None:
-        for job in self._under_way:
-            job.done.wait()
+        with contextlib.suppress(IndexError):  # there is none
+            self._under_way[-1].done.wait()
 
     def close(self) -> None:
         self.rest()
-        for _ in self._workers:
-            self._chunks.put(None)
-        for worker in self._workers:
-            worker.join()
-        self._workers.clear()
+        self._stop()
         self._timeline.drain()
-        if self._slots is not None:
-            self._slots.__exit__(None, None, None)
-            self._slots = None
+        if self._lent is not None:
+            self._lent.__exit__(None, None, None)
+            self._lent = None
         self._arena.release()
         for source in self._files.values():
             source.close()
         self._files.clear()
 
-    def _start(self) -> None:
-        if self._workers:
-            return
-        lent = self._arena.slots(pinned=self._timeline.pinned)
-        slots = lent.__enter__()
-        self._slots = lent
-        count = max(1, min(self._threads, len(slots) // 2))
-        for number in range(count):
-            own = slots[number::count]
-            name = f"flux-speedup-stream-{number}"
-            worker = threading.Thread(target=self._work, args=(own,), name=name, daemon=True)
-            worker.start()
-            self._workers.append(worker)
+    def _part(self, target: torch.Tensor, source: torch.Tensor) -> Part:
+        address, length = source.data_ptr(), source.numel()
+        if target.numel() != length:
+            raise ValueError(f"{length} bytes do not go where {target.numel()} are")
+        mapping = self._registry.around(address, length)
+        if mapping is None:
+            return Part(target, self._in_ram(source), 0)
+        file = self._files.get(mapping.identity)
+        if file is None:
+            file = FileSource(mapping.path, mapping.identity, self._registry)
+            self._files[mapping.identity] = file
+        return Part(target, file, address - mapping.address)
 
-    def _work(self, slots: list[Slot]) -> None:
-        fences: list[Mark] = [None] * len(slots)
-        with torch.inference_mode():
-            for turn in itertools.cycle(range(len(slots))):
-                chunk = self._chunks.get()
-                if chunk is None:
-                    return
-                job, target, source = chunk
-                try:
-                    self._timeline.wait(fences[turn])
-                    self._read(slots[turn], source)
-                    self._begin(job)
-                    with self._timeline.copying(()):
-                        target.copy_(slots[turn].tensor[: source.numel()], non_blocking=True)
-                    fences[turn] = self._timeline.copied()
-                except BaseException as error:  # handed to whoever needs the bytes
-                    job.error = job.error or error
-                self._count_off(job)
+    def _start(self) -> None:
+        if self._queuer is not None:
+            return
+        if self._lent is None:
+            lent = self._arena.slots(pinned=self._timeline.pinned)
+            self._slots = Slots(lent.__enter__(), self._timeline)
+            self._lent = lent
+        self._queuer = self._thread(self._queue, "queue")
+        try:
+            for number in range(max(1, min(self._threads, self._slots.count - 1))):
+                self._readers.append(self._thread(self._read, str(number)))
+        except RuntimeError:  # no more threads here; a few will do
+            if not self._readers:
+                self._stop()
+                raise
+
+    def _thread(self, work: Callable[[], None], name: str) -> threading.Thread:
+        thread = threading.Thread(target=work, name=f"flux-speedup-stream-{name}", daemon=True)
+        thread.start()
+        return thread
+
+    def _stop(self) -> None:
+        for _ in self._readers:
+            self._to_read.put(None)
+        for reader in self._readers:
+            reader.join()
+        self._readers.clear()
+        if self._queuer is not None:
+            self._to_queue.put(None)
+            self._queuer.join()
+            self._queuer = None
+
+    def _read(self) -> None:
+        """A reader's work. It has a slot before it takes a chunk: so whatever is first in order has one, too."""
+        while True:
+            slot = self._slots.take()
+            wanted = self._to_read.get()
+            if wanted is None:
+                self._slots.give(slot)
+                return
+            job, parts = wanted
+            try:
+                at = 0
+                for part in parts if job.error is None else ():
+                    part.source.read_into(part.offset, slot.view[at : at + part.length])
+                    at += part.room
+            except BaseException as error:  # handed to whoever needs the bytes
+                job.error = error
+            self._to_queue.put((job, parts, slot))
+
+    def _queue(self) -> None:
+        """The work of the thread that queues: load by load, so that no place gets an older load's bytes last."""
+        with torch.inference_mode(), self._timeline.copying(()):
+            while (read := self._to_queue.get()) is not None:
+                job, parts, slot = read
+                if slot is not None:
+                    job.read.append((parts, slot))
+                while self._under_way and self._go_on(self._under_way[0]):
+                    self._under_way.popleft()
+                self._slots.collect()
+
+    def _go_on(self, job: _Job) -> bool:
+        """Queue what has been read of it; whether that was all."""
+        for parts, slot in job.read:
+            self._slots.copied(slot, self._copy(job, parts, slot))
+        job.left -= len(job.read)
+        job.read.clear()
+        if job.left:
+            return False
+        self._end(job)
+        return True
+
+    def _copy(self, job: _Job, parts: Sequence[Part], slot: Slot) -> Mark:
+        """Raises nothing; after an error no copy reads the slot."""
+        if job.error is not None:
+            return None
+        try:
+            self._begin(job)
+            at = 0
+            for part in parts:
+                part.target.copy_(slot.tensor[at : at + part.length], non_blocking=True)
+                at += part.room
+            return self._timeline.copied()
+        except BaseException as error:
+            job.error = error
+            with contextlib.suppress(Exception):
+                self._timeline.drain()
+            return None
 
     def _begin(self, job: _Job) -> None:
-        """What the place held before is not needed any more: once, before the job's first copy."""
-        with job.lock:
-            if not job.begun:
-                with self._timeline.copying(job.after):
-                    job.begun = True
-
-    def _count_off(self, job: _Job) -> None:
-        with job.lock:
-            job.left -= 1
-            last = job.left == 0
-        if last:
-            self._end(job)
+        if job.begun:
+            return
+        with self._timeline.copying(job.after):  # what the place held before is not needed any more
+            for target, source in job.straight:
+                target.copy_(source, non_blocking=True)
+        job.begun = True
 
     def _end(self, job: _Job) -> None:
         try:
             if job.error is None:
-                with torch.inference_mode(), self._timeline.copying(()):
-                    for target, source in job.load.casts:
-                        target.copy_(source)
+                self._begin(job)
+                for source in job.sources:
+                    source.check()
+                for target, cast in job.load.casts:
+                    target.copy_(cast)
                 job.mark = self._timeline.copied()
         except BaseException as error:
             job.error = error
         finally:
             job.done.set()
-
-    def _read(self, slot: Slot, piece: torch.Tensor) -> None:
-        address, length = piece.data_ptr(), piece.numel()
-        mapping = self._registry.around(address, length)
-        if mapping is None:
-            slot.tensor[:length].copy_(piece)
-            return
-        offset = address - mapping.address
-        with self._opening:
-            source = self._files.get(mapping.identity)
-            if source is None:
-                source = self._files[mapping.identity] = FileSource(
-                    mapping.path, mapping.identity, self._registry
-                )
-        source.read_into(offset, slot.view[:length])
-        source.check()
-
-
-def _cut(target: torch.Tensor, source: torch.Tensor, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    if target.numel() != source.numel():
-        raise ValueError(f"{source.numel()} bytes do not go where {target.numel()} are")
-    return [(target[at : at + size], source[at : at + size]) for at in range(0, source.numel(), size)]

@@ -53,6 +53,10 @@ class Timeline(Protocol):
         """Wait until it is reached; None: nothing to wait for."""
         ...
 
+    def reached(self, mark: Mark) -> bool:
+        """Whether there is nothing to wait for."""
+        ...
+
     def drain(self) -> None:
         """Wait until no copy touches anything any more."""
         ...
@@ -90,6 +94,9 @@ class PlainTimeline:
 
     def wait(self, mark: Mark) -> None:
         return
+
+    def reached(self, mark: Mark) -> bool:
+        return True
 
     def drain(self) -> None:
         return
@@ -155,6 +162,9 @@ class CudaTimeline:
     def wait(self, mark: Mark) -> None:
         if mark is not None:
             mark.synchronize()
+
+    def reached(self, mark: Mark) -> bool:
+        return mark is None or bool(mark.query())
 
     def drain(self) -> None:
         self._copies.synchronize()

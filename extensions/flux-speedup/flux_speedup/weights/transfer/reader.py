@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from ..errors import ReadError
@@ -142,8 +144,10 @@ class MemorySource:
         self._bytes = tensor.detach().reshape(-1).view(torch.uint8)
 
     def read_into(self, offset: int, target: memoryview) -> None:
-        piece = self._bytes[offset : offset + len(target)]
-        torch.frombuffer(target, dtype=torch.uint8).copy_(piece)
+        if len(target):
+            # Not by PyTorch, which would start threads for it, beside all those that read already.
+            to = np.frombuffer(target, dtype=np.uint8).ctypes.data
+            ctypes.memmove(to, self._bytes[offset : offset + len(target)].data_ptr(), len(target))
 
     def check(self) -> None:
         return
