@@ -17,6 +17,7 @@ class Asking(Protocol):
     checkpoint: str
     second: str | None
     loras: tuple[str, ...]
+    detector: str | None
 
     def image(self, name: str, **body: Any) -> str | None: ...
 
@@ -36,17 +37,20 @@ def prompt(ask: Asking) -> None:
 
 
 def hires(ask: Asking) -> None:
-    ask.image(
-        "hires fix",
-        enable_hr=True,
-        hr_scale=1.25,
-        hr_upscaler="Latent",
-        denoising_strength=0.5,
-        hr_second_pass_steps=max(1, ask.steps[1] // 2),
-        hr_additional_modules=["Use same choices"],
-        hr_cfg=1,
-        hr_distilled_cfg=3.5,
-    )
+    ask.image("hires fix", **_hires(ask))
+
+
+def _hires(ask: Asking) -> Body:
+    return {
+        "enable_hr": True,
+        "hr_scale": 1.25,
+        "hr_upscaler": "Latent",
+        "denoising_strength": 0.5,
+        "hr_second_pass_steps": max(1, ask.steps[1] // 2),
+        "hr_additional_modules": ["Use same choices"],
+        "hr_cfg": 1,
+        "hr_distilled_cfg": 3.5,
+    }
 
 
 def img2img(ask: Asking) -> None:
@@ -86,6 +90,18 @@ def swap(ask: Asking) -> None:
     ask.image("more steps", prompt=f"{CAT} on a wall", seed=3, steps=many)
 
 
+def seed(ask: Asking) -> None:
+    """What the log that this project began with shows: hires fix, then ADetailer three times; A, B, A."""
+    if ask.detector is None:
+        return
+    passes = [{"ad_model": ask.detector, "ad_mask_k": 1, "ad_prompt": each} for each in (CAT, DOG, "a hand")]
+    body = {**_hires(ask), "alwayson_scripts": {"ADetailer": {"args": [True, False, *passes]}}}
+    ask.image("seed's request, A", **body)
+    if ask.second is not None:
+        ask.image("seed's request, B", **body, override_settings={"sd_model_checkpoint": ask.second})
+        ask.image("seed's request, A again", **body, override_settings={"sd_model_checkpoint": ask.checkpoint})
+
+
 CASES: dict[str, Callable[[Asking], None]] = {
-    case.__name__: case for case in (first, repeat, prompt, swap, hires, img2img, lora, switch, unload)
+    case.__name__: case for case in (first, repeat, prompt, swap, hires, img2img, lora, switch, unload, seed)
 }

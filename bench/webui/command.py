@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from bench.flux import models
 from bench.record import Record, say
 
 from .cases import CASES
-from .host import Host, host_at
+from .host import DETECTOR, Host, detector, host_at
 from .pictures import compared
 from .server import Gone, Server, Start
 from .turn import Turn
@@ -36,6 +36,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--models", type=Path, metavar="DIR", help="a models folder that is there")
     source.add_argument("--make", choices=models.KINDS, help="models of random numbers")
     add("--into", type=Path, metavar="DIR", help="where made models go; those there are used again")
+    add("--adetailer", type=Path, metavar="DIR", help="ADetailer's checkout, for the case seed; a detector is made")
     add("--cards", type=_cards, default=[None], help="sizes in GiB, or all: 8,12,16,24,all")
     add("--variants", type=_variants, default=_variants("ours,alone"), help="default: ours,alone")
     add("--cases", type=_cases, default=list(CASES), help=f"default: {','.join(CASES)}")
@@ -61,9 +62,11 @@ def run(given: argparse.Namespace, record: Record) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-webui-") as scratch:
         into = given.into or Path(scratch) / "models"
         if given.make:
-            made = models.made(into, given.make, second="switch" in given.cases)
+            made = models.made(into, given.make, second={"switch", "seed"} & set(given.cases) != set())
         else:
             made = models.found(given.models.absolute())
+        if given.adetailer:
+            detector(host, made.folder)
         say(f"{given.budget - budget.left():.1f} s for the models in {made.folder}")
         record.end(Run(given, host, made, record, budget, Path(scratch)).all(cards))
     pictures = compared(record.rows)
@@ -109,6 +112,8 @@ class Run:
         flags = (*each.flags, *(("--no-hashing",) if self.given.no_hash else ()))
         tiny = self.given.make == "tiny"
         start = Start(data, each.extension, flags, self.models.folder, self.models.options(), card, tiny)
+        if self.given.adetailer:
+            start = replace(start, others=(self.given.adetailer,))
         width, height = self.given.size
         common = {
             "width": width,
@@ -121,6 +126,7 @@ class Run:
             "checkpoint": self.models.checkpoint,
             "second": self.models.second,
             "loras": self.models.loras,
+            "detector": DETECTOR if self.given.adetailer else None,
         }
         server = Server(self.host, start, self.budget)
         try:

@@ -23,6 +23,7 @@ WANTED = (
     "--skip-python-version-check",
     "--no-download-sd-model",
 )
+DETECTOR = "finds-one.pt"
 ABOUT = """
 import json, platform, torch
 from importlib.metadata import version, PackageNotFoundError
@@ -65,6 +66,15 @@ def host_at(folder: Path) -> tuple[Host, dict[str, Any]]:
     gpu = about["gpu"] is not None
     flags, models_flag = flags_of(checkout, gpu=gpu)
     return Host(checkout, python, gpu, flags, models_flag), {"folder": folder.name, **about}
+
+
+def detector(host: Host, models: Path) -> None:
+    """A file that ADetailer finds in this models folder, under the name `DETECTOR`."""
+    place = models / "adetailer" / DETECTOR
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        program = str(Path(__file__).with_name("detector.py"))
+        subprocess.run([str(host.python), program, str(place)], check=True)
 
 
 def flags_of(checkout: Path, *, gpu: bool) -> tuple[tuple[str, ...], bool]:

@@ -22,7 +22,7 @@ from .host import Host
 LAUNCHER = Path(__file__).with_name("card.py")
 # Makes a Forge accept a Flux of any width and depth, for `--make tiny`.
 SHRINK = ROOT / "tests" / "integration" / "probe" / "scripts" / "shrink.py"
-START_S = 240.0
+START_S = 600.0
 
 
 class Gone(Exception):
@@ -31,7 +31,7 @@ class Gone(Exception):
 
 @dataclass(frozen=True)
 class Start:
-    """How it is started. `card` is in GiB, None for the card as it is; with its page or headless."""
+    """How it is started. `card`: GiB, None for the card as it is; `others`: extensions that stand beside ours."""
 
     data: Path
     extension: bool
@@ -41,6 +41,7 @@ class Start:
     card: float | None = None
     tiny: bool = False
     page: bool = False
+    others: Sequence[Path] = ()
 
 
 class Server:
@@ -107,9 +108,9 @@ class Server:
         data = self._start.data
         shutil.rmtree(data / "extensions", ignore_errors=True)
         (data / "extensions").mkdir(parents=True)
-        if self._start.extension:
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(EXTENSION, data / "extensions" / "flux-speedup", ignore=ignored)
+        ignored = shutil.ignore_patterns("__pycache__", ".git")
+        for each in (*((EXTENSION,) if self._start.extension else ()), *self._start.others):
+            shutil.copytree(each, data / "extensions" / each.name, ignore=ignored)
         if self._start.tiny:
             scripts = data / "extensions" / "000-tiny" / "scripts"
             scripts.mkdir(parents=True)

@@ -22,6 +22,7 @@ class Turn:
         self.checkpoint: str = common.pop("checkpoint")
         self.second: str | None = common.pop("second")
         self.loras: tuple[str, ...] = common.pop("loras")
+        self.detector: str | None = common.pop("detector")
         self._server, self._record, self._about, self._common = server, record, about, common
         self._seconds: dict[str, float] = {}
 

@@ -24,7 +24,7 @@ BASE_FLAGS = (
     "--skip-prepare-environment",
     "--no-download-sd-model",
 )
-START_S = 180.0
+START_S = 600.0
 
 
 class Forge:

@@ -70,7 +70,8 @@ class FakeServer:
 
 def turn(server: FakeServer, record: Record, name: str = "ours") -> Turn:
     about = {"round": 0, "card": "all", "variant": name, "extension": name == "ours"}
-    common = {"width": 64, "steps": (2, 8), "checkpoint": "a", "second": "b", "loras": ("one", "two")}
+    common = {"width": 64, "steps": (2, 8), "checkpoint": "a", "second": "b"}
+    common |= {"loras": ("one", "two"), "detector": "finds-one.pt"}
     return Turn(server, record, about, common)  # type: ignore[arg-type]
 
 
@@ -83,6 +84,9 @@ def test_every_case_is_asked_and_every_answer_is_a_row(tmp_path: Path) -> None:
     assert rows["hires fix"] | {"moving": 1.75, "vram_free": 5.0, "parts": {"move": 1.5}} == rows["hires fix"]
     assert {"a step", "unload", "LoRA off", "A again", "img2img"} <= rows.keys()
     assert [body["steps"] for body in server.bodies if body["seed"] == 3] == [2, 8]
+    passes = [body["alwayson_scripts"] for body in server.bodies if "alwayson_scripts" in body]
+    assert [len(each["ADetailer"]["args"]) for each in passes] == [5, 5, 5]
+    assert {"seed's request, A", "seed's request, B", "seed's request, A again"} <= rows.keys()
     assert server.bodies[-1]["prompt"] == server.bodies[0]["prompt"]
     assert rows["first"]["file"] == rows["again"]["file"] != rows["new prompt"]["file"]
 
