@@ -17,7 +17,7 @@ from flux_speedup.facts.view import (
     Status,
 )
 from flux_speedup.patching.table import Outcome, State
-from flux_speedup.stats.events import Event, Totals
+from flux_speedup.stats.events import NEWEST, Event, Query, Totals
 from flux_speedup.stats.machine import Machine, Measuring, Savings
 from flux_speedup.stats.requests import Pass, Request
 
@@ -122,9 +122,9 @@ MEMORY = MemoryUse(
 )
 MACHINE = Machine(0.0, "NVIDIA H100 80GB HBM3", 3.1, 51.7, 55.2, 6.4, 4.1)
 LOG = (
-    *(f"05:06:{i:02d} INFO flux1-dev transformer: 23.8 GB in 0.5{i % 10} s, page cache" for i in range(18)),
-    "05:07:01 WARNING yolov8x-worldv2.pt: not on this machine",
-    "05:07:02 ERROR allocator: CUDA was initialised before",
+    *(f"05:06:{i:02d} flux1-dev transformer: 23.8 GB in 0.5{i % 10} s, page cache" for i in range(18)),
+    "05:07:01 yolov8x-worldv2.pt: not on this machine [warning]",
+    "05:07:02 allocator: CUDA was initialised before [error]",
 )
 REPORT = "flux-speedup 0.1.0, Forge\nlarge tier, 79.1 GiB\n4 applied, 1 skipped, 1 failed\n7 moves, 77.3 GB"
 
@@ -183,15 +183,8 @@ class FakeView:
             outcomes=self.outcomes,
         )
 
-    def events(
-        self, *, since: float | None = None, kind: str | None = None, limit: int = 100, offset: int = 0
-    ) -> list[Event]:
-        wanted = [
-            event
-            for event in reversed(self.kept)
-            if (since is None or event.at >= since) and (kind is None or event.kind == kind)
-        ]
-        return wanted[offset : offset + limit]
+    def events(self, asked: Query = NEWEST) -> list[Event]:
+        return asked.of(reversed(self.kept))
 
     def totals(self) -> Totals:
         return Totals.of(self.kept)
@@ -331,6 +324,6 @@ def full_of(name: str) -> FakeView:
     view.built = [Model(name, name, where, 1, 1, 1) for where in ("in use", "kept", name)]
     view.begun = [Start(1.0, 2.0, name), Start(1.0, 3.0, "")]
     view.weights = [LocalWeight(name, name, state, name, 5, name) for state in ("found", name)]
-    view.lines = [name, f"WARNING {name}"]
+    view.lines = [name, f"{name} [warning]"]
     view.measured = Machine(1.0, name, 1.0, 2.0, 3.0, 4.0, 5.0)
     return view

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flux_speedup.stats.report import size
+from flux_speedup.stats.report import seconds, size, span
 from flux_speedup.ui.requests import name, ordered
-from flux_speedup.ui.words import gb_s, seconds, span
+from flux_speedup.ui.words import gb_s
 from tests.served import opened, says, until
 
 if TYPE_CHECKING:

@@ -31,9 +31,9 @@ def test_no_byte_stays_in_file_journal_or_one_set_aside(tmp_path: Path) -> None:
     assert len(found(tmp_path)) >= 2
     store.clear()
     assert found(tmp_path) == []
-    assert store.query() == []
+    assert store.events() == []
     store.add([Event("move", "the next", 1, 0.5, "file", "GPU", at=1.0)])
-    assert [each.what for each in store.query()] == ["the next"]
+    assert [each.what for each in store.events()] == ["the next"]
     store.close()
 
 

@@ -28,7 +28,7 @@ from flux_speedup.control.credentials import Credentials
 from flux_speedup.control.rules import Forbidden, Names, Rules
 from flux_speedup.facts.view import ConfigRow, LocalWeight, MemoryUse, Model, Refused, Start, Status, Value
 from flux_speedup.patching.table import Outcome, State
-from flux_speedup.stats.events import Event, Totals
+from flux_speedup.stats.events import NEWEST, Event, Query, Totals
 from flux_speedup.stats.machine import Machine, Measuring, Savings
 from flux_speedup.stats.requests import Pass
 from flux_speedup.stats.requests import Request as ImageRequest
@@ -57,22 +57,8 @@ class FakeView:
         outcome = Outcome("streams", self._name, State.APPLIED, self._name)
         return Status("0.1.0", "Forge", True, self._name, self._tier, "80 GB", False, (outcome,))
 
-    def events(
-        self,
-        *,
-        since: float | None = None,
-        kind: str | None = None,
-        model: str | None = None,
-        limit: int = 100,
-        offset: int = 0,
-    ) -> list[Event]:
-        found = [
-            event
-            for event in reversed(self.all)
-            if (since is None or event.at >= since) and (kind is None or event.kind == kind)
-            if model is None or model in event.what
-        ]
-        return found[offset : offset + limit]
+    def events(self, asked: Query = NEWEST) -> list[Event]:
+        return asked.of(reversed(self.all))
 
     def totals(self) -> Totals:
         return Totals.of(self.all)

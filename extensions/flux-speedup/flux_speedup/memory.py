@@ -94,6 +94,11 @@ def plan(card: Card, rules: TierRules) -> MemoryPlan:
     return MemoryPlan(tier, why)
 
 
+def gib(count: int) -> str:
+    """Memory of a card, in the unit cards are sold in: "79.1 GiB", "2 GiB"."""
+    return f"{round(count / GIB, 1):g} GiB"
+
+
 def _tier(card: Card, rules: TierRules) -> tuple[Tier, str]:
     if rules.mode == "off":
         return Tier.NONE, "turned off in the configuration"
@@ -103,7 +108,7 @@ def _tier(card: Card, rules: TierRules) -> tuple[Tier, str]:
         return Tier.NONE, "no GPU: the WebUI runs on the CPU"
     if not card.total:
         return Tier.NONE, "the card's memory is unknown"
-    size = f"{card.total / GIB:.1f} GiB"
+    size = gib(card.total)
     if rules.mode in (Tier.LARGE.value, Tier.STANDARD.value):
         return Tier(rules.mode), f"chosen in the configuration, for a card of {size}"
     if card.total <= rules.large_over * GIB:
@@ -115,5 +120,5 @@ def _tier(card: Card, rules: TierRules) -> tuple[Tier, str]:
         )
     if card.free is not None and card.free < card.total / 2:
         # Keeping everything resident counts on the whole card; another program has most of it.
-        return Tier.STANDARD, f"{size} of VRAM, but only {card.free / GIB:.1f} GiB are free at start"
+        return Tier.STANDARD, f"{size} of VRAM, but only {gib(card.free)} are free at start"
     return Tier.LARGE, f"{size} of VRAM, over {rules.large_over:g}"

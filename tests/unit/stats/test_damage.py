@@ -30,7 +30,7 @@ def test_a_corrupt_file_is_set_aside_once(store: Store, caplog: pytest.LogCaptur
     store.path.write_bytes(b"this is no database" * 1000)
     with caplog.at_level(logging.WARNING, "flux_speedup"):
         store.add([numbered(1)])
-    assert store.query() == [numbered(1)]
+    assert store.events() == [numbered(1)]
     aside = store.path.with_name("stats.sqlite3.corrupt")
     assert aside.read_bytes().startswith(b"this is no database")
     assert len(caplog.records) == 1
@@ -50,7 +50,7 @@ def test_a_file_that_breaks_while_open_is_set_aside(store: Store) -> None:
     content[200:] = b"\xa5" * (len(content) - 200)
     store.path.write_bytes(content)
     store.add([numbered(99)])
-    assert store.query() == [numbered(99)]
+    assert store.events() == [numbered(99)]
     assert store.path.with_name("stats.sqlite3.corrupt").exists()
 
 
@@ -60,7 +60,7 @@ def test_a_corrupt_file_that_another_process_renewed_is_not_set_aside(tmp_path: 
     first, second = Store(path), Store(path)
     first.add([numbered(1)])
     second.add([numbered(2)])
-    assert second.query() == [numbered(2), numbered(1)]
+    assert second.events() == [numbered(2), numbered(1)]
     first.close()
     second.close()
 
@@ -77,9 +77,9 @@ def test_a_left_over_journal_does_not_reach_the_new_file(store: Store) -> None:
     store.path.write_bytes(b"this is no database" * 1000)
     journal.write_bytes(frames)
     store.add([numbered(99)])
-    assert store.query() == [numbered(99)]
+    assert store.events() == [numbered(99)]
     store.close()
-    assert store.query() == [numbered(99)]
+    assert store.events() == [numbered(99)]
 
 
 def test_a_path_that_is_a_directory(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_path_that_is_a_directory(tmp_path: Path) -> None:
         store.add([numbered(1)])
     assert str(tmp_path) in str(caught.value)
     with pytest.raises(StoreError):
-        store.query()
+        store.events()
 
 
 def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
     store = Store(tmp_path / "file" / "stats.sqlite3")
     with pytest.raises(StoreError):
         store.add([numbered(1)])
-    assert store.query() == []
+    assert store.events() == []
 
 
 def test_a_file_locked_by_another_connection(store: Store) -> None:
@@ -110,7 +110,7 @@ def test_a_file_locked_by_another_connection(store: Store) -> None:
     other.execute("ROLLBACK")
     other.close()
     store.add([numbered(3)])
-    assert store.query() == [numbered(3), numbered(1)]
+    assert store.events() == [numbered(3), numbered(1)]
 
 
 def test_a_newer_table_is_left_alone(store: Store) -> None:

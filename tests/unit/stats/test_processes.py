@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import flux_speedup
+from flux_speedup.stats.events import Query
 from flux_speedup.stats.store import Store
 
 ROOT = Path(flux_speedup.__file__).resolve().parent.parent
@@ -53,7 +54,7 @@ def test_two_processes_at_once_lose_and_break_nothing(tmp_path: Path) -> None:
         assert (writer.returncode, errors) == (0, "")
 
     store = Store(path)
-    found = [event.what for event in store.query(limit=5000)]
+    found = [event.what for event in store.events(Query(limit=5000))]
     store.close()
     assert sorted(found) == sorted(f"{name} {n}" for name in ("first", "second") for n in range(EVENTS))
     database = sqlite3.connect(path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_speedup.stats.events import Event, KindTotal
+from flux_speedup.stats.events import Event, KindTotal, Query
 from flux_speedup.stats.recorder import Recorder
 from flux_speedup.stats.store import Store, StoreError
 
@@ -159,7 +159,7 @@ def test_a_broken_store_is_one_log_line_and_is_tried_again(
             recorder.record(numbered(number))
             recorder.flush(20)
         assert store.attempts == 3
-        assert recorder.events(limit=2) == [numbered(2), numbered(1)]
+        assert recorder.events(Query(limit=2)) == [numbered(2), numbered(1)]
         store.broken = None
         recorder.flush(20)
         assert store.stored == [numbered(0), numbered(1), numbered(2)]
@@ -230,7 +230,7 @@ def test_events_join_earlier_starts_and_this_one(make: Make, tmp_path: Path) -> 
     recorder = make(Store(path))
     recorder.record(numbered(2, "unload"))
     assert recorder.events() == [numbered(2, "unload"), numbered(1)]
-    assert recorder.events(kind="move") == [numbered(1)]
+    assert recorder.events(Query(kind="move")) == [numbered(1)]
     assert recorder.totals().kind("move").count == 0
 
 
@@ -238,4 +238,4 @@ def test_events_in_memory_are_filtered_and_paged_too(make: Make) -> None:
     recorder = make(None)
     for number in range(10):
         recorder.record(numbered(number, "move" if number % 2 else "unload"))
-    assert [e.bytes for e in recorder.events(kind="move", since=3.0, limit=2, offset=1)] == [7, 5]
+    assert [e.bytes for e in recorder.events(Query(kind="move", since=3.0, limit=2, offset=1))] == [7, 5]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from flux_speedup.stats import report
-from flux_speedup.stats.events import Event, KindTotal
+from flux_speedup.stats.events import Event
 
 
 @pytest.mark.parametrize(
@@ -31,30 +33,36 @@ def test_sentence(event: Event, text: str) -> None:
     assert report.sentence(event) == text
 
 
-def test_total_sentence() -> None:
-    assert report.total_sentence("move", KindTotal(3, 71_400_000_000, 1.5)) == (
-        "move: 3 times, 71.4 GB in 1.50 s, 47.6 GB/s"
-    )
-    assert report.total_sentence("unload", KindTotal(1, 0, 0.25)) == "unload: once, 0.25 s"
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0.00 s"),
+        (0.0034, "3 ms"),
+        (0.514, "0.51 s"),
+        (1.41, "1.41 s"),
+        (9.996, "10.0 s"),
+        (25.04, "25.0 s"),
+        (378, "378 s"),
+        (-3.0, "-3.00 s"),
+        (math.nan, "?"),
+    ],
+)
+def test_seconds_show_the_digits_that_matter(value: float, shown: str) -> None:
+    assert report.seconds(value) == shown
 
 
-def test_startup_table_is_in_order_of_time_and_has_stages_only() -> None:
-    events = [
-        Event("startup", "load scripts", 0, 3.0, "", "", at=20.0),
-        Event("move", "vae", 1, 9.0, "", "", at=15.0),
-        Event("startup", "import torch", 0, 1.0, "", "", at=10.0, detail="warm"),
-    ]
-    assert report.startup_table(events) == [
-        report.Stage("import torch", 1.0, 0.25, "warm"),
-        report.Stage("load scripts", 3.0, 0.75, ""),
-    ]
-    assert report.startup_lines(report.startup_table(events)) == [
-        "import torch     1.00 s   25%",
-        "load scripts     3.00 s   75%",
-        "all stages       4.00 s  100%",
-    ]
-
-
-def test_startup_table_of_nothing_and_of_zero_seconds() -> None:
-    assert report.startup_lines(report.startup_table([])) == []
-    assert report.startup_table([Event("startup", "a", 0, 0.0, "", "", at=1.0)])[0].share == 0.0
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.514, "0.51 s"),
+        (412.3, "412 s"),
+        (1234.0, "20 min 34 s"),
+        (12_100.0, "3 h 21 min"),
+        (-3.0, "−3.00 s"),  # noqa: RUF001
+        (0.0, "0 s"),
+        (math.inf, "?"),
+        (math.nan, "?"),
+    ],
+)
+def test_a_long_time_is_told_in_minutes_and_hours(value: float, shown: str) -> None:
+    assert report.span(value) == shown

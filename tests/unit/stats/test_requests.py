@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_speedup.stats.events import Event
+from flux_speedup.stats.events import Event, Query
 from flux_speedup.stats.recorder import Recorder
 from flux_speedup.stats.report import request_sentence
 from flux_speedup.stats.requests import Pass, Request
@@ -37,7 +37,7 @@ def test_requests_come_back_as_they_were_newest_first_and_survive_a_restart(stor
     again = Store(store.path)
     assert again.requests(10) == [request(2, failed=True), request(1)]
     assert again.requests(1) == [request(2, failed=True)]
-    assert again.query() == [EVENT]
+    assert again.events() == [EVENT]
     again.close()
 
 
@@ -59,11 +59,11 @@ def test_a_file_of_the_first_version_loses_nothing(store: Store) -> None:
         """
     )
     old.close()
-    assert store.query() == [EVENT]
+    assert store.events() == [EVENT]
     assert store.requests(10) == []
     store.add([request()])
     assert store.requests(10) == [request()]
-    assert store.query() == [EVENT]
+    assert store.events() == [EVENT]
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_a_body_of_somebody_else_is_no_error(store: Store, body: str) -> None:
 
 def test_models_are_found_by_a_part_of_their_name(store: Store) -> None:
     store.add([EVENT, Event("checkpoint", "Flux1-dev.safetensors", 1, 1.0, "", "", at=6.0)])
-    assert [each.kind for each in store.query(model="flux1")] == ["checkpoint"]
-    assert [each.kind for each in store.query(model="FORMER")] == ["move"]
-    assert store.query(model="%") == []
+    assert [each.kind for each in store.events(Query(model="flux1"))] == ["checkpoint"]
+    assert [each.kind for each in store.events(Query(model="FORMER"))] == ["move"]
+    assert store.events(Query(model="%")) == []
     recorder = Recorder(None)
     recorder.record(EVENT)
-    assert recorder.events(model="FORMER") == [EVENT]
-    assert recorder.events(model="vae") == []
+    assert recorder.events(Query(model="FORMER")) == [EVENT]
+    assert recorder.events(Query(model="vae")) == []
     recorder.close()
 
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_deleted_stays(store: Store) -> None:
         with pytest.raises(StoreError):
             store.clear()
     other.close()
-    assert store.query() == [EVENT]
+    assert store.events() == [EVENT]
 
 
 def test_without_a_store_requests_are_in_memory() -> None:

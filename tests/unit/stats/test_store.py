@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_speedup.stats.events import Event
+from flux_speedup.stats.events import Event, Query
 from flux_speedup.stats.store import Store
 
 NAMES = [
@@ -36,7 +36,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_nothing_is_made_before_the_first_event(store: Store) -> None:
-    assert store.query() == []
+    assert store.events() == []
     store.add([])
     assert not store.path.parent.exists()
 
@@ -46,37 +46,37 @@ def test_events_come_back_newest_first_and_survive_a_restart(store: Store) -> No
     store.add([numbered(2)])
     store.close()
     again = Store(store.path)
-    assert again.query() == [numbered(3), numbered(2), numbered(1)]
+    assert again.events() == [numbered(3), numbered(2), numbered(1)]
     again.close()
 
 
 def test_filters_and_pages(store: Store) -> None:
     store.add([numbered(number, "move" if number % 2 else "unload") for number in range(10)])
-    assert [e.bytes for e in store.query(kind="move")] == [9, 7, 5, 3, 1]
-    assert [e.bytes for e in store.query(since=7.0)] == [9, 8, 7]
-    assert [e.bytes for e in store.query(since=4.0, kind="unload", limit=2, offset=1)] == [6, 4]
-    assert store.query(offset=10) == []
-    assert store.query(limit=0) == []
+    assert [e.bytes for e in store.events(Query(kind="move"))] == [9, 7, 5, 3, 1]
+    assert [e.bytes for e in store.events(Query(since=7.0))] == [9, 8, 7]
+    assert [e.bytes for e in store.events(Query(since=4.0, kind="unload", limit=2, offset=1))] == [6, 4]
+    assert store.events(Query(offset=10)) == []
+    assert store.events(Query(limit=0)) == []
 
 
 def test_only_the_newest_rows_are_kept(store: Store) -> None:
     store.add([numbered(number) for number in range(120)])
-    assert [e.bytes for e in store.query(limit=1000)] == list(range(119, 69, -1))
+    assert [e.bytes for e in store.events(Query(limit=1000))] == list(range(119, 69, -1))
     for number in range(120, 130):
         store.add([numbered(number)])
-    assert [e.bytes for e in store.query(limit=1000)] == list(range(129, 79, -1))
+    assert [e.bytes for e in store.events(Query(limit=1000))] == list(range(129, 79, -1))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_odd_names_come_back_unchanged(store: Store, name: str) -> None:
     event = Event(name, name, 1, 1.0, name, name, detail=name)
     store.add([event])
-    assert store.query(kind=name) == [event]
+    assert store.events(Query(kind=name)) == [event]
 
 
 def test_numbers_sqlite_cannot_hold(store: Store) -> None:
     store.add([Event("move", "x", 2**70, math.nan, "", "", at=math.inf)])
-    [found] = store.query()
+    [found] = store.events()
     assert found.bytes == 2**63 - 1
     assert math.isnan(found.seconds)
     assert found.at == math.inf
@@ -108,5 +108,5 @@ def test_every_event_survives_the_round_trip(events: list[Event]) -> None:
         store = Store(Path(folder) / "stats.sqlite3")
         store.add(events)
         # Stable: among events of the same time the one stored last is the newest.
-        assert store.query() == sorted(reversed(events), key=lambda event: -event.at)
+        assert store.events() == sorted(reversed(events), key=lambda event: -event.at)
         store.close()

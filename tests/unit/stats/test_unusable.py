@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_speedup.stats.events import Event
+from flux_speedup.stats.events import Event, Query
 from flux_speedup.stats.recorder import Recorder
 from flux_speedup.stats.store import Store, StoreError
 
@@ -75,7 +75,7 @@ def test_a_file_that_cannot_be_used_is_one_log_line(
         for number in range(3):
             recorder.record(numbered(number))
             recorder.flush(20)
-            assert recorder.events(limit=1) == [numbered(number)]
+            assert recorder.events(Query(limit=1)) == [numbered(number)]
     [line] = warnings(caplog)
     assert str(path) in line
 
@@ -101,7 +101,7 @@ def test_a_locked_file_is_one_log_line_and_loses_nothing(
     recorder.flush(20)
     recorder.close()
     again = Store(path)
-    assert again.query() == [numbered(2), numbered(1)]
+    assert again.events() == [numbered(2), numbered(1)]
     again.close()
 
 
@@ -150,7 +150,7 @@ def test_a_read_only_folder() -> None:
         with pytest.raises(StoreError) as caught:
             store.add([numbered(1)])
         assert str(store.path) in str(caught.value)
-        assert store.query() == []
+        assert store.events() == []
         inner = Store(folder / "cache" / "stats.sqlite3")
         with pytest.raises(StoreError):
             inner.add([numbered(1)])

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from flux_speedup.stats.events import Event
+from flux_speedup.stats.events import Event, Query
 from flux_speedup.ui import start
 from tests.fake_view import FakeView
 
@@ -26,7 +26,7 @@ FORGE = [
 
 
 def test_only_the_newest_start_is_shown_in_its_order() -> None:
-    newest_first = FakeView().events(kind="startup")
+    newest_first = FakeView().events(Query(kind="startup"))
     found = start.latest(newest_first)
     names = ["launcher", "import torch", "load scripts", "create ui", "total"]
     assert [event.what for event in found] == names

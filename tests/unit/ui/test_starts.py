@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from flux_speedup.facts.view import Start
+from flux_speedup.stats.events import Query
 from flux_speedup.ui import starts
 from tests.fake_view import FakeView
 from tests.page import Tags
@@ -39,6 +40,6 @@ def test_a_start_that_took_no_number_is_left_out() -> None:
 
 def test_the_stages_of_the_newest_start_are_there() -> None:
     view = FakeView()
-    page = starts.start_card([], view.events(kind="startup", limit=5)[::-1], NOW)
+    page = starts.start_card([], view.events(Query(kind="startup", limit=5))[::-1], NOW)
     assert "import torch" in page
     assert "stages, 9.8 s" in page

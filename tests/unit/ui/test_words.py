@@ -12,22 +12,6 @@ from flux_speedup.ui import words
 from tests.fake_view import NASTY
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0, "0.00 s"),
-        (0.0034, "3 ms"),
-        (0.514, "0.51 s"),
-        (1.41, "1.4 s"),
-        (25.04, "25.0 s"),
-        (378, "378 s"),
-        (math.nan, "?"),
-    ],
-)
-def test_seconds_show_the_digits_that_matter(value: float, shown: str) -> None:
-    assert words.seconds(value) == shown
-
-
 def test_headline_names_moves_checkpoints_and_unloads() -> None:
     events = [
         Event("move", "transformer", 66_500_000_000, 1.4, "", ""),
@@ -63,21 +47,6 @@ def test_safe_text_has_no_markup_no_line_break_and_no_direction_override(name: s
 
 def test_safe_text_keeps_letters_of_any_script_and_emoji() -> None:
     assert words.safe("מודל 🚀 模型") == "<bdi>מודל 🚀 模型</bdi>"
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0.514, "0.51 s"),
-        (412.3, "412 s"),
-        (1234.0, "20 min 34 s"),
-        (12_100.0, "3 h 21 min"),
-        (-3.0, "−3.0 s"),  # noqa: RUF001
-        (math.inf, "?"),
-    ],
-)
-def test_a_long_time_is_told_in_minutes_and_hours(value: float, shown: str) -> None:
-    assert words.span(value) == shown
 
 
 @pytest.mark.parametrize(

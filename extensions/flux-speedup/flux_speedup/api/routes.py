@@ -10,6 +10,7 @@ from fastapi.responses import PlainTextResponse
 from ..control.control import Control
 from ..facts.plain import plain
 from ..facts.view import View
+from ..stats import events as asked
 from . import writes as writing
 from .access import Access, let_through
 from .figures import (
@@ -62,7 +63,7 @@ def _add_routes(router: APIRouter, view: View) -> None:
         offset: int = Query(0, ge=0, le=MAX_OFFSET),
     ) -> Json:
         # One more than asked for tells whether there is a next page.
-        found = view.events(since=since, kind=kind, model=model, limit=limit + 1, offset=offset)
+        found = view.events(asked.Query(kind, since, model, limit + 1, offset))
         following = offset + limit if len(found) > limit else None
         return stats_json(view.status().simulated, found[:limit], view.totals(), following)
 

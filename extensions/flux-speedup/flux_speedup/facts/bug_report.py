@@ -11,7 +11,7 @@ from dataclasses import asdict
 from ..patching.table import Outcome, State
 from ..stats.events import Event
 from ..stats.machine import Machine, Savings
-from ..stats.report import printable, size, spent, way
+from ..stats.report import printable, seconds, size, speed, spent, way
 from ..stats.requests import Request
 from .view import ConfigRow, MemoryUse, Status
 
@@ -54,7 +54,7 @@ def text(
         "newest requests:",
         *(_request(each) for each in requests),
         "",
-        f"saved: {savings.since_start:.1f} s since start, {printable(savings.how)}",
+        f"saved: {seconds(savings.since_start)} since start, {printable(savings.how)}",
         f"machine: {_machine(machine)}",
         f"memory: {_memory(memory)}",
     ]
@@ -97,17 +97,19 @@ def _event(event: Event) -> str:
 
 
 def _request(request: Request) -> str:
-    parts = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in request.parts.items())
-    passes = ", ".join(f"{printable(each.name)} {each.seconds:.2f} s" for each in request.passes)
+    parts = ", ".join(f"{part} {seconds(took)}" for part, took in request.parts.items())
+    passes = ", ".join(f"{printable(each.name)} {seconds(each.seconds)}" for each in request.passes)
     failed = ", failed" if request.failed else ""
-    return f"  {request.kind} by {request.via}: {request.seconds:.2f} s{failed} ({parts}; passes: {passes})"
+    return (
+        f"  {request.kind} by {request.via}: {seconds(request.seconds)}{failed} ({parts}; passes: {passes})"
+    )
 
 
 def _machine(machine: Machine | None) -> str:
     if machine is None:
         return "not measured"
     rates = {name: value for name, value in asdict(machine).items() if name not in ("at", "device")}
-    return ", ".join(f"{name} {value:.1f} GB/s" for name, value in rates.items() if value is not None)
+    return ", ".join(f"{name} {speed(value)}" for name, value in rates.items() if value is not None)
 
 
 def _memory(memory: MemoryUse) -> str:

@@ -19,7 +19,7 @@ from ..log import RING
 from ..measuring.measured import Measured
 from ..memory import MemoryPlan
 from ..patching.table import PatchTable, State
-from ..stats.events import STARTUP, WHOLE, Event, Totals
+from ..stats.events import NEWEST, STARTUP, WHOLE, Event, Query, Totals
 from ..stats.machine import Machine, Measuring, Savings
 from ..stats.requests import Request
 from ..stats.starts import InForce
@@ -106,16 +106,8 @@ class Seen:
 
     # Figures.
 
-    def events(
-        self,
-        *,
-        since: float | None = None,
-        kind: str | None = None,
-        model: str | None = None,
-        limit: int = 100,
-        offset: int = 0,
-    ) -> list[Event]:
-        return self._statistics.events(since, kind, model, limit, offset) if self._kept() else []
+    def events(self, asked: Query = NEWEST) -> list[Event]:
+        return self._statistics.events(asked) if self._kept() else []
 
     def totals(self) -> Totals:
         return self._statistics.totals()
@@ -142,7 +134,7 @@ class Seen:
         ]
 
     def _wholes(self) -> list[Event]:
-        return [each for each in self.events(kind=STARTUP, model=WHOLE, limit=STARTS) if each.what == WHOLE]
+        return [each for each in self.events(Query(STARTUP, model=WHOLE, limit=STARTS)) if each.what == WHOLE]
 
     # Memory and models.
 
@@ -198,7 +190,7 @@ class Seen:
         return bug_report.text(
             self.status(),
             self.config(),
-            [each for each in self.events(limit=60) if each.kind != STARTUP][:20],
+            [each for each in self.events(Query(limit=60)) if each.kind != STARTUP][:20],
             self.requests(5),
             self.machine(),
             self.savings(),

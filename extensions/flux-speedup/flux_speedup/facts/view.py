@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..patching.table import Outcome
-from ..stats.events import Event, Totals
+from ..stats.events import NEWEST, Event, Query, Totals
 from ..stats.machine import Machine, Measuring, Savings
 from ..stats.requests import Request
 
@@ -122,17 +122,7 @@ class View(Protocol):
 
     def status(self) -> Status: ...
 
-    def events(
-        self,
-        *,
-        since: float | None = None,
-        kind: str | None = None,
-        model: str | None = None,
-        limit: int = 100,
-        offset: int = 0,
-    ) -> list[Event]:
-        """Newest first. model: a part of `Event.what`, in whatever case."""
-        ...
+    def events(self, asked: Query = NEWEST) -> list[Event]: ...
 
     def totals(self) -> Totals: ...
 

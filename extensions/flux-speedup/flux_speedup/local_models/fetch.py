@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..configuration import sources as config_sources
+from ..stats.report import size
 from . import catalog
 from .catalog import Catalog, Entry
 from .digests import Digests
@@ -72,8 +73,8 @@ def table(rows: Sequence[Row], models: Path) -> str:
     width = max(len(row.entry.file) for row in rows)
     lines = [f"weights in {models}"]
     for row in rows:
-        size = f"{row.size / 1e6:9.1f} MB" if row.size else " " * 12
-        lines.append(f"  {row.entry.file:<{width}}  {row.result.value:<8}{size}  {row.why}".rstrip())
+        of = f"{size(row.size) if row.size else '':>9}"
+        lines.append(f"  {row.entry.file:<{width}}  {row.result.value:<8}{of}  {row.why}".rstrip())
     good = sum(row.good for row in rows)
     return "\n".join([*lines, f"{good} of {len(rows)} are there"]) + "\n"
 

@@ -6,6 +6,8 @@ import sys
 import threading
 from typing import Any
 
+from ..stats.report import size
+
 _lock = threading.Lock()
 
 
@@ -46,7 +48,7 @@ class Bar:
         tenth = now * 10 // whole if whole else now >> 24
         if tenth > self._tenth:
             self._tenth = tenth
-            self.say(f"{now / 1e6:.1f} MB" + (f" of {whole / 1e6:.1f} MB" if whole else ""))
+            self.say(size(now) + (f" of {size(whole)}" if whole else ""))
 
 
 def _tqdm() -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..stats.machine import Machine, Measuring
+from ..stats.report import speed
 from . import kept
 from .measurement import Measurement
 from .steps import steps
@@ -89,7 +90,7 @@ class Measured:
             "the WebUI's own moves": machine.host_load,
             "and back": machine.host_unload,
         }
-        rates = ", ".join(f"{name} {rate:.1f} GB/s" for name, rate in named.items() if rate is not None)
+        rates = ", ".join(f"{name} {speed(rate)}" for name, rate in named.items() if rate is not None)
         log.info("this machine was measured: %s", rates or "nothing could be")
         file = self._place.file()
         try:

@@ -47,6 +47,33 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Query:
+    """Which events, newest first; None: all. since: seconds since the epoch, inclusive.
+
+    model: a part of `Event.what`, in whatever case.
+    """
+
+    kind: str | None = None
+    since: float | None = None
+    model: str | None = None
+    limit: int = 100
+    offset: int = 0
+
+    def of(self, newest_first: Iterable[Event]) -> list[Event]:
+        """Those of the events that are asked for."""
+        found = [
+            event
+            for event in newest_first
+            if (self.since is None or event.at >= self.since) and self.kind in (None, event.kind)
+            if self.model is None or self.model.lower() in event.what.lower()
+        ]
+        return found[max(0, self.offset) :][: max(0, self.limit)]
+
+
+NEWEST = Query()
+
+
+@dataclass(frozen=True)
 class KindTotal:
     """The sum over the events of one kind; bytes and seconds as in `Event`."""
 

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from dataclasses import replace
 
-from .events import STARTUP, Event, KindTotal, Totals
+from .events import NEWEST, STARTUP, Event, KindTotal, Query, Totals
 from .report import printable, request_sentence, sentence
 from .requests import Request
 from .store import Store
@@ -73,28 +73,14 @@ class Recorder:
         with self._state:
             return Totals(dict(self._totals))
 
-    def events(
-        self,
-        *,
-        since: float | None = None,
-        kind: str | None = None,
-        model: str | None = None,
-        limit: int = 100,
-        offset: int = 0,
-    ) -> list[Event]:
-        """Newest first, earlier starts included; from memory where the store cannot be used. Never raises."""
+    def events(self, asked: Query = NEWEST) -> list[Event]:
+        """Earlier starts included; from memory where the store cannot be used. Never raises."""
         if (store := self._readable()) is not None:
             try:
-                return store.query(since=since, kind=kind, model=model, limit=limit, offset=offset)
+                return store.events(asked)
             except Exception as error:
                 self._complain(error)
-        kept = [
-            event
-            for event in self.recent(self._recent.maxlen or 0)
-            if (since is None or event.at >= since) and (kind is None or event.kind == kind)
-            if model is None or model.lower() in event.what.lower()
-        ]
-        return kept[max(0, offset) :][: max(0, limit)]
+        return asked.of(self.recent(self._recent.maxlen or 0))
 
     def requests(self, limit: int = 20) -> list[Request]:
         """Ended requests, as `events`."""

@@ -1,11 +1,10 @@
-"""Events as people read them: sentences and the start-up table. Pure."""
+"""Bytes, seconds and speeds as people read them anywhere in here, and sentences made of them. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
 
-from .events import GB, STARTUP, UNLOAD, Event, KindTotal, rate_gb_s
+from .events import GB, UNLOAD, Event, rate_gb_s
 from .requests import Request
 
 MB = 1e6
@@ -35,18 +34,36 @@ def speed(rate: float) -> str:
     return f"{rate:.{2 if rate < 1 else 1}f} GB/s"
 
 
-def duration(seconds: float) -> str:
-    """Seconds, as "0.51 s" or, where that would say nothing, "3 ms"."""
+def seconds(value: float) -> str:
+    """Seconds with the digits that matter: "3 ms", "0.51 s", "1.53 s", "12.3 s", "148 s"; "?" for no number."""
+    if not math.isfinite(value):
+        return "?"
     # From 9.5 ms on, two digits after the point say more.
-    return f"{1000 * seconds:.1g} ms" if 0 < seconds < 0.0095 else f"{seconds:.2f} s"
+    if 0 < value < 0.0095:
+        return f"{1000 * value:.1g} ms"
+    return f"{value:.{2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0}f} s"
 
 
-def figures(count: int, seconds: float) -> str:
+def span(value: float) -> str:
+    """A time that may be long: "0.51 s", "148 s", "12 min 4 s", "3 h 20 min"; what was lost has a minus."""
+    if value < 0:
+        return f"−{span(-value)}"  # noqa: RUF001
+    if not value:
+        return "0 s"
+    if value < 600 or not math.isfinite(value):
+        return seconds(value)
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def figures(count: int, spent: float) -> str:
     """Bytes, seconds and rate, as "23.8 GB in 0.51 s, 46.7 GB/s"; leaves out what does not apply."""
     if not count:
-        return duration(seconds)
-    rate = rate_gb_s(count, seconds)
-    text = f"{size(count)} in {duration(seconds)}"
+        return seconds(spent)
+    rate = rate_gb_s(count, spent)
+    text = f"{size(count)} in {seconds(spent)}"
     return text if rate is None else f"{text}, {speed(rate)}"
 
 
@@ -61,7 +78,7 @@ def way(event: Event) -> str:
 def spent(event: Event) -> str:
     """`figures` of an event. An unload has no speed: where nothing is copied, bytes and seconds make none."""
     if event.kind == UNLOAD and event.bytes:
-        return f"{size(event.bytes)} in {duration(event.seconds)}"
+        return f"{size(event.bytes)} in {seconds(event.seconds)}"
     return figures(event.bytes, event.seconds)
 
 
@@ -73,43 +90,7 @@ def sentence(event: Event) -> str:
 
 
 def request_sentence(request: Request) -> str:
-    """A request on one line, as "txt2img: 23.1 s (load 0.4 s, sampling 20.3 s, other 2.4 s)"."""
-    parts = [f"{part} {seconds:.1f} s" for part, seconds in request.parts.items() if seconds >= 0.05]
-    text = f"{printable(request.kind)}: {request.seconds:.1f} s"
+    """A request on one line, as "txt2img: 23.1 s (load 0.40 s, sampling 20.3 s, other 2.40 s)"."""
+    parts = [f"{part} {seconds(took)}" for part, took in request.parts.items() if took >= 0.05]
+    text = f"{printable(request.kind)}: {seconds(request.seconds)}"
     return text + (f" ({', '.join(parts)})" if parts else "") + (", failed" if request.failed else "")
-
-
-def total_sentence(kind: str, total: KindTotal) -> str:
-    """One kind's sum on one line, as "move: 3 times, 71.4 GB in 1.53 s, 46.7 GB/s"."""
-    times = "once" if total.count == 1 else f"{total.count} times"
-    return f"{printable(kind)}: {times}, {figures(total.bytes, total.seconds)}"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One row of the start-up table; share is the part (0 to 1) of all stages' seconds."""
-
-    name: str
-    seconds: float
-    share: float
-    detail: str
-
-
-def startup_table(events: Iterable[Event]) -> list[Stage]:
-    """The stages of the start among `events`, in the order in which they ended."""
-    stages = sorted((event for event in events if event.kind == STARTUP), key=lambda event: event.at)
-    whole = sum(stage.seconds for stage in stages)
-    return [
-        Stage(stage.what, stage.seconds, stage.seconds / whole if whole > 0 else 0.0, stage.detail)
-        for stage in stages
-    ]
-
-
-def startup_lines(table: Sequence[Stage]) -> list[str]:
-    """The start-up table as lines with aligned columns, the sum last; [] where there are no stages."""
-    if not table:
-        return []
-    rows = [(printable(stage.name), stage.seconds, stage.share) for stage in table]
-    rows.append(("all stages", sum(stage.seconds for stage in table), sum(stage.share for stage in table)))
-    width = max(len(name) for name, _, _ in rows)
-    return [f"{name:<{width}}  {seconds:7.2f} s  {share:4.0%}" for name, seconds, share in rows]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from .events import GB, Event
 from .machine import Machine, Savings
+from .report import speed
 
 # The quicker end of what Forge's own moves were measured to do on a server card (PCIe 5): an estimate that
 # leans to fewer seconds saved. To the device, and back to RAM, in GB/s.
@@ -52,13 +53,11 @@ def savings(since_start: Tally, in_request: Tally | None, machine: Machine | Non
     load, unload = _rates(machine)
     measured = is_measured(machine)
     if measured:
-        how = (
-            f"the WebUI's own moves were measured here: {load:.1f} GB/s to the device, {unload:.1f} GB/s back"
-        )
+        how = f"the WebUI's own moves were measured here: {speed(load)} to the device, {speed(unload)} back"
     else:
         how = (
-            f"an estimate: the WebUI's own moves are taken to do {load:.1f} GB/s to the device and "
-            f"{unload:.1f} GB/s back, as on a large server; measure this machine for its own figures"
+            f"an estimate: the WebUI's own moves are taken to do {speed(load)} to the device and "
+            f"{speed(unload)} back, as on a large server; measure this machine for its own figures"
         )
     request = None if in_request is None else in_request.saved(machine)
     return Savings(since_start.saved(machine), request, not measured, how)

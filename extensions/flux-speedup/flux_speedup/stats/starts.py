@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .events import STARTUP, WHOLE, Event
+from .report import seconds
 
 NEWEST = 5
 
@@ -66,7 +67,7 @@ class Starts:
         """As "start 18.7 s -> 11.6 s", or "" while one of the two has not been seen."""
         if self.before is None or self.after is None:
             return ""
-        return f"start {self.before:.1f} s -> {self.after:.1f} s"
+        return f"start {seconds(self.before)} -> {seconds(self.after)}"
 
 
 def compare(events: Iterable[Event], *, page: bool) -> Starts:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .events import Event, Totals
+from .events import NEWEST, Event, Query, Totals
 from .machine import Machine, Savings
 from .requests import Request
 from .savings import Tally, savings
@@ -35,11 +35,9 @@ class Statistics:
             self._since_start = self._since_start.plus(event)
         self._made().record(event)
 
-    def events(
-        self, since: float | None, kind: str | None, model: str | None, limit: int, offset: int
-    ) -> list[Event]:
+    def events(self, asked: Query = NEWEST) -> list[Event]:
         """As `Recorder.events`."""
-        return self._made().events(since=since, kind=kind, model=model, limit=limit, offset=offset)
+        return self._made().events(asked)
 
     def totals(self) -> Totals:
         """Sums of this process."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from . import rows
 from .database import aside, damaged, identity, open_database, set_aside
-from .events import Event
+from .events import NEWEST, Event, Query
 from .requests import Request
 
 BUSY_S = 0.8
@@ -63,27 +63,16 @@ class Store:
 
         self._use(insert)
 
-    def query(
-        self,
-        *,
-        since: float | None = None,
-        kind: str | None = None,
-        model: str | None = None,
-        limit: int = 100,
-        offset: int = 0,
-    ) -> list[Event]:
-        """Stored events, newest first; since: seconds since the epoch, inclusive. Raises StoreError only.
-
-        model: a part of `Event.what`, in whatever case.
-        """
+    def events(self, asked: Query = NEWEST) -> list[Event]:
+        """Stored events. Raises StoreError only."""
 
         def select(connection: sqlite3.Connection) -> list[rows.Stored]:
             wanted = {
-                "since": since,
-                "kind": None if kind is None else rows.raw(kind),
-                "model": None if model is None else rows.raw(model),
-                "limit": max(0, limit),
-                "offset": max(0, offset),
+                "since": asked.since,
+                "kind": None if asked.kind is None else rows.raw(asked.kind),
+                "model": None if asked.model is None else rows.raw(asked.model),
+                "limit": max(0, asked.limit),
+                "offset": max(0, asked.offset),
             }
             return connection.execute(rows.SELECT, wanted).fetchall()
 

@@ -8,9 +8,9 @@ from ..facts.view import Status
 from ..patching.table import Outcome, State
 from ..stats.events import Event, Totals
 from ..stats.machine import Savings
-from ..stats.report import size
+from ..stats.report import seconds, size, span
 from . import start
-from .words import counted, headline, rate, safe, seconds, span
+from .words import counted, headline, rate, safe
 
 
 def card(title: str, body: str) -> str:

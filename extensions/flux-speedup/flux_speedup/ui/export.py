@@ -9,7 +9,7 @@ import time
 
 from ..facts.plain import plain
 from ..facts.view import View
-from ..stats.events import Event
+from ..stats.events import Event, Query
 from ..stats.report import printable
 
 # As many as the database keeps at most.
@@ -28,7 +28,7 @@ def as_json(view: View, now: float) -> str:
         "machine": view.machine(),
         "starts": view.starts(),
         "requests": view.requests(REQUESTS),
-        "events": view.events(limit=EVENTS),
+        "events": view.events(Query(limit=EVENTS)),
     }
     return json.dumps(plain(document), indent=1)
 
@@ -38,7 +38,7 @@ def as_csv(view: View) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    for event in view.events(limit=EVENTS):
+    for event in view.events(Query(limit=EVENTS)):
         writer.writerow(row(event))
     return text.getvalue()
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ..facts.view import View
-from ..stats.events import GB, Event
+from ..stats.events import GB, Event, Query
 from ..stats.report import way
 from .cards import card
 from .words import NOTHING, safe, three_figures, when
@@ -27,7 +27,7 @@ COLUMNS = (
 
 def newest(view: View) -> list[Event]:
     """The newest loads of all kinds, newest first; each kind is asked for, so that stages push none out."""
-    found = [event for kind in KINDS for event in view.events(kind=kind, limit=NEWEST)]
+    found = [event for kind in KINDS for event in view.events(Query(kind, limit=NEWEST))]
     return sorted(found, key=_ended, reverse=True)[:NEWEST]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from .cards import card
 from .words import safe
 
-LEVELS = {"WARNING": "fsu-warning", "ERROR": "fsu-error", "CRITICAL": "fsu-error"}
+# How the log marks what is no ordinary line (`log.Ring`).
+LEVELS = {"[warning]": "fsu-warning", "[error]": "fsu-error", "[critical]": "fsu-error"}
 
 
 def log_card(lines: Sequence[str]) -> str:
@@ -19,4 +20,4 @@ def log_card(lines: Sequence[str]) -> str:
 
 
 def _level(line: str) -> str:
-    return next((css for word, css in LEVELS.items() if word in line), "")
+    return next((css for mark, css in LEVELS.items() if line.endswith(mark)), "")

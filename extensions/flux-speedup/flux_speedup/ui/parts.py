@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..facts.view import View
-from ..stats.events import STARTUP, Event
+from ..stats.events import STARTUP, Event, Query
 from . import cards, loads, local, log_lines, machine, memory, models, rates, requests, start, starts
 from .words import safe, when
 
@@ -36,7 +36,7 @@ def values(view: View, chosen: str | None, names: Sequence[str] = NAMES) -> dict
 
     @functools.cache
     def stages() -> list[Event]:
-        return start.latest(view.events(kind=STARTUP, limit=STAGES))
+        return start.latest(view.events(Query(STARTUP, limit=STAGES)))
 
     @functools.cache
     def events() -> list[Event]:

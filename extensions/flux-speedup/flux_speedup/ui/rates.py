@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..stats.events import Event
 from ..stats.machine import Machine
-from ..stats.report import sentence, size
+from ..stats.report import seconds, sentence, size
 from . import svg
 from .cards import card
-from .words import counted, gb_s, seconds, share, when
+from .words import counted, gb_s, share, when
 
 NEWEST = 60
 BUS = "bus"

@@ -6,11 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..stats.report import size
+from ..stats.report import seconds, size, span
 from ..stats.requests import PARTS, Request
 from . import svg
 from .cards import badge, card
-from .words import counted, safe, seconds, share, span, when
+from .words import counted, safe, share, when
 
 SHOWN = 8
 PASSES = 40

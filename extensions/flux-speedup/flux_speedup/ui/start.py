@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 
 from ..stats.events import WHOLE, Event
+from ..stats.report import seconds
 from . import bars
-from .words import safe, seconds, share
+from .words import safe, share
 
 SHORT_S = 0.05
 

@@ -8,9 +8,10 @@ from statistics import median
 
 from ..facts.view import Start
 from ..stats.events import Event
+from ..stats.report import seconds
 from . import bars, start
 from .cards import card
-from .words import safe, seconds, share, when
+from .words import safe, share, when
 
 SHOWN = 8
 KEYS = (

@@ -7,7 +7,7 @@ import math
 import time
 
 from ..stats.events import KindTotal, Totals
-from ..stats.report import duration, printable, size, speed
+from ..stats.report import printable, seconds, size, speed
 
 NOTHING = "nothing loaded yet"
 
@@ -15,16 +15,6 @@ NOTHING = "nothing loaded yet"
 def safe(text: object) -> str:
     """Any text as HTML: one line, markup escaped, its direction its own (right-to-left stays in place)."""
     return f"<bdi>{html.escape(printable(str(text)))}</bdi>"
-
-
-def seconds(value: float) -> str:
-    """Seconds with the digits that matter: "4 ms", "0.51 s", "12.3 s", "148 s"; "?" for what is no number."""
-    if not math.isfinite(value):
-        return "?"
-    if 0 < value < 0.0095:
-        return duration(value)
-    digits = 2 if value < 1 else 1 if value < 100 else 0
-    return f"{value:.{digits}f} s"
 
 
 def counted(count: int, one: str) -> str:
@@ -66,22 +56,6 @@ def three_figures(value: float) -> float | None:
 def plain(text: object) -> str:
     """Any text as one line for an attribute or inside SVG, where `safe`'s own element has no place."""
     return html.escape(printable(str(text)))
-
-
-def span(value: float) -> str:
-    """A time that may be long: "0.51 s", "148 s", "12 min 4 s", "3 h 20 min"; what was lost has a minus."""
-    if not math.isfinite(value):
-        return "?"
-    if value < 0:
-        return f"−{span(-value)}"  # noqa: RUF001
-    if not value:
-        return "0 s"
-    if value < 600:
-        return seconds(value)
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def gb_s(value: float | None) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ..stats.report import seconds as in_words
 from .residency.residency import STAGING, Residency
 from .transfer.item import Item
 from .transfer.lane import Lane, lane_for
@@ -69,4 +70,4 @@ def _work(device: torch.device, warm: Callable[[torch.device], None]) -> None:
     except Exception as error:  # a courtesy in the background: it must not be able to stop anything
         _log.info("the first load is not prepared (%s)", str(error).split("\n")[0])
     else:
-        _log.debug("the first load is prepared, in %.2f s", time.perf_counter() - started)
+        _log.debug("the first load is prepared, in %s", in_words(time.perf_counter() - started))

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from ...patching.change import Call, Change, Function, Undo, apply_all
+from ...stats.report import seconds
 from ...stats.tracking import Open, Tracking
 from . import detectors
 from .optional import whatever_is_there
@@ -191,7 +192,7 @@ class Stages:
         found = self._tracking.current()
         told = getattr(found.owner if found is not None else None, "extra_generation_params", None)
         if isinstance(told, dict):
-            told[INFOTEXT] = f"{self._tracking.loading_seconds():.1f} s"
+            told[INFOTEXT] = seconds(self._tracking.loading_seconds())
 
 
 def _sort(p: Any) -> tuple[str, str]:

@@ -15,6 +15,8 @@ import torch
 
 from ...patching.change import Call, Change, Declined, Function, Undo, apply_all
 from ...stats.events import Event
+from ...stats.report import seconds as in_seconds
+from ...stats.report import size
 from ...weights.checkpoints import Checkpoints, Key, Limits
 from ...weights.files.identity import FileIdentity
 from .built import Built, key_of
@@ -167,7 +169,7 @@ class Keeper:
         self._current = built
         self._requests.uses(built)
         seconds = time.perf_counter() - started
-        log.info("%s was kept and is used again (%.2f s)", _name(built), seconds)
+        log.info("%s was kept and is used again (%s)", _name(built), in_seconds(seconds))
         self._record(Event("checkpoint", _name(built), 0, seconds, "kept", "RAM"))
         return True
 
@@ -212,7 +214,7 @@ class Keeper:
     def _keep(self, built: Built) -> None:
         assert built.key is not None
         for gone in self.kept.put(built.key, built, built.ram):
-            log.info("%s is not kept any longer (%.1f GB of RAM)", _name(gone.model), gone.ram / 1e9)
+            log.info("%s is not kept any longer (%s of RAM)", _name(gone.model), size(gone.ram))
             self._garbage = True
 
     @staticmethod

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ...memory import GIB, Card, MemoryPlan, SwapRule
+from ...memory import Card, MemoryPlan, SwapRule, gib
 from ...patching.change import AlreadySo, Call, Change, Declined, Function, Undo, Value, apply
 from ..common import timing
 from ..common.card import managed_card
@@ -72,12 +72,12 @@ class Forge(Ahead):
             found.append(MemoryItem("vram_state", title, "", [Call(self._set_high_vram)]))
         if plan.inference_bytes is not None:
             kept = Value(MANAGER, "current_inference_memory", _whole_megabytes(plan.inference_bytes))
-            why = f"{plan.inference_bytes / GIB:.1f} GiB"
+            why = gib(plan.inference_bytes)
             found.append(MemoryItem("inference_memory", "VRAM kept for inference", why, [kept]))
         if plan.swap is not None and plan.low_vram_below is not None:
             title = "When a model does not fit: how much stays on the card"
-            why = f"max(free / {plan.swap.divisor:g}, free - {plan.swap.reserve / GIB:g} GiB), from "
-            why += f"{plan.low_vram_below / GIB:g} GiB of remaining memory on"
+            why = f"max(free / {plan.swap.divisor:g}, free - {gib(plan.swap.reserve)}), from "
+            why += f"{gib(plan.low_vram_below)} of remaining memory on"
             found.append(MemoryItem("swap_budget", title, why, self._swap(plan.swap, plan.low_vram_below)))
         if plan.no_forced_offload:
             found.append(

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ...ram import available
+from ...stats.report import size as in_words
 from ..errors import HeaderError, MappingError, is_lack_of_memory
 from . import lease, remap
 from .header import Header, TensorEntry, read_header
@@ -310,10 +311,8 @@ class Registry:
         except (OSError, MemoryError) as error:
             _log.warning("%s: its old bytes cannot be kept in RAM (%s)", held.path, error)
         if held.standing is Standing.RAM and held.identity.is_still(held.descriptor or 0):
-            said = (
-                "%s is being written over while in use; its old bytes are in RAM as long as it is (%.1f GB)"
-            )
-            _log.warning(said, held.path, size / 1e9)
+            said = "%s is being written over while in use; its old bytes are in RAM as long as it is (%s)"
+            _log.warning(said, held.path, in_words(size))
         else:
             held.standing = Standing.LOST
             remap.into_zeros(held.address, size)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ...ram import available, cores
 from ...stats.report import figures
+from ...stats.report import size as in_words
 from ..transfer.plan import CHUNK
 from .gate import Gate
 from .step_back import step_back
@@ -90,7 +91,7 @@ class ReadAhead:
                     outcome = Outcome(path, 0, False, "not needed")
                 elif size > left:
                     outcome = Outcome(path, 0, False, "too little RAM available")
-                    _log.info("read-ahead: %s left out, %.1f GB do not fit into the RAM", path, size / 1e9)
+                    _log.info("read-ahead: %s left out, %s do not fit into the RAM", path, in_words(size))
                 else:
                     left -= size
                     outcome = self._read(path)

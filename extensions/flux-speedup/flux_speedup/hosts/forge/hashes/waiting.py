@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ....stats.report import seconds as in_words
+
 LEAST_S = 0.1
 log = logging.getLogger("flux_speedup")
 
@@ -19,4 +21,6 @@ def waiting(file: str) -> Iterator[None]:
     yield
     seconds = time.perf_counter() - started
     if seconds >= LEAST_S:
-        log.info("%s: its hash, used for the first time, was waited for: %.1f s", Path(file).name, seconds)
+        log.info(
+            "%s: its hash, used for the first time, was waited for: %s", Path(file).name, in_words(seconds)
+        )
