@@ -15,11 +15,12 @@ from flux_speedup.facts.view import (
     Refused,
     Start,
     Status,
+    StreamedUse,
 )
 from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.events import NEWEST, Event, Query, Totals
 from flux_speedup.stats.machine import Machine, Measuring, Savings
-from flux_speedup.stats.requests import Pass, Request
+from flux_speedup.stats.requests import Pass, Request, Steps
 
 OUTCOMES = (
     Outcome("tier.vram_state", "VRAM mode: high", State.APPLIED, "the whole model fits on this card"),
@@ -77,22 +78,22 @@ def flux_requests(now: float) -> list[Request]:
         "adetailer": 31.7,
         "other": 1.16,
     }
+    whole, streamed = Steps(36, 0.2522), Steps(20, 0.714, 0.0212, 13_600_000_000)
+    first = {"load": 1.9, "move": 0.74, "text encoding": 0.4, "sampling": 9.1, "vae": 0.76}
+    second = {"move": 0.26, "text encoding": 0.4, "sampling": 14.3, "vae": 0.84, "other": 0.2}
     passes = (
-        Pass(
-            "txt2img", 12.9, {"load": 1.9, "move": 0.74, "text encoding": 0.4, "sampling": 9.1, "vae": 0.76}
-        ),
-        Pass(
-            "hires", 16.0, {"move": 0.26, "text encoding": 0.4, "sampling": 14.3, "vae": 0.84, "other": 0.2}
-        ),
+        Pass("txt2img", 12.9, first, whole),
+        Pass("hires", 16.0, second, streamed),
         Pass("ADetailer 1", 19.1, {"move": 0.22, "adetailer": 18.5, "other": 0.38}),
         Pass("ADetailer 2", 14.0, {"move": 0.2, "unload": 0.02, "adetailer": 13.2, "other": 0.58}),
     )
     cold = {"load": 8.1, "move": 2.4, "text encoding": 0.6, "sampling": 9.7, "vae": 0.6, "other": 1.2}
     failed = {"load": 0.3, "other": 0.1}
+    alone = (Pass("txt2img", 10.6, base, streamed),)
     return [
         Request(15, "txt2img", "page", now - 6, 5.9, {"move": 0.5, "text encoding": 0.4, "sampling": 5.0},
                 bytes=33_600_000_000, running=True),
-        Request(14, "txt2img", "API", now - 40, 10.7, {**base, "other": 0.2}, images=1),
+        Request(14, "txt2img", "API", now - 40, 10.7, {**base, "other": 0.2}, alone, images=1),
         Request(13, "txt2img", "page", now - 130, 62.0, everything, passes, 67_500_000_000, 4),
         Request(12, "img2img", "API", now - 180, 0.4, failed, failed=True),
         Request(11, "txt2img", "page", now - 260, 22.6, cold, (), 33_768_000_000, 1),
@@ -119,6 +120,12 @@ MEMORY = MemoryUse(
     268_000_000,
     151_000_000_000,
     216_000_000_000,
+    (
+        StreamedUse(
+            "transformer", 23_800_000_000, 9_600_000_000, 512_000_000, 512_000_000, "registered file pages"
+        ),
+    ),
+    2_000_000_000,
 )
 MACHINE = Machine(0.0, "NVIDIA H100 80GB HBM3", 3.1, 51.7, 55.2, 6.4, 4.1)
 LOG = (

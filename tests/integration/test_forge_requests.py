@@ -95,6 +95,18 @@ def test_every_request_is_there_with_its_passes(requests: list[dict[str, Any]]) 
     assert passes == [["txt2img"], ["txt2img"], ["txt2img", "hires"], ["txt2img"], ["txt2img"]]
 
 
+def test_every_pass_has_its_seconds_an_iteration(forge: Forge, requests: list[dict[str, Any]]) -> None:
+    for request in requests:
+        for each in request["passes"]:
+            steps = each["steps"]
+            assert (steps["count"], steps["bytes"], steps["waited"], steps["rate_gb_s"]) == (2, 0, None, None)
+            assert 0 < steps["seconds"] <= each["parts"]["sampling"]
+    assert forge.log().count(" s/it") >= len(requests)
+    last = requests[-1]["passes"][0]["steps"]["seconds"]
+    said = 'flux_speedup_last_request_step_seconds{pass="txt2img"} '
+    assert f"{said}{last!r}" in forge.text(f"{V1}/metrics")
+
+
 def test_parts_are_the_whole_request(requests: list[dict[str, Any]]) -> None:
     for request in requests:
         assert sum(request["parts"].values()) == pytest.approx(request["seconds"], abs=1e-6)

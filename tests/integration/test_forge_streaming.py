@@ -86,6 +86,8 @@ def run(
         known: dict[str, Any] = {}
         if card is not None:
             known = {"lines": forge.our_lines(), "log": forge.log(), "state": forge.get("/probe/streaming")}
+            known["requests"] = forge.get("/flux-speedup/v1/requests")["requests"]
+            known["memory"] = forge.get("/flux-speedup/v1/machine")["memory"]
     return seen, known
 
 
@@ -113,5 +115,11 @@ def test_every_image_is_the_same_whatever_streams(
     said = "\n".join(known["lines"])
     # Where encoders and transformer take turns as a whole, nothing has to stream.
     assert ("stream through a ring" in said) is (name != "encoders push")
+    sampled = [one["steps"] for each in known["requests"] for one in each["passes"] if one["steps"]]
+    assert (sum(each["bytes"] for each in sampled) > 0) is (name != "encoders push")
+    assert all(each["waited"] is None or 0 <= each["waited"] <= each["seconds"] for each in sampled)
+    assert any(each["waited"] is not None for each in sampled) is (name != "encoders push")
+    for each in known["memory"]["streamed"]:
+        assert min(each["coming"], each["ring"]) > 0
     assert "could not be streamed" not in said
     assert "moves it by itself" not in said

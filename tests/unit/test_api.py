@@ -26,11 +26,21 @@ from flux_speedup.api import Access, gradio_login, register
 from flux_speedup.control.control import Guarded
 from flux_speedup.control.credentials import Credentials
 from flux_speedup.control.rules import Forbidden, Names, Rules
-from flux_speedup.facts.view import ConfigRow, LocalWeight, MemoryUse, Model, Refused, Start, Status, Value
+from flux_speedup.facts.view import (
+    ConfigRow,
+    LocalWeight,
+    MemoryUse,
+    Model,
+    Refused,
+    Start,
+    Status,
+    StreamedUse,
+    Value,
+)
 from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.events import NEWEST, Event, Query, Totals
 from flux_speedup.stats.machine import Machine, Measuring, Savings
-from flux_speedup.stats.requests import Pass
+from flux_speedup.stats.requests import Pass, Steps
 from flux_speedup.stats.requests import Request as ImageRequest
 
 V1 = "/flux-speedup/v1"
@@ -75,7 +85,7 @@ class FakeView:
 
     def requests(self, limit: int = 20) -> list[ImageRequest]:
         parts = {"load": 0.5, "sampling": 2.0}
-        passes = (Pass(self._name, 2.5, parts),)
+        passes = (Pass(self._name, 2.5, parts, Steps(8, 0.25, 0.05, 10_000_000_000)),)
         newest = ImageRequest(7, "txt2img", "API", 5.0, 2.5, parts, passes, 24, 1, running=True)
         return [newest, ImageRequest(6, "img2img", "page", math.inf, 0.0, {}, failed=True)][:limit]
 
@@ -86,7 +96,8 @@ class FakeView:
         return Savings(12.5, 2.5, False, self._name)
 
     def memory(self) -> MemoryUse:
-        return MemoryUse(((self._name, 24),), 30, 80, None, 4, 0, 100, 200)
+        streamed = StreamedUse(self._name, 10, 14, 3, 2, "pinned memory")
+        return MemoryUse(((self._name, 24),), 30, 80, None, 4, 0, 100, 200, (streamed,), 5)
 
     def models(self) -> list[Model]:
         return [Model("in use", self._name, "in use", 3, 2, 1)]
@@ -239,6 +250,7 @@ def test_requests_models_and_machine() -> None:
     app = made()
     parts = {"load": 0.5, "sampling": 2.0}
     name = "flux1-dev.safetensors"
+    steps = {"count": 8, "seconds": 0.25, "waited": 0.05, "bytes": 10_000_000_000}
     assert get(app, READS[0]).json() == {
         "simulated": False,
         "requests": [
@@ -251,7 +263,9 @@ def test_requests_models_and_machine() -> None:
                 "began": 5.0,
                 "seconds": 2.5,
                 "parts": parts,
-                "passes": [{"name": name, "seconds": 2.5, "parts": parts}],
+                "passes": [
+                    {"name": name, "seconds": 2.5, "parts": parts, "steps": {**steps, "rate_gb_s": 40.0}}
+                ],
                 "bytes": 24,
                 "images": 1,
                 "running": True,
@@ -276,6 +290,7 @@ def test_requests_models_and_machine() -> None:
         "savings": {"since_start": 12.5, "in_request": 2.5, "estimated": False, "how": name},
     }
     assert len(get(app, READS[0], params={"limit": 1}).json()["requests"]) == 1
+    streamed = {"resident": 10, "coming": 14, "ring": 3, "held": 2}
     sizes = {"file_bytes": 3, "device_bytes": 2, "ram_bytes": 1}
     assert get(app, READS[1]).json() == [{"key": "in use", "name": name, "where": "in use", **sizes}]
     assert get(app, READS[2]).json() == {
@@ -298,6 +313,8 @@ def test_requests_models_and_machine() -> None:
             "pinned": 0,
             "ram_available": 100,
             "ram_total": 200,
+            "streamed": [{"component": name, **streamed, "source": "pinned memory"}],
+            "inference": 5,
         },
     }
     view = FakeView()
@@ -315,13 +332,18 @@ def test_metrics_are_in_the_format_of_prometheus() -> None:
     answer = get(made(FakeView(ODD)), READS[3])
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     lines = answer.text.splitlines()
+    odd = 'it\'s \\"odd\\"\\n🚀 \\\\ud83d\\\\udcff\0'
     for line in (
         'flux_speedup_info{version="0.1.0",host="Forge",tier="large"} 1',
         'flux_speedup_events_total{kind="move"} 10',
         'flux_speedup_bytes_total{kind="move"} 45000000000',
         'flux_speedup_last_request_seconds{part="load"} 0.5',
-        'flux_speedup_vram_model_bytes{component="it\'s \\"odd\\"\\n🚀 \\\\ud83d\\\\udcff\0"} 24',
+        f'flux_speedup_vram_model_bytes{{component="{odd}"}} 24',
         "flux_speedup_saved_seconds 12.5",
+        f'flux_speedup_last_request_step_seconds{{pass="{odd}"}} 0.25',
+        f'flux_speedup_last_request_step_waited_seconds{{pass="{odd}"}} 0.05',
+        f'flux_speedup_last_request_step_bytes{{pass="{odd}"}} 10000000000',
+        f'flux_speedup_streamed_bytes{{component="{odd}",kind="coming"}} 14',
         "# TYPE flux_speedup_saved_seconds gauge",
     ):
         assert line in lines, line
@@ -425,7 +447,7 @@ def test_wrong_parameters_are_422(query: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "times"),
-    [(STATUS, 3), (STATS, 11), (CONFIG, 1), (READS[0], 2), (READS[1], 1), (READS[2], 2), (READS[4], 3)],
+    [(STATUS, 3), (STATS, 11), (CONFIG, 1), (READS[0], 2), (READS[1], 1), (READS[2], 3), (READS[4], 3)],
 )
 def test_odd_names_are_escaped(path: str, times: int) -> None:
     found = list(strings(get(made(FakeView(ODD)), path).json()))

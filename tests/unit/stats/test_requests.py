@@ -12,7 +12,7 @@ import pytest
 from flux_speedup.stats.events import Event, Query
 from flux_speedup.stats.recorder import Recorder
 from flux_speedup.stats.report import request_sentence
-from flux_speedup.stats.requests import Pass, Request
+from flux_speedup.stats.requests import Pass, Request, Steps
 from flux_speedup.stats.store import Store, StoreError
 
 EVENT = Event("move", "transformer", 24, 0.5, "page cache", "GPU", at=5.0)
@@ -20,7 +20,11 @@ EVENT = Event("move", "transformer", 24, 0.5, "page cache", "GPU", at=5.0)
 
 def request(number: int = 1, *, failed: bool = False) -> Request:
     parts = {"load": 0.25, "sampling": 2.0, "other": 0.5}
-    passes = (Pass("txt2img", 2.25, {"load": 0.25, "sampling": 2.0}), Pass("hires 🚀", 0.25, {"other": 0.25}))
+    steps = Steps(8, 0.252, 0.021, 13_600_000_000)
+    passes = (
+        Pass("txt2img", 2.25, {"load": 0.25, "sampling": 2.0}, steps),
+        Pass("hires 🚀", 0.25, {"other": 0.25}),
+    )
     return Request(number, "txt2img", "API", float(number), 2.75, parts, passes, 24, 1, False, failed)
 
 
@@ -67,7 +71,15 @@ def test_a_file_of_the_first_version_loses_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["", "[]", '{"parts": 3}', '{"parts": {"load": "x"}, "passes": [1]}', "[" * 9999]
+    "body",
+    [
+        "",
+        "[]",
+        '{"parts": 3}',
+        '{"parts": {"load": "x"}, "passes": [1]}',
+        '{"passes": [{"steps": {"count": "x"}}]}',
+        "[" * 9999,
+    ],
 )
 def test_a_body_of_somebody_else_is_no_error(store: Store, body: str) -> None:
     store.add([request()])
@@ -122,5 +134,8 @@ def test_without_a_store_requests_are_in_memory() -> None:
 
 
 def test_a_request_is_one_line() -> None:
-    assert request_sentence(request()) == "txt2img: 2.8 s (load 0.2 s, sampling 2.0 s, other 0.5 s)"
-    assert request_sentence(request(failed=True)).endswith(", failed")
+    assert request_sentence(request()) == (
+        "txt2img: 2.75 s (load 0.25 s, sampling 2.00 s, other 0.50 s); "
+        "8 x 0.252 s/it, 13.6 GB each at 54.0 GB/s, 0.02 s of it waited for weights"
+    )
+    assert "0.50 s), failed; 8 x" in request_sentence(request(failed=True))

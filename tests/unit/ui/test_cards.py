@@ -48,7 +48,7 @@ def test_no_name_becomes_markup(name: str) -> None:
 
 def test_tiles_show_the_sums() -> None:
     text = Tags(cards.tiles(FakeView().totals(), [])).text
-    for expected in ("77.3 GB", "7 moves in 1.7 s, 46.0 GB/s", "Checkpoints built2in 3.1 s", "Unloads5"):
+    for expected in ("77.3 GB", "7 moves in 1.68 s, 46.0 GB/s", "Checkpoints built2in 3.10 s", "Unloads5"):
         assert expected in text
 
 
@@ -71,6 +71,6 @@ def test_the_headline_says_what_was_saved_and_whether_that_is_an_estimate() -> N
 def test_seconds_lost_are_not_called_a_gain() -> None:
     shown = cards.saved(Savings(-3.0, None, False, ""))
     assert "fsu-plain" in shown
-    assert Tags(shown).text == "3.0 s lost since the start"
+    assert Tags(shown).text == "3.00 s lost since the start"
     in_request = Tags(cards.saved(Savings(5.0, -1.5, False, ""))).text
-    assert in_request == "5.0 s saved since the start1.5 s lost in the last request"
+    assert in_request == "5.00 s saved since the start1.50 s lost in the last request"

@@ -93,7 +93,7 @@ def test_an_error_is_shown_escaped_and_logged(caplog: pytest.LogCaptureFixture) 
 def test_the_list_has_a_line_for_every_item_and_the_figures() -> None:
     shown = changes.list_html(FakeView(), with_list=True)
     assert shown.count("fsu-row") - shown.count("fsu-rows") - shown.count(".fsu-row ") >= 7
-    assert "7 moves, 77.3 GB in 1.7 s; 2 checkpoints in 3.1 s" in shown
+    assert "7 moves, 77.3 GB in 1.68 s; 2 checkpoints in 3.10 s" in shown
 
 
 @pytest.mark.parametrize("name", NASTY)

@@ -14,9 +14,16 @@ def test_vram_is_one_bar_with_everything_in_it() -> None:
     read = Tags(memory.vram(MEMORY))
     parts = read.classed("fsu-part")
     shares = [round(float(part["width"].rstrip("%"))) for part in parts]
-    assert shares == [28, 12, 0, 4]
+    assert shares == [28, 12, 0, 1, 3, 2]
     assert "36.9 GB of 84.9 GB in use" in read.text
-    for expected in ("transformer23.8 GB28%", "everything else on the card3.1 GB4%", "not in use48.0 GB57%"):
+    for expected in (
+        "transformer23.8 GB28%",
+        "ring that weights stream through512 MB1%",
+        "everything else on the card2.6 GB3%",
+        "kept free for computing2.0 GB2%",
+        "not in use46.0 GB54%",
+        "transformer 23.8 GB stay on the card, 9.6 GB stream at each pass through a ring of 512 MB registered",
+    ):
         assert expected in read.text
 
 

@@ -27,7 +27,7 @@ def widths(page: str) -> list[float]:
 def test_the_bar_is_in_the_order_of_parts_and_as_wide_as_its_seconds() -> None:
     page = requests.bar({"sampling": 7.5, "load": 2.5, "vae": 0.0}, 34)
     assert widths(page) == [25.0, 75.0]
-    assert 'aria-label="load from files 2.5 s, sampling 7.5 s"' in page
+    assert 'aria-label="load from files 2.50 s, sampling 7.50 s"' in page
     assert [part["class"] for part in Tags(page).classed("fsu-part")] == [
         "fsu-part fsu-p-load",
         "fsu-part fsu-p-sampling",
@@ -53,19 +53,35 @@ def test_a_bar_never_leaves_its_place() -> None:
 
 def test_the_legend_gives_seconds_and_shares() -> None:
     text = Tags(requests.request_card([request()], None, NOW)).text
-    for expected in ("10.0 s", "2.5 s of it (25%)", "load from files2.5 s25%", "sampling7.5 s75%"):
+    for expected in ("10.0 s", "2.50 s of it (25%)", "load from files2.50 s25%", "sampling7.50 s75%"):
         assert expected in text
+
+
+def test_an_iteration_and_what_of_it_waited_for_weights() -> None:
+    made = FakeView().made
+    for chosen, said in (
+        (2, "0.252 s/it36 steps"),
+        (1, "0.714 s/it20 steps13.6 GB of weights a step, 19.0 GB/s"),
+    ):
+        text = Tags(requests.request_card(made, made[chosen].key, NOW)).text
+        assert said in text
+        assert ("0.02 s of a step (3%) waited for weights" in text) is (chosen == 1)
 
 
 def test_the_newest_is_shown_until_another_one_is_chosen() -> None:
     made = FakeView().made
     newest = Tags(requests.request_card(made, None, NOW))
     assert "the last request went" in newest.text
-    assert "5.9 s so far" in newest.text
+    assert "5.90 s so far" in newest.text
     chosen = Tags(requests.request_card(made, made[2].key, NOW))
     assert "request 13 went" in chosen.text
     assert "4 images" in chosen.text
-    for expected in ("hires16.0 s", "ADetailer 119.1 s", "67.5 GB moved to the device"):
+    for expected in (
+        "txt2img 0.252 s/it12.9 s",
+        "hires 0.714 s/it16.0 s",
+        "ADetailer 119.1 s",
+        "67.5 GB moved to the device",
+    ):
         assert expected in chosen.text
     pressed = [b["data-fsu-do"] for b in chosen.classed("fsu-request") if b["aria-pressed"] == "true"]
     assert pressed == [f"request:{made[2].key}"]

@@ -19,7 +19,7 @@ def test_headline_names_moves_checkpoints_and_unloads() -> None:
         Event("checkpoint", "dev", 0, 3.1, "", ""),
         Event("unload", "vae", 0, 0.25, "", ""),
     ]
-    expected = "2 moves, 66.6 GB in 1.4 s; 1 checkpoint in 3.1 s; 1 unload in 0.25 s"
+    expected = "2 moves, 66.6 GB in 1.41 s; 1 checkpoint in 3.10 s; 1 unload in 0.25 s"
     assert words.headline(Totals.of(events)) == expected
 
 

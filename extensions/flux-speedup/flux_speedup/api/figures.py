@@ -9,8 +9,18 @@ from pydantic import BaseModel, Field
 from ..facts.plain import plain, text
 from ..facts.view import MemoryUse
 from ..stats.machine import Machine, Measuring, Savings
-from ..stats.requests import Request
+from ..stats.requests import Pass, Request
 from .models import Json
+
+
+class StepsModel(BaseModel):
+    """The iterations of a sampler."""
+
+    count: int
+    seconds: float = Field(description="of one, as the device timed it")
+    waited: float | None = Field(description="of these, those that waited for weights; null: not known")
+    bytes: int = Field(description="of weights that came during one")
+    rate_gb_s: float | None = Field(description="at which they came: 10^9 bytes a second")
 
 
 class PassModel(BaseModel):
@@ -19,6 +29,7 @@ class PassModel(BaseModel):
     name: str
     seconds: float
     parts: dict[str, float]
+    steps: StepsModel | None = Field(description="null where nothing was sampled")
 
 
 class RequestModel(BaseModel):
@@ -108,6 +119,17 @@ class PartModel(BaseModel):
     bytes: int
 
 
+class StreamedModel(BaseModel):
+    """A model of which a part comes while it computes, in bytes."""
+
+    component: str
+    resident: int = Field(description="stays on the device")
+    coming: int = Field(description="comes at each pass")
+    ring: int = Field(description="memory on the device that it comes through")
+    held: int = Field(description="of the ring, what is taken now")
+    source: str
+
+
 class MemoryModel(BaseModel):
     """Where memory is right now, in bytes; null where it cannot be known."""
 
@@ -119,6 +141,8 @@ class MemoryModel(BaseModel):
     pinned: int | None
     ram_available: int | None
     ram_total: int | None
+    streamed: list[StreamedModel]
+    inference: int | None = Field(description="kept free on the card for computing")
 
 
 class MachineModel(BaseModel):
@@ -131,8 +155,16 @@ class MachineModel(BaseModel):
 
 def requests_json(simulated: bool, requests: Sequence[Request], savings: Savings) -> Json:
     """A `RequestsModel`."""
-    listed = [{**plain(request), "key": request.key} for request in requests]
+    listed = [
+        {**plain(request), "key": request.key, "passes": [_pass(each) for each in request.passes]}
+        for request in requests
+    ]
     return {"simulated": simulated, "requests": listed, "savings": plain(savings)}
+
+
+def _pass(one: Pass) -> Json:
+    steps = None if one.steps is None else {**plain(one.steps), "rate_gb_s": one.steps.rate}
+    return {**plain(one), "steps": steps}
 
 
 def machine_json(machine: Machine | None, measuring: Measuring, memory: MemoryUse) -> Json:

@@ -46,6 +46,14 @@ def metrics(
             "Seconds of the newest request by part.",
             [({"part": part}, seconds) for part, seconds in parts.items()],
         ),
+        ("last_request_step_seconds", "gauge", "Seconds an iteration by pass.", _of_steps(newest, "seconds")),
+        (
+            "last_request_step_waited_seconds",
+            "gauge",
+            "Seconds of an iteration that waited for weights.",
+            _of_steps(newest, "waited"),
+        ),
+        ("last_request_step_bytes", "gauge", "Bytes of weights an iteration.", _of_steps(newest, "bytes")),
         ("vram_bytes", "gauge", "VRAM of the card.", _used_and_total(memory)),
         (
             "vram_model_bytes",
@@ -53,9 +61,23 @@ def metrics(
             "VRAM by component.",
             [({"component": name}, size) for name, size in memory.vram_by_model],
         ),
+        ("streamed_bytes", "gauge", "Bytes of streamed models.", _of_streamed(memory)),
         ("ram_bytes", "gauge", "RAM by kind.", [({"kind": kind}, size) for kind, size in ram.items()]),
     ]
     return "".join(_family(*family) for family in families)
+
+
+def _of_streamed(memory: MemoryUse) -> list[Sample]:
+    kinds = ("resident", "coming", "ring")
+    streamed = memory.streamed
+    return [
+        ({"component": one.component, "kind": kind}, getattr(one, kind)) for one in streamed for kind in kinds
+    ]
+
+
+def _of_steps(newest: Request | None, what: str) -> list[Sample]:
+    passes = newest.passes if newest is not None else ()
+    return [({"pass": one.name}, getattr(one.steps, what)) for one in passes if one.steps is not None]
 
 
 def _used_and_total(memory: MemoryUse) -> list[Sample]:

@@ -302,7 +302,7 @@ class Config:
         Switch(),
         FIGURES,
         "on adds what loading took to the generation parameters that images carry",
-        more="as `Load: 0.4 s`",
+        more="as `Load: 0.40 s`",
         label="Loading time in image files",
     )
     refresh_s: float = setting(

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from ..patching.table import Outcome, State
 from ..stats.events import Event
 from ..stats.machine import Machine, Savings
-from ..stats.report import printable, seconds, size, speed, spent, way
+from ..stats.report import printable, seconds, size, speed, spent, steps_sentence, way
 from ..stats.requests import Request
 from .view import ConfigRow, MemoryUse, Status
 
@@ -98,7 +98,11 @@ def _event(event: Event) -> str:
 
 def _request(request: Request) -> str:
     parts = ", ".join(f"{part} {seconds(took)}" for part, took in request.parts.items())
-    passes = ", ".join(f"{printable(each.name)} {seconds(each.seconds)}" for each in request.passes)
+    passes = ", ".join(
+        f"{printable(each.name)} {seconds(each.seconds)}"
+        + (f", {steps_sentence(each.steps)}" if each.steps is not None else "")
+        for each in request.passes
+    )
     failed = ", failed" if request.failed else ""
     return (
         f"  {request.kind} by {request.via}: {seconds(request.seconds)}{failed} ({parts}; passes: {passes})"
@@ -114,4 +118,9 @@ def _machine(machine: Machine | None) -> str:
 
 def _memory(memory: MemoryUse) -> str:
     known = {name: value for name, value in asdict(memory).items() if isinstance(value, int)}
-    return ", ".join(f"{name} {size(value)}" for name, value in known.items())
+    streamed = [
+        f"{each.component if each.component in NAMED else 'a model'}: {size(each.resident)} stay, "
+        f"{size(each.coming)} stream ({each.source})"
+        for each in memory.streamed
+    ]
+    return ", ".join([*(f"{name} {size(value)}" for name, value in known.items()), *streamed])

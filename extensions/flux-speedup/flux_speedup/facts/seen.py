@@ -25,10 +25,10 @@ from ..stats.requests import Request
 from ..stats.starts import InForce
 from ..stats.statistics import Statistics
 from . import bug_report, left_out
-from .view import ConfigRow, LeftOut, LocalWeight, MemoryUse, Model, Start, Status, Value
+from .view import ConfigRow, LeftOut, LocalWeight, MemoryUse, Model, Start, Status, StreamedUse, Value
 
 if TYPE_CHECKING:
-    from ..hosts.common.inside import Inside
+    from ..hosts.common.sampling import Streamed
     from ..local_models import report
 
 log = logging.getLogger("flux_speedup")
@@ -141,7 +141,7 @@ class Seen:
     def memory(self) -> MemoryUse:
         with self._memory_lock:
             if self._memory is None or time.monotonic() - self._memory[0] > FRESH_S:
-                self._memory = (time.monotonic(), _memory(self._host.inside()))
+                self._memory = (time.monotonic(), _memory(self._host))
             return self._memory[1]
 
     def models(self) -> list[Model]:
@@ -205,7 +205,8 @@ def _shown(value: config.Value) -> Value:
     return ", ".join(value) if isinstance(value, tuple) else value
 
 
-def _memory(inside: Inside) -> MemoryUse:
+def _memory(host: WebUI) -> MemoryUse:
+    inside = host.inside()
     vram = inside.vram()
     page_cache, pinned = inside.weights_in_ram()
     available, total = ram.available_and_total()
@@ -218,4 +219,10 @@ def _memory(inside: Inside) -> MemoryUse:
         pinned=pinned,
         ram_available=available,
         ram_total=total,
+        streamed=tuple(_streamed(each) for each in host.streams()),
+        inference=inside.inference(),
     )
+
+
+def _streamed(one: Streamed) -> StreamedUse:
+    return StreamedUse(one.name, one.resident, one.coming, one.ring, one.held, one.source)

@@ -62,12 +62,29 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class StreamedUse:
+    """A model of which a part comes while it computes, in bytes.
+
+    resident: what stays on the device. coming: what comes at each pass. ring: memory on the device that it comes
+    through; held: of this, what is taken now. source: where it comes from, in words.
+    """
+
+    component: str
+    resident: int
+    coming: int
+    ring: int
+    held: int
+    source: str
+
+
+@dataclass(frozen=True)
 class MemoryUse:
     """Where memory is right now, in bytes; None where it cannot be known here.
 
     vram_by_model: (component, bytes) of what we know on the device; vram_used, vram_total: the whole card.
     page_cache: pages of mapped weight files in RAM. anonymous: this process's own memory. pinned: staging and
-    registered memory of ours. ram_available, ram_total: the machine's (or the container's) RAM.
+    registered memory of ours. ram_available, ram_total: the machine's (or the container's) RAM. streamed: models
+    of which a part streams. inference: what the WebUI keeps free on the card for computing.
     """
 
     vram_by_model: tuple[tuple[str, int], ...] = ()
@@ -78,6 +95,8 @@ class MemoryUse:
     pinned: int | None = None
     ram_available: int | None = None
     ram_total: int | None = None
+    streamed: tuple[StreamedUse, ...] = ()
+    inference: int | None = None
 
 
 @dataclass(frozen=True)

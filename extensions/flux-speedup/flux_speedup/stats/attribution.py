@@ -6,10 +6,10 @@ the stages and the events inside it have counted theirs, so that all parts toget
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from .requests import PARTS, Pass
+from .requests import PARTS, Pass, Steps
 
 DETECTOR = "adetailer"
 # In a pass of a detector these are what the detector costs; loading is loading wherever it happens.
@@ -21,6 +21,8 @@ class _Pass:
     name: str
     detail: bool
     parts: dict[str, float] = field(default_factory=dict)
+    # Read when they are asked for: the device is behind.
+    samplings: list[Callable[[], Steps | None]] = field(default_factory=list)
 
     def add(self, part: str, seconds: float) -> None:
         self.parts[part] = self.parts.get(part, 0.0) + seconds
@@ -84,6 +86,10 @@ class Account:
         stage.belongs.add(part, max(0.0, at - start - counted))
         stage.inside = [*before, (start, at)]
 
+    def sampled(self, read: Callable[[], Steps | None]) -> None:
+        """A sampler has begun; `read`: its iterations so far."""
+        self._stack[-1].belongs.samplings.append(read)
+
     def in_detector(self) -> bool:
         """Whether a detector is at work, or a pass that it began."""
         return any(stage.part == DETECTOR or stage.belongs.detail for stage in self._stack)
@@ -101,7 +107,7 @@ class Account:
             mine[stage.part] = mine.get(stage.part, 0.0) + max(0.0, stage.own(at) - nested)
             nested = at - stage.began
         passes = tuple(
-            _pass(each.name, parts) for each, parts in zip(self._passes, parts_of, strict=True) if each.name
+            _pass(each, parts) for each, parts in zip(self._passes, parts_of, strict=True) if each.name
         )
         whole: dict[str, float] = {}
         for each, parts in zip(self._passes, parts_of, strict=True):
@@ -112,9 +118,10 @@ class Account:
         return Sums(ordered, sum(ordered.values()), passes)
 
 
-def _pass(name: str, parts: Mapping[str, float]) -> Pass:
+def _pass(of: _Pass, parts: Mapping[str, float]) -> Pass:
     ordered = _ordered(parts)
-    return Pass(name, sum(ordered.values()), ordered)
+    steps = Steps.together([found for read in of.samplings if (found := read()) is not None])
+    return Pass(of.name, sum(ordered.values()), ordered, steps)
 
 
 def _ordered(parts: Mapping[str, float]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from .events import GB, UNLOAD, Event, rate_gb_s
-from .requests import Request
+from .requests import Request, Steps
 
 MB = 1e6
 KB = 1e3
@@ -89,8 +89,28 @@ def sentence(event: Event) -> str:
     return f"{head}: {', '.join(part for part in parts if part)}"
 
 
+def per_step(value: float) -> str:
+    """Seconds an iteration, three digits: "0.252 s/it", "2.41 s/it"."""
+    return f"{value:.3g} s/it" if math.isfinite(value) else "?"
+
+
+def steps_sentence(steps: Steps) -> str:
+    """As "20 x 0.252 s/it, 13.6 GB each at 54.0 GB/s, 0.02 s of it waited for weights"."""
+    parts = [f"{steps.count} x {per_step(steps.seconds)}"]
+    if steps.rate is not None:
+        parts.append(f"{size(steps.bytes)} each at {speed(steps.rate)}")
+    if steps.waited is not None:
+        parts.append(f"{seconds(steps.waited)} of it waited for weights")
+    return ", ".join(parts)
+
+
 def request_sentence(request: Request) -> str:
-    """A request on one line, as "txt2img: 23.1 s (load 0.40 s, sampling 20.3 s, other 2.40 s)"."""
+    """A request on one line, as "txt2img: 23.1 s (load 0.40 s, sampling 20.3 s, other 2.40 s); 20 x 1.01 s/it"."""
     parts = [f"{part} {seconds(took)}" for part, took in request.parts.items() if took >= 0.05]
     text = f"{printable(request.kind)}: {seconds(request.seconds)}"
-    return text + (f" ({', '.join(parts)})" if parts else "") + (", failed" if request.failed else "")
+    text += (f" ({', '.join(parts)})" if parts else "") + (", failed" if request.failed else "")
+    sampled = [each for each in request.passes if each.steps is not None]
+    told = [steps_sentence(each.steps) for each in sampled if each.steps is not None]
+    if len(told) > 1:
+        told = [f"{printable(each.name)} {said}" for each, said in zip(sampled, told, strict=True)]
+    return "; ".join([text, *told])

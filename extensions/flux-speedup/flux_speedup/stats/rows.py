@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from .events import Event
-from .requests import PARTS, Pass, Request
+from .requests import PARTS, Pass, Request, Steps
 
 INT64_MAX = 2**63 - 1
 
@@ -77,7 +78,10 @@ def request_row(request: Request) -> RequestRow:
     """What INSERT_REQUEST takes."""
     body = {
         "parts": dict(request.parts),
-        "passes": [{"name": each.name, "parts": dict(each.parts)} for each in request.passes],
+        "passes": [
+            {"name": each.name, "parts": dict(each.parts), "steps": each.steps and asdict(each.steps)}
+            for each in request.passes
+        ],
     }
     return (
         float(request.began),
@@ -110,8 +114,17 @@ def request_of(row: StoredRequest) -> Request:
 
 def _pass(found: Any) -> Pass:
     parts = _parts(found)
-    name = found.get("name") if isinstance(found, dict) else None
-    return Pass(str(name or ""), sum(parts.values()), parts)
+    known = found if isinstance(found, dict) else {}
+    return Pass(str(known.get("name") or ""), sum(parts.values()), parts, _steps(known.get("steps")))
+
+
+def _steps(found: Any) -> Steps | None:
+    try:
+        waited = None if found["waited"] is None else float(found["waited"])
+        steps = Steps(int(found["count"]), float(found["seconds"]), waited, int(found["bytes"]))
+    except (TypeError, KeyError, ValueError, OverflowError):
+        return None
+    return steps if math.isfinite(steps.seconds) and math.isfinite(waited or 0.0) else None
 
 
 def _parts(found: Any) -> Mapping[str, float]:

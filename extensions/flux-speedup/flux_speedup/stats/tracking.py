@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from .attribution import Account
 from .events import Event
-from .requests import Request
+from .requests import Request, Steps
 from .savings import Tally
 
 # Kinds of events, as parts of a request.
@@ -138,6 +138,13 @@ class Tracking:
             found.account.charge(self._clock(), event.seconds, part)
             found.tally = found.tally.plus(event)
             found.bytes += event.bytes if event.kind == "move" else 0
+
+    def sampled(self, read: Callable[[], Steps | None]) -> None:
+        """A sampler has begun in the pass on this thread; `read`, from any thread: its iterations so far."""
+        found = self.current()
+        if found is not None:
+            with self._lock:
+                found.account.sampled(read)
 
     def loading_seconds(self) -> float:
         """What loading, moving and unloading took so far in the request on this thread."""

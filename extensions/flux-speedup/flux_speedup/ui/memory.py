@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..facts.view import MemoryUse
+from ..facts.view import MemoryUse, StreamedUse
 from ..stats.report import size
 from . import bars, svg
 from .words import safe, share
@@ -31,14 +31,32 @@ def vram(memory: MemoryUse) -> str:
         for i, (name, count) in enumerate(memory.vram_by_model)
         if count > 0
     ]
-    if used > named:
-        parts.append(("everything else on the card", used - named, "fsu-p-other"))
-    parts.append(("not in use", max(0, total - max(used, named)), "fsu-p-free"))
+    ring = sum(each.held for each in memory.streamed)
+    if ring:
+        parts.append(("ring that weights stream through", ring, "fsu-p-warm"))
+    if used > named + ring:
+        parts.append(("everything else on the card", used - named - ring, "fsu-p-other"))
+    free = max(0, total - max(used, named + ring))
+    kept = min(memory.inference or 0, free)
+    if kept:
+        parts.append(("kept free for computing", kept, "fsu-p-kept"))
+    parts.append(("not in use", free - kept, "fsu-p-free"))
     label = "VRAM: " + ", ".join(f"{name} {size(count)}" for name, count, _ in parts)
     keys = "".join(_key(name, count, total, css) for name, count, css in parts)
+    picture = svg.picture(label, BAR_PX, _stack(parts, total))
     return (
         f'<div class="fsu-item">VRAM <span class="fsu-soft">{size(used)} of {size(total)} in use</span></div>'
-        f'{svg.picture(label, BAR_PX, _stack(parts, total))}<div class="fsu-legend">{keys}</div>'
+        f'{picture}<div class="fsu-legend">{keys}</div>{streamed(memory.streamed)}'
+    )
+
+
+def streamed(models: Sequence[StreamedUse]) -> str:
+    """What of a model stays and what comes at each pass, a line for each."""
+    return "".join(
+        f'<div class="fsu-gap"><span class="fsu-item">{safe(each.component)}</span> <span class="fsu-soft">'
+        f"{size(each.resident)} stay on the card, {size(each.coming)} stream at each pass through a ring of "
+        f'{size(each.ring)}</span> <span class="fsu-soft fsu-small">{safe(each.source)}</span></div>'
+        for each in models
     )
 
 

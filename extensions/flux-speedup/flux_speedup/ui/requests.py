@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..stats.report import seconds, size, span
-from ..stats.requests import PARTS, Request
+from ..stats.report import per_step, seconds, size, span, speed
+from ..stats.requests import PARTS, Pass, Request, Steps
 from . import svg
 from .cards import badge, card
 from .words import counted, safe, share, when
@@ -83,7 +83,10 @@ def detail(request: Request) -> str:
         f'<span class="fsu-soft">{seconds(moving)} of it ({share(moving, whole):.0%}) for models that load, '
         "move or unload</span></div>"
     )
-    return line + bar(request.parts, 34, figures=True) + legend(spent, whole) + passes(request)
+    # A pass of its own says it in its line.
+    steps = [each.steps for each in request.passes if each.steps is not None]
+    first = sampled(steps[0]) if steps else ""
+    return line + first + bar(request.parts, 34, figures=True) + legend(spent, whole) + passes(request)
 
 
 def ordered(parts: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -125,6 +128,18 @@ def legend(spent: Sequence[tuple[str, float]], whole: float) -> str:
     return f'<div class="fsu-legend">{keys}</div>'
 
 
+def sampled(steps: Steps) -> str:
+    """Seconds an iteration as the figure people compare, and what of it waited for weights."""
+    figure = f'<span class="fsu-figure">{per_step(steps.seconds)}</span>'
+    said = [f"<span>{counted(steps.count, 'step')}</span>"]
+    if steps.rate is not None:
+        said.append(f"<span>{size(steps.bytes)} of weights a step, {speed(steps.rate)}</span>")
+    if steps.waited is not None:
+        part = share(steps.waited, steps.seconds)
+        said.append(f"<span>{seconds(steps.waited)} of a step ({part:.0%}) waited for weights</span>")
+    return f'<div class="fsu-saved">{figure}<span class="fsu-keys fsu-soft">{"".join(said)}</span></div>'
+
+
 def passes(request: Request) -> str:
     """A bar for every one of the first passes, all on the scale of the longest; a line for the others."""
     if not request.passes:
@@ -133,13 +148,19 @@ def passes(request: Request) -> str:
     more = request.passes[PASSES:]
     left = sum(one.seconds for one in more if math.isfinite(one.seconds))
     rows = "".join(
-        f'<div class="fsu-pass"><span>{safe(one.name)}</span>{bar(one.parts, 14, longest=longest)}'
+        f'<div class="fsu-pass"><span>{safe(one.name)}{_rate(one)}</span>{bar(one.parts, 14, longest=longest)}'
         f'<span class="fsu-number">{seconds(one.seconds)}</span></div>'
         for one in request.passes[:PASSES]
     )
     if more:
         rows += f'<div class="fsu-soft fsu-small">and {len(more)} more, {seconds(left)} together</div>'
     return f'<div class="fsu-passes"><div class="fsu-soft fsu-small">pass by pass</div>{rows}</div>'
+
+
+def _rate(one: Pass) -> str:
+    if one.steps is None:
+        return ""
+    return f' <span class="fsu-soft fsu-small">{per_step(one.steps.seconds)}</span>'
 
 
 def recent(requests: Sequence[Request], chosen: Request, now: float) -> str:

@@ -256,7 +256,7 @@ def test_the_infotext_stays_as_it_is_unless_asked_for(case: Case, monkeypatch: p
     telling.apply()
     p = telling.host.txt2img()
     telling.host.processing.process_images(p)
-    assert p.extra_generation_params == {"Load": "1.2 s"}
+    assert p.extra_generation_params == {"Load": "1.25 s"}
     telling.table.put_back()
 
 

@@ -62,6 +62,10 @@ class Inside:
         """(component, bytes) of every model on the device."""
         return ()
 
+    def inference(self) -> int | None:
+        """Bytes that are kept free on the device for computing."""
+        return None
+
     def weights_in_ram(self) -> tuple[int | None, int | None]:
         """Bytes of mapped weight files in the page cache, and of pinned memory of ours."""
         return None, None

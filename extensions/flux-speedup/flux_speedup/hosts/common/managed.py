@@ -36,6 +36,10 @@ class ManagedInside(Inside):
             found[name] = found.get(name, 0) + self._held(loaded)
         return tuple(found.items())
 
+    def inference(self) -> int | None:
+        asked = getattr(self._manager, "minimum_inference_memory", None)
+        return int(asked()) if asked is not None and self.device() is not None else None
+
     def models(self) -> list[Model]:
         held = sum(length for _, length in self.vram_by_model())
         return [

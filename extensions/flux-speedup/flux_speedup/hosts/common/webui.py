@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape as html_escape
@@ -19,6 +19,7 @@ from ...stats.events import Event
 from . import callbacks, gradio_apps, local_weights, settings_file, translations
 from .card import torch_card
 from .loads import CheckpointLoads
+from .optional import whatever_is_there
 
 if TYPE_CHECKING:
     from ...control.credentials import Credentials
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ...ui.settings import Option
     from .inside import Inside
     from .pruning import Pruner
+    from .sampling import Streamed
     from .stages import Stages
 
 Record = Callable[[Event], None]
@@ -233,10 +235,16 @@ class WebUI:
 
         `in_infotext`: images name what loading took.
         """
+        from .sampling import Sampling
         from .stages import Stages
 
         self._stages = Stages(tracking, in_infotext)
-        return self._stages.changes()
+        sampling = Call(partial(whatever_is_there, Sampling(tracking, self.streams).changes()))
+        return [*self._stages.changes(), sampling]
+
+    def streams(self) -> Sequence[Streamed]:
+        """Models of which a part comes to the device while they compute."""
+        return ()
 
     def late_request_changes(self) -> list[Change]:
         """Those for what is there only once the WebUI has started."""

@@ -74,6 +74,10 @@ class SplitModels:
     def all(self) -> list[torch.nn.Module]:
         return list(self._streamed)
 
+    def streams(self) -> tuple[Streamed, ...]:
+        """Those of which a part streams now."""
+        return tuple(each for each in list(self._streamed.values()) if each.split.streaming)
+
     def any_streams(self) -> bool:
         """Whether a part of any model streams now."""
         return any(streamed.stream.streamed for streamed in list(self._streamed.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from ...weights.transfer.direct import Direct
 from ...weights.transfer.pinned import HOMES
 from ...weights.transfer.registration import Refused
 from ...weights.transfer.transfer import default_threads
+from ..common.timing import COMPONENTS
 from .engine import CPU
 from .lora import Merge, Merged, merge_in, take_back
 
@@ -54,6 +55,7 @@ class Streamed:
         Raises ValueError where nothing of the model may stream.
         """
         self._means = means
+        self.name = COMPONENTS.get(type(model).__name__, type(model).__name__)
         self.device = device
         self.units = streamable(model)
         if not self.units:
@@ -90,6 +92,40 @@ class Streamed:
     def resident(self) -> int:
         """Bytes of weights on the device."""
         return self.always_bytes + self.split.staying
+
+    @property
+    def coming(self) -> int:
+        """Bytes of weights that stream."""
+        return self.split.streaming
+
+    @property
+    def brought(self) -> int:
+        """Bytes that came through the ring so far."""
+        return self.stream.figures.bytes
+
+    @property
+    def ring(self) -> int:
+        return self.stream.ring
+
+    @property
+    def held(self) -> int:
+        """Bytes of the ring that take memory now."""
+        return self.stream.held
+
+    @property
+    def source(self) -> str:
+        """Where the bytes come from, in words."""
+        return self.stream.source
+
+    def waiting(self) -> Callable[[], float | None]:
+        """What answers, once it is measured, which share of the round under way waited for weights."""
+        clock = self._clock
+
+        def share() -> float | None:
+            timed = clock.result() if clock is not None else None
+            return timed.waited / timed.whole if timed is not None and timed.whole > 0 else None
+
+        return share
 
     def choose_source(self, pin: bool) -> None:
         """Register the files of what streams, or else, where the host pins what it swaps, pin it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from .ahead import Ahead
 if TYPE_CHECKING:
     from ...weights.residency.placement import Placement
     from ...weights.transfer.direct import Direct
+    from ..common.sampling import Streamed
     from .checkpoints import Keeper
     from .inside import ForgeInside
     from .streaming import Streaming
@@ -159,6 +160,9 @@ class Forge(Ahead):
             self._streaming = Streaming(self._placement, self._direct)
         self._streaming.models.registers = registers
         return self._streaming.changes()
+
+    def streams(self) -> Sequence[Streamed]:
+        return self._streaming.models.streams() if self._streaming is not None else ()
 
     def unload_changes(self) -> list[Change]:
         from . import unloads as forge_unloads
