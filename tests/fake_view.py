@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from flux_speedup.facts.view import (
     ConfigRow,
+    FormUse,
     LeftOut,
     LocalWeight,
     MemoryUse,
@@ -107,8 +108,14 @@ WEIGHTS = (
     LocalWeight("yolov8x-worldv2.pt", "detector", "missing", "", 0, "the WebUI downloads it when it is used"),
     LocalWeight("ESRGAN_4x.pth", "upscaler", "refused", "models/ESRGAN/ESRGAN_4x.pth", 1_200, "too small"),
 )
+FORMS = (
+    FormUse("transformer", "bf16", "file", 704, 23_700_000_000),
+    FormUse("transformer", "bf16", "RAM", 76, 76_000_000),
+    FormUse("text encoders", "GGUF Q8_0", "file, made on the card", 169, 5_060_000_000),
+    FormUse("text encoders", "NF4", "WebUI", 24, 520_000_000, "of a form that is left to it"),
+)
 MODELS = (
-    Model("dev", "flux1-dev.safetensors", "in use", 33_600_000_000, 33_768_000_000, 920_000_000),
+    Model("dev", "flux1-dev.safetensors", "in use", 33_600_000_000, 33_768_000_000, 920_000_000, FORMS),
     Model("schnell", "flux1-schnell-fp8.safetensors", "kept", 17_200_000_000, 0, 880_000_000),
 )
 MEMORY = MemoryUse(

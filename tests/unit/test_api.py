@@ -28,6 +28,7 @@ from flux_speedup.control.credentials import Credentials
 from flux_speedup.control.rules import Forbidden, Names, Rules
 from flux_speedup.facts.view import (
     ConfigRow,
+    FormUse,
     LocalWeight,
     MemoryUse,
     Model,
@@ -100,7 +101,8 @@ class FakeView:
         return MemoryUse(((self._name, 24),), 30, 80, None, 4, 0, 100, 200, (streamed,), 5)
 
     def models(self) -> list[Model]:
-        return [Model("in use", self._name, "in use", 3, 2, 1)]
+        form = FormUse(self._name, "bf16", "file", 7, 24)
+        return [Model("in use", self._name, "in use", 3, 2, 1, (form,))]
 
     def drop(self, key: str | None) -> str:
         if key == "unknown":
@@ -291,8 +293,11 @@ def test_requests_models_and_machine() -> None:
     }
     assert len(get(app, READS[0], params={"limit": 1}).json()["requests"]) == 1
     streamed = {"resident": 10, "coming": 14, "ring": 3, "held": 2}
+    form = {"component": name, "form": "bf16", "way": "file", "count": 7, "bytes": 24, "why": ""}
     sizes = {"file_bytes": 3, "device_bytes": 2, "ram_bytes": 1}
-    assert get(app, READS[1]).json() == [{"key": "in use", "name": name, "where": "in use", **sizes}]
+    assert get(app, READS[1]).json() == [
+        {"key": "in use", "name": name, "where": "in use", **sizes, "forms": [form]}
+    ]
     assert get(app, READS[2]).json() == {
         "measured": {
             "at": 5.0,
@@ -447,7 +452,7 @@ def test_wrong_parameters_are_422(query: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "times"),
-    [(STATUS, 3), (STATS, 11), (CONFIG, 1), (READS[0], 2), (READS[1], 1), (READS[2], 3), (READS[4], 3)],
+    [(STATUS, 3), (STATS, 11), (CONFIG, 1), (READS[0], 2), (READS[1], 2), (READS[2], 3), (READS[4], 3)],
 )
 def test_odd_names_are_escaped(path: str, times: int) -> None:
     found = list(strings(get(made(FakeView(ODD)), path).json()))

@@ -69,6 +69,17 @@ class RequestsModel(BaseModel):
     savings: SavingsModel
 
 
+class FormModel(BaseModel):
+    """Weights of a component that have one form and go one way to the device."""
+
+    component: str
+    form: str = Field(description="bf16, fp8 e4m3, GGUF Q8_0, NF4, ...")
+    way: str = Field(description="file; file, made on the card; RAM; or WebUI")
+    count: int
+    bytes: int
+    why: str = Field(description="why they are left to the WebUI")
+
+
 class ModelModel(BaseModel):
     """A built checkpoint; sizes in bytes."""
 
@@ -78,6 +89,7 @@ class ModelModel(BaseModel):
     file_bytes: int
     device_bytes: int
     ram_bytes: int
+    forms: list[FormModel]
 
 
 class LocalWeightModel(BaseModel):

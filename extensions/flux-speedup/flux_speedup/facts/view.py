@@ -100,6 +100,21 @@ class MemoryUse:
 
 
 @dataclass(frozen=True)
+class FormUse:
+    """Weights of a component that have one form and go one way to the device.
+
+    form: "bf16", "GGUF Q8_0", "NF4". way: "file", "file, made on the card", "RAM" or "WebUI". why: for the last.
+    """
+
+    component: str
+    form: str
+    way: str
+    count: int
+    bytes: int
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Model:
     """A built checkpoint. key: for `drop`. where: "in use", "kept". bytes: in files, on the device, in RAM."""
 
@@ -109,6 +124,7 @@ class Model:
     file_bytes: int
     device_bytes: int
     ram_bytes: int
+    forms: tuple[FormUse, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 GB = 1e9
 STARTUP = "startup"
 UNLOAD = "unload"
+BY_HOST = "by the WebUI itself"
+"""How the detail of a move begins that is none of ours."""
 WHOLE = "total"
 """The stage that is a whole start: all others are parts of it."""
 
@@ -39,6 +41,11 @@ class Event:
     target: str
     at: float = field(default_factory=time.time)
     detail: str = ""
+
+    @property
+    def ours(self) -> bool:
+        """Whether a move was ours: what the WebUI moves by itself says so, or says nothing."""
+        return bool(self.detail) and not self.detail.startswith(BY_HOST)
 
     @property
     def rate(self) -> float | None:

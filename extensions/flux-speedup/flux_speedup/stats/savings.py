@@ -27,9 +27,9 @@ class Tally:
 
     def plus(self, event: Event) -> Tally:
         """With one more event, if it is one of ours: the WebUI's own moves save nothing."""
-        if event.kind == "move" and event.detail and event.source == "disk":
+        if event.kind == "move" and event.ours and event.source == "disk":
             return replace(self, cold=self.cold + event.bytes, reading=self.reading + event.seconds)
-        if event.kind == "move" and event.detail:
+        if event.kind == "move" and event.ours:
             return replace(self, moved=self.moved + event.bytes, moving=self.moving + event.seconds)
         if event.kind == "unload" and not event.target:
             unloaded, unloading = self.unloaded + event.bytes, self.unloading + event.seconds

@@ -11,6 +11,13 @@ from .cards import badge
 from .words import safe
 
 IN_USE = "in use"
+LEFT = "WebUI"
+WAYS = {
+    "file": "from the file",
+    "file, made on the card": "from the file, made on the card",
+    "RAM": "from RAM",
+    LEFT: "moved by the WebUI",
+}
 
 
 def models_card(models: Sequence[Model]) -> str:
@@ -45,7 +52,23 @@ def _model(model: Model) -> str:
         )
     return (
         f'<div class="fsu-row fsu-model"><div><span class="fsu-item">{safe(model.name)}</span> {where}'
-        f'<div class="fsu-soft fsu-small">{places or "no memory of its own"}</div></div>{press}</div>'
+        f'<div class="fsu-soft fsu-small">{places or "no memory of its own"}</div>{forms(model)}</div>'
+        f"{press}</div>"
+    )
+
+
+def forms(model: Model) -> str:
+    """A line for each component: its forms, and which way they go to the card; why, where that is not ours."""
+    lines: dict[str, list[str]] = {}
+    for use in model.forms:
+        told = f"{safe(use.form)} {size(use.bytes)} {WAYS.get(use.way, safe(use.way))}"
+        if use.why:
+            told += f" ({safe(use.why)})"
+        css = "fsu-slow" if use.way == LEFT else "fsu-soft"
+        lines.setdefault(use.component, []).append(f'<span class="{css}">{told}</span>')
+    return "".join(
+        f'<div class="fsu-small fsu-form">{safe(component)}: {", ".join(told)}</div>'
+        for component, told in lines.items()
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ...facts.view import Model, Refused
 from ...patching.change import ChangeError, Function, Undo, apply
 from ...stats.report import size
+from ..common.forms import as_it_is, uses
 from ..common.inside import Inside
 from ..common.loads import MODELS, bytes_on_device, file_of, models_in_memory
 
@@ -24,10 +26,9 @@ class A1111Inside(Inside):
 
     def models(self) -> list[Model]:
         held = sum(length for _, length in self.vram_by_model())
-        return [
-            Model(each.key, each.name, each.where, each.file_bytes, held, each.ram_bytes)
-            for each in super().models()
-        ]
+        built = models_in_memory()[:1]
+        forms = tuple(use for model in built for use in uses(file_of(model).name, as_it_is(model)))
+        return [replace(each, device_bytes=held, forms=forms) for each in super().models()]
 
     def free_vram(self) -> str:
         """Raises Refused where this WebUI could not take its model back for the next image."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...memory import Card
 from ...patching.change import Change
+from ..common import forms
 from ..common.card import managed_card
 from ..common.managed import ManagedInside
 from ..common.timing import Witness
@@ -18,6 +19,8 @@ from .names import Names
 from .timing import move_changes
 
 if TYPE_CHECKING:
+    from ...weights.residency.inventory import Share
+    from ...weights.residency.placement import Placement
     from .weights import Attachment
 
 
@@ -60,7 +63,7 @@ class Comfy(WebUI):
         return nullcontext()
 
     def inside(self) -> ManagedInside:
-        return ManagedInside(self._manager)
+        return ManagedInside(self._manager, self._inventory)
 
     def timing_changes(self, record: Record) -> list[Change]:
         witness = Witness(self._arrival, self._departure)
@@ -79,9 +82,14 @@ class Comfy(WebUI):
         return self._attachment.changes()
 
     def _arrival(self, model: Any) -> tuple[str, str]:
-        """Where the weights that a model has just got came from, and by which backing."""
-        found = self._attachment.placement.arrival(model) if self._attachment is not None else None
-        return (found.source, found.sentence()) if found is not None else ("RAM", "")
+        return forms.arrival(self._placement(), model)
+
+    def _inventory(self, module: Any) -> tuple[Share, ...]:
+        placement = self._placement()
+        return forms.as_it_is(module) if placement is None else placement.inventory(module)
+
+    def _placement(self) -> Placement | None:
+        return self._attachment.placement if self._attachment is not None else None
 
     def _departure(self, model: Any) -> int:
         return self._attachment.placement.departure(model) if self._attachment is not None else 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from ...facts.view import Model
+from ...facts.view import FormUse, Model
 from ...stats.report import size
+from .forms import Inventory, uses
 from .inside import Inside
-from .timing import component, on_device
+from .timing import component, name_of, on_device
 
 MIB = 1 << 20
 
@@ -16,8 +19,9 @@ MIB = 1 << 20
 class ManagedInside(Inside):
     """A memory manager of the Forge and Comfy families: `current_loaded_models`, `unload_all_models`."""
 
-    def __init__(self, manager: Any) -> None:
+    def __init__(self, manager: Any, inventory: Inventory) -> None:
         self._manager = manager
+        self._inventory = inventory
 
     def device(self) -> Any:
         device = self._manager.get_torch_device()
@@ -42,10 +46,11 @@ class ManagedInside(Inside):
 
     def models(self) -> list[Model]:
         held = sum(length for _, length in self.vram_by_model())
-        return [
-            Model(each.key, each.name, each.where, each.file_bytes, held, each.ram_bytes)
-            for each in super().models()
-        ]
+        forms = self._forms([loaded.model.model for loaded in self._loaded()])
+        return [replace(each, device_bytes=held, forms=forms) for each in super().models()]
+
+    def _forms(self, modules: Iterable[Any]) -> tuple[FormUse, ...]:
+        return tuple(use for module in modules for use in uses(name_of(module), self._inventory(module)))
 
     def free_vram(self) -> str:
         with self.nobody_else():

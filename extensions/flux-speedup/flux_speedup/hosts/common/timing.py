@@ -99,7 +99,12 @@ def tell(record: Record, event: Event) -> None:
 
 def component(loaded: Any) -> str:
     """What people call the model in a `LoadedModel`; its class name where we do not know it."""
-    name = type(loaded.model.model).__name__
+    return name_of(loaded.model.model)
+
+
+def name_of(model: Any) -> str:
+    """The same of what the host moves."""
+    name = type(model).__name__
     return COMPONENTS.get(name, name)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ... import ram
 from ...facts.view import Model, Refused
 from ...stats.report import size
+from ..common.forms import Inventory
 from ..common.managed import ManagedInside
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 class ForgeInside(ManagedInside):
     """Forge and what our rooms know of it; `keeper` answers None where no model is kept."""
 
-    def __init__(self, manager: Any, keeper: Callable[[], Keeper | None]) -> None:
-        super().__init__(manager)
+    def __init__(self, manager: Any, keeper: Callable[[], Keeper | None], inventory: Inventory) -> None:
+        super().__init__(manager, inventory)
         self._keeper = keeper
 
     def weights_in_ram(self) -> tuple[int | None, int | None]:
@@ -46,9 +47,13 @@ class ForgeInside(ManagedInside):
         else:
             here = {id(module) for module in current.modules}
             held = sum(self._held(each) for each in self._loaded() if id(each.model.model) in here)
-            first = [_model(current, current.key, "in use", held)]
+            first = [self._model(current, current.key, "in use", held)]
         kept = keeper.kept.entries()[::-1] if keeper is not None else []
-        return [*first, *(_model(each.model, each.key, "kept", 0) for each in kept)]
+        return [*first, *(self._model(each.model, each.key, "kept", 0) for each in kept)]
+
+    def _model(self, built: Built, key: Key, where: str, held: int) -> Model:
+        forms = self._forms(built.modules)
+        return Model(_key(key), _name(key), where, built.file_bytes, held, built.ram, forms)
 
     def drop(self, key: str) -> str:
         keeper = self._keeper()
@@ -63,10 +68,6 @@ class ForgeInside(ManagedInside):
         if any(each.key == key for each in self.models()):
             raise Refused("this model is in use; free VRAM takes it off the device")
         raise Refused("there is no such model; it may be gone already")
-
-
-def _model(built: Built, key: Key, where: str, held: int) -> Model:
-    return Model(_key(key), _name(key), where, built.file_bytes, held, built.ram)
 
 
 def _key(key: Key) -> str:

@@ -18,7 +18,7 @@ from ...weights.residency.placement import Placement
 from ...weights.streaming.clock import Timed
 from ...weights.streaming.timeline import Timeline, timeline_for
 from ...weights.transfer.direct import Direct
-from ..common.timing import COMPONENTS
+from ..common.timing import name_of as name_of
 from .engine import CPU
 from .streamed import Means, Streamed, streamable
 from .streamed_lora import Known, StreamedLoras, at_hand
@@ -224,10 +224,6 @@ def pushes(models: SplitModels, model: torch.nn.Module) -> bool:
     if is_diffusion(model) or loads is None or len(loads.models) > 1:
         return True
     return models.at_home(model) < LEAST_MODEL or not streamable(model)
-
-
-def name_of(model: torch.nn.Module) -> str:
-    return COMPONENTS.get(type(model).__name__, type(model).__name__)
 
 
 def _free(device: Any) -> int:

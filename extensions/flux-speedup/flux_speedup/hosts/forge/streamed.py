@@ -26,7 +26,7 @@ from ...weights.transfer.direct import Direct
 from ...weights.transfer.pinned import HOMES
 from ...weights.transfer.registration import Refused
 from ...weights.transfer.transfer import default_threads
-from ..common.timing import COMPONENTS
+from ..common.timing import name_of
 from .engine import CPU
 from .lora import Merge, Merged, merge_in, take_back
 
@@ -55,7 +55,7 @@ class Streamed:
         Raises ValueError where nothing of the model may stream.
         """
         self._means = means
-        self.name = COMPONENTS.get(type(model).__name__, type(model).__name__)
+        self.name = name_of(model)
         self.device = device
         self.units = streamable(model)
         if not self.units:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...memory import Card, MemoryPlan, SwapRule, gib
 from ...patching.change import AlreadySo, Call, Change, Declined, Function, Undo, Value, apply
-from ..common import timing
+from ..common import forms, timing
 from ..common.card import managed_card
 from ..common.webui import MemoryItem, Record
 from . import pages as forge_pages
@@ -18,6 +18,7 @@ from . import swap as forge_swap
 from .ahead import Ahead
 
 if TYPE_CHECKING:
+    from ...weights.residency.inventory import Share
     from ...weights.residency.placement import Placement
     from ...weights.transfer.direct import Direct
     from ..common.sampling import Streamed
@@ -172,7 +173,7 @@ class Forge(Ahead):
     def inside(self) -> ForgeInside:
         from .inside import ForgeInside
 
-        return ForgeInside(self._manager, lambda: self._keeper)
+        return ForgeInside(self._manager, lambda: self._keeper, self._inventory)
 
     def timing_changes(self, record: Record) -> list[Change]:
         return timing.forge_changes(record, timing.Witness(self._arrival, self._departure))
@@ -181,12 +182,11 @@ class Forge(Ahead):
         return self._placement.departure(model) if self._placement is not None else 0
 
     def _arrival(self, model: Any) -> tuple[str, str]:
-        """Where the weights that a model has just got came from, and by which backing."""
-        found = self._placement.arrival(model) if self._placement is not None else None
         streams = self._streaming.sentence(model) if self._streaming is not None else ""
-        if found is None:
-            return "RAM", streams
-        return found.source, "; ".join(filter(None, (found.sentence(), streams)))
+        return forms.arrival(self._placement, model, streams)
+
+    def _inventory(self, module: Any) -> tuple[Share, ...]:
+        return forms.as_it_is(module) if self._placement is None else self._placement.inventory(module)
 
     def _swap(self, rule: SwapRule, low_vram_below: int) -> list[Change]:
         margin = forge_swap.Margin(-low_vram_below)

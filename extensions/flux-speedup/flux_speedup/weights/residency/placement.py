@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -18,10 +20,12 @@ from ..transfer.direct import Direct
 from ..transfer.lane import Lane, lane_for
 from .backing import Backing
 from .forms import known
+from .inventory import Share
 from .report import LoadReport, UnloadReport
 from .residency import Residency
 
 _WARM = 0.95
+_FRESH_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Placement:
         self._lock = threading.Lock()
         self._residencies: weakref.WeakKeyDictionary[torch.nn.Module, Residency] = weakref.WeakKeyDictionary()
         self._arrivals: weakref.WeakKeyDictionary[torch.nn.Module, Arrival] = weakref.WeakKeyDictionary()
+        self._inventories: weakref.WeakKeyDictionary[torch.nn.Module, tuple[float, tuple[Share, ...]]]
+        self._inventories = weakref.WeakKeyDictionary()
         self._departures: weakref.WeakKeyDictionary[torch.nn.Module, int] = weakref.WeakKeyDictionary()
 
     def of(self, module: torch.nn.Module) -> Residency:
@@ -109,6 +115,14 @@ class Placement:
     def arrival(self, module: torch.nn.Module) -> Arrival | None:
         """How the module's weights came to the device last, if we brought them."""
         return self._arrivals.get(module)
+
+    def inventory(self, module: torch.nn.Module) -> tuple[Share, ...]:
+        """What a module consists of, a few seconds ago at most; while it is being moved, as it was before."""
+        at, known = self._inventories.get(module, (-math.inf, ()))
+        if time.monotonic() - at > _FRESH_S and (found := self.of(module).inventory()) is not None:
+            self._inventories[module] = time.monotonic(), found
+            return found
+        return known
 
     def departure(self, module: torch.nn.Module) -> int:
         """Bytes that the module's last unload by us let go; told once."""

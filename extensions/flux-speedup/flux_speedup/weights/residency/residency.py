@@ -22,6 +22,7 @@ from ..transfer.transfer import transfer
 from .backing import Backing, prove
 from .data import own_copy, set_data
 from .going import Departure, departures
+from .inventory import Share, inventory
 from .report import LoadReport, UnloadReport
 from .returning import changed, way_home
 from .roster import Entry, Roster
@@ -142,6 +143,15 @@ class Residency:
                 backing = entry.state.backing if isinstance(entry.state, (AtHome, OnDevice)) else Backing.NONE
                 totals[backing] += entry.tensor.numel() * entry.tensor.element_size()
         return totals
+
+    def inventory(self) -> tuple[Share, ...] | None:
+        """What it consists of, as it is now; None while it is being moved: nobody waits for that."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return inventory(self._roster.entries())
+        finally:
+            self._lock.release()
 
     def movable(self) -> frozenset[str]:
         """Names of what is at home, or on a device by our doing."""
