@@ -5,9 +5,11 @@ Runs in Forge's environment, which has no pytest: `test_weights_on_forge.py` sta
 
 from __future__ import annotations
 
+import copy
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,8 +19,12 @@ from tests.second_device import CARD, used
 
 CPU = torch.device("cpu")
 LAYERS, WIDTH = 6, 64
-BYTES = LAYERS * WIDTH * WIDTH * 2
-MODULES = ("backend.memory_management", "backend.patcher.base", "backend.patcher.lora")
+MODULES = (
+    "backend.memory_management",
+    "backend.patcher.base",
+    "backend.patcher.lora",
+    "backend.operations_bnb",
+)
 
 
 def start() -> Any:
@@ -55,6 +61,8 @@ def attach() -> Callable[[], None]:
 class Scene:
     """A model of six matrices over a file of its own, as Forge builds one, and what may be done with it."""
 
+    form: str | None = None
+
     def __init__(self, manager: Any, folder: Path) -> None:
         from backend import operations
         from backend.patcher.base import ModelPatcher
@@ -64,21 +72,33 @@ class Scene:
         self.manager = manager
         manager.room = 1 << 30
         random = torch.Generator().manual_seed(7)
-        self.clean = {
+        used()  # there is such a device from here on
+        drawn = {
             f"layers.{n}.weight": torch.randn(WIDTH, WIDTH, generator=random).bfloat16()
             for n in range(LAYERS)
         }
         self.path = folder / "weights.safetensors"
-        save_file(self.clean, self.path)
+        save_file(self.in_file(drawn), self.path)
         self.undo = attach()
         self.model = torch.nn.Module()
-        kind = {"device": CPU, "dtype": torch.bfloat16, "manual_cast_enabled": False}
+        kind = {
+            "device": CPU,
+            "dtype": torch.bfloat16,
+            "manual_cast_enabled": False,
+            "bnb_dtype": self.form,
+        }
         with torch.inference_mode(), operations.using_forge_operations(**kind):
             layers = [torch.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(LAYERS)]
             self.model.layers = torch.nn.ModuleList(layers)
-            self.model.load_state_dict(MAPPINGS.open(self.path).views())
+            self.model.load_state_dict(MAPPINGS.open(self.path).views(), strict=False)
+        self.clean = {name: copy.deepcopy(one) for name, one in self.model.named_parameters()}
+        self.bytes = sum(part.nbytes for weight in self.clean.values() for part in parts(weight))
+        self._before = used()
         self.current: Any = None
         self.patcher = ModelPatcher(self.model, load_device=CARD, offload_device=CPU)
+
+    def in_file(self, drawn: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return drawn
 
     def with_lora(self, *seeds: int) -> Any:
         """A clone of the patcher, as a request makes one."""
@@ -102,16 +122,25 @@ class Scene:
 
     def expected(self, *seeds: int, clean: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
         """What Forge's arithmetic makes of the file's bytes."""
-        from backend.patcher.lora import merge_lora_to_weight
-
         found = {}
         for key, weight in (clean or self.clean).items():
-            merged = weight.clone()
             current = [[1.0, patches(seed)[key], 1.0, None, None] for seed in seeds]
-            if current:
-                merged = merge_lora_to_weight(current, merged, key, computation_dtype=torch.float32)
-            found[key] = merged
+            found[key] = self.merged(current, weight, key) if current else weight
         return found
+
+    def merged(self, current: list[Any], weight: Any, key: str) -> torch.Tensor:
+        from backend.patcher.lora import merge_lora_to_weight
+
+        merged: torch.Tensor = merge_lora_to_weight(current, weight, key, computation_dtype=torch.float32)
+        return merged
+
+    def spoiled(self, number: int) -> dict[str, torch.Tensor]:
+        """Somebody writes into a weight where it is; what all of them are then."""
+        name = f"layers.{number}.weight"
+        changed = copy.deepcopy(self.clean[name])
+        for weight in (changed, self.model.get_parameter(name)):
+            weight.data.mul_(3)
+        return {**self.clean, name: changed}
 
     def right(self, expected: dict[str, torch.Tensor]) -> int:
         """How many of the six weights are these, bit for bit."""
@@ -121,14 +150,66 @@ class Scene:
     def on_card(self) -> int:
         return sum(parameter.device == CARD for parameter in self.model.parameters())
 
+    def used(self) -> int:
+        """Bytes that are taken on the card."""
+        return used() - self._before
+
     def end(self) -> None:
         self.undo()
         self.manager.current_loaded_models.clear()
 
 
-def same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    bits = [tensor.detach().cpu().contiguous().view(torch.int16) for tensor in (one, other)]
-    return torch.equal(*bits)
+class FourBit(Scene):
+    """The same in NF4, its scales in 8 bits or not. What the host asks of CUDA is asked of the second device."""
+
+    form = "nf4"
+    nested = False
+
+    def in_file(self, drawn: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        from backend.operations_bnb import ForgeParams4bit
+        from bitsandbytes.functional import quantize_4bit
+
+        found = {}
+        for name, weight in drawn.items():
+            found[name], state = quantize_4bit(weight, quant_type="nf4", compress_statistics=self.nested)
+            found |= {f"{name}.{key}": tensor for key, tensor in state.as_dict(packed=True).items()}
+        ForgeParams4bit.cuda = on_card
+        quantize_4bit(drawn["layers.0.weight"].to(CARD), quant_type="nf4", compress_statistics=True)
+        return found
+
+    def merged(self, current: list[Any], weight: Any, key: str) -> torch.Tensor:
+        from backend.operations_bnb import ForgeLoader4Bit, functional_dequantize_4bit
+
+        merged = super().merged(current, functional_dequantize_4bit(weight), key)
+        layer: Any = SimpleNamespace(weight=weight)
+        again: torch.Tensor = ForgeLoader4Bit.reload_weight(layer, merged).weight
+        return again
+
+
+class FourBitNested(FourBit):
+    nested = True
+
+
+def on_card(parameter: Any) -> Any:
+    return parameter.to(CARD) if parameter.bnb_quantized else parameter._quantize(CARD)
+
+
+def same(one: Any, other: Any) -> bool:
+    pairs = zip(parts(one), parts(other), strict=True)
+    return all(torch.equal(*(bits(tensor) for tensor in pair)) for pair in pairs)
+
+
+def parts(weight: Any) -> Iterator[torch.Tensor]:
+    """What a weight consists of."""
+    yield weight
+    state = getattr(weight, "quant_state", None)
+    while state is not None:
+        yield from (state.absmax, state.code, *((state.offset,) if state.nested else ()))
+        state = state.state2
+
+
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.data.cpu().contiguous().reshape(-1).view(torch.uint8)
 
 
 def patches(seed: int, keys: Iterable[int] = range(LAYERS)) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from flux_speedup.weights.files.span import find
-from tests.attacks.forge_scene import BYTES, CARD, CPU, WIDTH, Scene, patches, same, start
-from tests.second_device import counted, full, used
+from tests.attacks.forge_scene import CARD, CPU, WIDTH, FourBit, FourBitNested, Scene, patches, same, start
+from tests.second_device import counted, full
 
 Attack = Callable[[Scene], dict[str, Any]]
 ATTACKS: dict[str, Attack] = {}
@@ -33,24 +33,24 @@ def lora_then_less_room(scene: Scene) -> dict[str, Any]:
     """Everything on the card with LoRA 1, then LoRA 2 with less room, then none: the host loads in part."""
     scene.image(scene.with_lora(1))
     found = {"first": scene.right(scene.expected(1)), "all on the card": scene.on_card()}
-    scene.image(scene.with_lora(2), room=BYTES // 2)
+    scene.image(scene.with_lora(2), room=scene.bytes // 2)
     found |= {"second": scene.right(scene.expected(2)), "in part": 0 < scene.on_card() < 6}
-    scene.image(scene.with_lora(), room=BYTES // 2)
+    scene.image(scene.with_lora(), room=scene.bytes // 2)
     found["none"] = scene.right(scene.expected())
     scene.unload()
-    return {**found, "unloaded": scene.right(scene.clean), "used": used()}
+    return {**found, "unloaded": scene.right(scene.clean), "used": scene.used()}
 
 
 @attack
 def lora_in_part_then_all(scene: Scene) -> dict[str, Any]:
-    scene.image(scene.with_lora(1), room=BYTES // 2)
+    scene.image(scene.with_lora(1), room=scene.bytes // 2)
     found = {"first": scene.right(scene.expected(1))}
     scene.unload()
     found["unloaded"] = scene.right(scene.clean)
     scene.image(scene.with_lora(1))
     found |= {"second": scene.right(scene.expected(1)), "all on the card": scene.on_card()}
     scene.unload()
-    return {**found, "used": used()}
+    return {**found, "used": scene.used()}
 
 
 @attack
@@ -58,7 +58,7 @@ def unload_with_a_lora_and_back(scene: Scene) -> dict[str, Any]:
     one = scene.with_lora(1)
     scene.image(one)
     scene.unload()
-    found = {"unloaded": scene.right(scene.clean), "used": used()}
+    found = {"unloaded": scene.right(scene.clean), "used": scene.used()}
     scene.image(one)
     found["again"] = scene.right(scene.expected(1))
     scene.image(scene.with_lora(1, 2))
@@ -100,15 +100,15 @@ def card_full_while_a_lora_changes(scene: Scene) -> dict[str, Any]:
 @attack
 def script_moves_the_model_home(scene: Scene) -> dict[str, Any]:
     """A script's `model.to("cpu")` frees the card, and the next load takes the model's room once."""
-    before = used()
+    before = scene.used()
     scene.image(scene.with_lora())
-    once = used() - before
+    once = scene.used() - before
     scene.model.to("cpu")
-    freed = once - (used() - before) == BYTES
+    freed = once - (scene.used() - before) >= scene.bytes
     scene.image(scene.with_lora())  # a new clone
     found = {"freed": freed, "right": scene.right(scene.clean), "on the card": scene.on_card()}
     gc.collect()
-    return {**found, "once": used() - before <= once}
+    return {**found, "once": scene.used() - before <= once}
 
 
 @attack
@@ -127,8 +127,7 @@ def script_moves_it_with_a_lora(scene: Scene) -> dict[str, Any]:
 @attack
 def change_on_the_card_before_a_lora(scene: Scene) -> dict[str, Any]:
     scene.image(scene.with_lora())
-    scene.model.layers[2].weight.data.mul_(3)
-    changed = {**scene.clean, "layers.2.weight": scene.clean["layers.2.weight"] * 3}
+    changed = scene.spoiled(2)
     scene.image(scene.with_lora(1))
     found = {"merged": scene.right(scene.expected(1, clean=changed))}
     scene.image(scene.with_lora())
@@ -141,7 +140,7 @@ def change_on_the_card_before_a_lora(scene: Scene) -> dict[str, Any]:
 def change_on_the_card_over_a_lora(scene: Scene) -> dict[str, Any]:
     """As with the host: the next change of LoRAs puts the clean weight back."""
     scene.image(scene.with_lora(1))
-    scene.model.layers[2].weight.data.mul_(3)
+    scene.spoiled(2)
     scene.image(scene.with_lora(2))
     return {"other": scene.right(scene.expected(2))}
 
@@ -151,7 +150,11 @@ def switched_off_with_a_lora_merged(scene: Scene) -> dict[str, Any]:
     scene.image(scene.with_lora(1))
     with torch.inference_mode():
         scene.undo()
-    found = {"clean": scene.right(scene.clean), "used": used(), "backup": len(scene.model.lora_loader.backup)}
+    found = {
+        "clean": scene.right(scene.clean),
+        "used": scene.used(),
+        "backup": len(scene.model.lora_loader.backup),
+    }
     scene.image(scene.with_lora(2))  # the host's own way from here
     found |= {"next": scene.right(scene.expected(2)), "on the card": scene.on_card()}
     scene.image(scene.with_lora())
@@ -167,7 +170,7 @@ def switched_off_with_nothing_known_to_the_host(scene: Scene) -> dict[str, Any]:
     scene.manager.current_loaded_models.clear()
     scene.current = None
     scene.undo()
-    return {"clean": scene.right(scene.clean), "used": used()}
+    return {"clean": scene.right(scene.clean), "used": scene.used()}
 
 
 @attack
@@ -178,13 +181,13 @@ def backup_is_the_clean_weights(scene: Scene) -> dict[str, Any]:
     found = {"in it": sum(same(loader.backup[key], tensor) for key, tensor in scene.clean.items())}
     found["no copies"] = all(tensor.device == CPU for tensor in loader.backup.values())
     with torch.inference_mode():
-        foreign_refresh(loader, {("lora-2", 1.0, 1.0, False): lists(2)})
+        foreign_refresh(scene, {("lora-2", 1.0, 1.0, False): lists(2)})
     found |= {"other": scene.right(scene.expected(2)), "on the card": scene.on_card()}
     with torch.inference_mode():
-        foreign_refresh(loader, {})
+        foreign_refresh(scene, {})
     found["none"] = scene.right(scene.clean)
     scene.unload()
-    return {**found, "unloaded": scene.right(scene.clean), "used": used()}
+    return {**found, "unloaded": scene.right(scene.clean), "used": scene.used()}
 
 
 @attack
@@ -205,7 +208,7 @@ def lora_merged_and_on_the_fly_in_turns(scene: Scene) -> dict[str, Any]:
     scene.image(scene.with_lora())
     found["none"] = scene.right(scene.clean)
     scene.unload()
-    return {**found, "used": used()}
+    return {**found, "used": scene.used()}
 
 
 @attack
@@ -220,7 +223,7 @@ def somebody_else_writes_into_the_backup(scene: Scene) -> dict[str, Any]:
     expected["layers.2.weight"] = scene.expected(1)["layers.2.weight"]
     found = {"right": scene.right(expected), "on the card": scene.on_card()}
     scene.unload()
-    return {**found, "unloaded": scene.right(expected), "used": used()}
+    return {**found, "unloaded": scene.right(expected), "used": scene.used()}
 
 
 @attack
@@ -266,7 +269,11 @@ def weight_with_two_names(scene: Scene) -> dict[str, Any]:
         "on the card": scene.model.other.weight.device == CARD,
     }
     scene.unload()
-    return {**found, "one again": scene.model.other.weight is scene.model.layers[0].weight, "used": used()}
+    return {
+        **found,
+        "one again": scene.model.other.weight is scene.model.layers[0].weight,
+        "used": scene.used(),
+    }
 
 
 @attack
@@ -275,13 +282,12 @@ def unload_on_a_full_card(scene: Scene) -> dict[str, Any]:
     one = scene.patcher.clone()
     one.add_patches(filename="one", patches=patches(1, [0, 1]))
     scene.image(one)
-    scene.model.layers[5].weight.data.mul_(3)
-    changed = {**scene.clean, "layers.5.weight": scene.clean["layers.5.weight"] * 3}
+    changed = scene.spoiled(5)
     allocations = counted()
     with full():
         scene.unload()
     in_file = [find(parameter.detach()) is not None for parameter in scene.model.parameters()]
-    found = {"right": scene.right(changed), "used": used(), "allocations": allocations.count}
+    found = {"right": scene.right(changed), "used": scene.used(), "allocations": allocations.count}
     return {**found, "still in their file": sum(in_file)}
 
 
@@ -289,11 +295,12 @@ def lists(seed: int) -> dict[str, Any]:
     return {key: [[1.0, patch, 1.0, None, None]] for key, patch in patches(seed).items()}
 
 
-def foreign_refresh(loader: Any, lora_patches: Any) -> None:
+def foreign_refresh(scene: Scene, lora_patches: Any) -> None:
     """What an extension that brings its own does, in the host's words: restore from `backup`, merge, fill it."""
     from backend import utils
     from backend.patcher import lora
 
+    loader = scene.model.lora_loader
     devices = lora.get_parameter_devices(loader.model)
     for key, weight in loader.backup.items():
         parameter = weight if isinstance(weight, torch.nn.Parameter) else torch.nn.Parameter(weight, False)
@@ -304,8 +311,7 @@ def foreign_refresh(loader: Any, lora_patches: Any) -> None:
         for key, current in patches_of_one.items():
             weight = utils.get_attr(loader.model, key)
             loader.backup[key] = weight.to(device=CPU)
-            merged = lora.merge_lora_to_weight(current, weight, key, computation_dtype=torch.float32)
-            utils.set_attr_raw(loader.model, key, torch.nn.Parameter(merged, requires_grad=False))
+            utils.set_attr_raw(loader.model, key, utils.tensor2parameter(scene.merged(current, weight, key)))
     loader.loaded_hash = str(list(lora_patches.keys()))
 
 
@@ -345,17 +351,18 @@ def wrapped_before_us(manager: Any, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    names = sys.argv[1:]
+    forms = {form.__name__: form for form in (Scene, FourBit, FourBitNested)}
+    form, *names = sys.argv[1:]
     found: dict[str, Any] = {}
     with contextlib.redirect_stdout(sys.stderr):
         manager = start()
-        for name in names or [*ATTACKS, "wrapped_before_us"]:
+        for name in names or [*ATTACKS, *(["wrapped_before_us"] if form == "Scene" else [])]:
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     if name == "wrapped_before_us":
                         found[name] = wrapped_before_us(manager, Path(folder))
                         continue
-                    scene = Scene(manager, Path(folder))
+                    scene = forms[form](manager, Path(folder))
                     try:
                         found[name] = ATTACKS[name](scene)
                     finally:

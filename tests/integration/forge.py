@@ -25,6 +25,8 @@ BASE_FLAGS = (
     "--no-download-sd-model",
 )
 START_S = 600.0
+BITSANDBYTES = REPOSITORY / ".cache" / "bitsandbytes"
+"""Where tests look for bitsandbytes, which not every Forge's environment has."""
 
 
 class Forge:
@@ -82,11 +84,7 @@ class Forge:
         (data / "config.json").write_text(json.dumps(self.options(options or {})))
 
     def __enter__(self) -> Forge:
-        venv = self._checkout / "venv"
-        python = next(
-            (p for p in (venv / "bin" / "python", venv / "Scripts" / "python.exe") if p.exists()),
-            Path(sys.executable),
-        )
+        python = python_of(self._checkout) or Path(sys.executable)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [str(python), "launch.py", *self._flags],
@@ -170,6 +168,17 @@ class Forge:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
         return True
+
+
+def python_of(checkout: Path) -> Path | None:
+    """The Python of a WebUI's own environment."""
+    venv = checkout / "venv"
+    return next((p for p in (venv / "bin/python", venv / "Scripts/python.exe") if p.exists()), None)
+
+
+def has_bitsandbytes(checkout: Path) -> bool:
+    """Whether a Forge that is given BITSANDBYTES as a place to import from has it."""
+    return BITSANDBYTES.is_dir() or bool(list(checkout.glob("venv/**/site-packages/bitsandbytes")))
 
 
 def _free_port() -> int:

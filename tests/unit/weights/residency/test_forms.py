@@ -13,7 +13,7 @@ from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.residency.as_built import AsBuilt
-from flux_speedup.weights.residency.forms import KINDS, Recipe
+from flux_speedup.weights.residency.forms import KINDS, Recipe, why_not
 from tests import second_device
 from tests.second_device import used
 from tests.second_device.marks import needs_card
@@ -28,6 +28,7 @@ class Packed(torch.nn.Parameter):
 
     opened = False
     scales: torch.Tensor
+    is_foreign: bool
 
     @property
     def shape(self) -> torch.Size:  # type: ignore[override]
@@ -35,6 +36,8 @@ class Packed(torch.nn.Parameter):
 
 
 class PackedKind:
+    foreign = "another's"
+
     def __init__(self) -> None:
         self.fails: Callable[[torch.Tensor], torch.Tensor] | None = None
 
@@ -44,8 +47,14 @@ class PackedKind:
         shape = (tensor.numel(), 2)
         return Recipe(torch.uint8, shape, self.fails or opened, _mark(True), _mark(False))
 
+    def owns(self, tensor: Any) -> bool:
+        return not hasattr(tensor, "is_foreign")
+
     def companions(self, tensor: Any) -> Mapping[str, torch.Tensor]:
         return {"scales": tensor.scales}
+
+    def merged(self, tensor: Any, merge: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        raise AssertionError("nothing is merged here")
 
 
 def opened(raw: torch.Tensor) -> torch.Tensor:
@@ -140,4 +149,12 @@ def test_a_kept_one_is_as_it_was_built(tmp_path: Path, kind: PackedKind) -> None
 def test_an_unknown_class_is_left_alone(tmp_path: Path) -> None:
     case = Case(tmp_path)
     assert case.residency.load(CARD).skipped == ("weight",)
+    case.at_home()
+
+
+def test_one_that_is_the_hosts_is_left_alone_with_its_companions(tmp_path: Path, kind: PackedKind) -> None:
+    case = Case(tmp_path)
+    case.weight.is_foreign = True
+    assert case.residency.load(CARD).skipped == ("weight",)
+    assert why_not(case.weight) == "another's"
     case.at_home()

@@ -21,6 +21,7 @@ import torch
 
 from ...patching.change import Declined
 from ...weights.errors import WeightsError
+from ...weights.residency.forms import KINDS
 from ...weights.residency.placement import Placement
 from ...weights.residency.residency import Residency
 from .engine import CPU
@@ -130,7 +131,8 @@ def put_merged(loader: Any, key: str, merged: torch.Tensor) -> None:
         loader.backup = Merged()
     if key not in loader.backup:
         loader.backup[key], loader.backup.owners[key] = clean, owner
-    setattr(owner, leaf, torch.nn.Parameter(merged, requires_grad=False))
+    own = isinstance(merged, torch.nn.Parameter)
+    setattr(owner, leaf, merged if own else torch.nn.Parameter(merged, requires_grad=False))
 
 
 def take_back(loader: Any, names: Collection[str] | None = None) -> TakenBack:
@@ -209,6 +211,10 @@ class LoraMerge:
     key: str
 
     def __call__(self, weight: torch.Tensor) -> torch.Tensor:
+        kind = KINDS.get(type(weight))
+        return self._merged(weight) if kind is None else kind.merged(weight, self._merged)
+
+    def _merged(self, weight: torch.Tensor) -> torch.Tensor:
         merged: torch.Tensor = _host_lora().merge_lora_to_weight(
             self.patches, weight, self.key, computation_dtype=torch.float32
         )

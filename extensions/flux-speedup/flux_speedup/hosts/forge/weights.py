@@ -20,8 +20,9 @@ from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
 from ...weights.transfer.lane import LANES
 from ..common.timing import COMPONENTS
-from . import corrupted, gguf_files
+from . import corrupted, four_bit, gguf_files
 from .engine import CPU
+from .foreign import Foreign
 from .lora import Merges, is_merged, take_back
 from .pinning import Pinning
 from .saving import real, wrap_save
@@ -42,6 +43,7 @@ class Attachment:
         self._kinds = kinds
         self._pinning = Pinning()
         self._written_over = WrittenOver(placement)
+        self._foreign = Foreign()
         self._thread = threading.local()
 
     @property
@@ -58,6 +60,7 @@ class Attachment:
         return [
             *self._written_over.changes(),
             *gguf_files.changes(self._placement.registry),
+            *four_bit.changes(self._placement.registry),
             *corrupted.changes(lambda: self._placement.registry.make_room()),
             Function("backend.loader", "load_state_dict", sources.wrap_load_state_dict),
             Function("modules.sd_models", "forge_loader", sources.wrap_loader),
@@ -180,12 +183,14 @@ class Attachment:
         """Whether every weight asked for is on the device now."""
         self._written_over.forbid(model)
         try:
-            return not self._placement.load(model, device, names).skipped
+            skipped = self._placement.load(model, device, names).skipped
         except Exception as error:
             self._written_over.forbid(model)
             # Whatever it is: the host has done its part already, so that no guard would let it move the model.
             log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
             return False
+        self._foreign.tell(model, skipped)
+        return not skipped
 
     def unload(self, model: torch.nn.Module, names: Collection[str] | None = None) -> bool:
         """Let weights go that are on the device by our doing, merged ones too; whether there were any and they

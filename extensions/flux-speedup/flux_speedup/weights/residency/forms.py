@@ -16,6 +16,8 @@ import torch
 from ..files.span import dense, plain
 
 Told = Callable[[torch.Tensor], None]
+Merge = Callable[[torch.Tensor], torch.Tensor]
+"""From a plain weight the one with something in it, in new memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,16 @@ class Recipe:
 
 
 class Kind(Protocol):
-    """One of a host's classes of parameters, whose `data` are plain bytes all the same."""
+    """One of a host's classes of parameters, whose `data` are plain bytes all the same.
+
+    `foreign`: why those that it does not own are only the host's to move.
+    """
+
+    foreign: str
+
+    def owns(self, tensor: torch.Tensor) -> bool:
+        """Whether this one can be moved here."""
+        ...
 
     def recipe(self, tensor: torch.Tensor) -> Recipe | None:
         """What is to be made of it as it is now; None: it goes to the device as it is."""
@@ -49,6 +60,10 @@ class Kind(Protocol):
         """Plain tensors that are where it is, by a name of their own (its scales, its code book)."""
         ...
 
+    def merged(self, tensor: torch.Tensor, merge: Merge) -> torch.Tensor:
+        """The weight with something merged into it, as the host makes it, where it is; in new memory."""
+        ...
+
 
 KINDS: dict[type[torch.Tensor], Kind] = {}
 """What is known of hosts' classes; their rooms put them in and take them out."""
@@ -56,7 +71,16 @@ KINDS: dict[type[torch.Tensor], Kind] = {}
 
 def known(tensor: torch.Tensor) -> bool:
     """Whether `tensor.data` and its companions are all of its values: a plain tensor, or one of a known kind."""
-    return plain(tensor) or (type(tensor) in KINDS and dense(tensor))
+    if plain(tensor):
+        return True
+    kind = KINDS.get(type(tensor))
+    return kind is not None and dense(tensor) and kind.owns(tensor)
+
+
+def why_not(tensor: torch.Tensor) -> str:
+    """Why only the host can move a tensor, in words."""
+    kind = KINDS.get(type(tensor))
+    return type(tensor).__name__ if kind is None else kind.foreign
 
 
 def recipe_of(tensor: torch.Tensor) -> Recipe | None:

@@ -21,6 +21,7 @@ from ..transfer.staging import Arena
 from ..transfer.transfer import transfer
 from .backing import Backing, prove
 from .data import own_copy, set_data
+from .forms import companions_of
 from .going import Departure, departures
 from .inventory import Share, inventory
 from .report import LoadReport, UnloadReport
@@ -102,9 +103,9 @@ class Residency:
             )
 
     def leaving(self, names: Collection[str]) -> Callable[[torch.Tensor], None]:
-        """`unload` for one tensor at a time, while their owner puts others in their places: all are checked now.
+        """`unload` for one weight at a time, while their owner puts others in their places: all are checked now.
 
-        The answer takes such a tensor home; where it is at home, or was moved meanwhile, nothing happens. It is
+        The answer takes such a weight home; where it is at home, or was moved meanwhile, nothing happens. It is
         good until the next load or unload, and while nobody writes on the device. Raises what `unload` raises.
         """
         with self._lock:
@@ -112,9 +113,8 @@ class Residency:
 
         def leave(tensor: torch.Tensor) -> None:
             with self._lock:
-                state = self._roster.state(tensor)
-                if isinstance(state, OnDevice):
-                    self._take_home([(tensor, state)], spoiled)
+                own = [(each, self._roster.state(each)) for each in (tensor, *companions_of(tensor).values())]
+                self._take_home([(t, state) for t, state in own if isinstance(state, OnDevice)], spoiled)
 
         return leave
 

@@ -11,7 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..files.mapping import Registry
 from .forms import companions_of
-from .state import OnDevice, State, look
+from .state import Elsewhere, OnDevice, State, look
 
 _OF = " of "
 """Between the name of a parameter and that of a companion of its."""
@@ -75,6 +75,9 @@ class Roster:
         if module is not None:
             for name, tensor in module.named_parameters(remove_duplicate=False):
                 yield name, tensor
-                for own, companion in companions_of(tensor).items():
+                companions = companions_of(tensor)
+                if companions and isinstance(self.state(tensor), Elsewhere):
+                    continue  # the host moves it, and them with it
+                for own, companion in companions.items():
                     yield f"{name}{_OF}{own}", companion
             yield from module.named_buffers(remove_duplicate=False)
