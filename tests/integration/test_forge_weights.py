@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from flux_speedup.weights.residency.placement import WHILE_ENCODING
 from tests.integration import tiny_flux
 from tests.integration.forge import EXTENSION, REPOSITORY, Forge
 from tests.integration.test_forge_images import COMMON
@@ -114,6 +115,8 @@ def test_every_image_of_ten_random_sequences_is_the_same(
     assert not [line for line in known["lines"] if "falling back" in line or "failed" in line]
     moves = [event for event in known["events"] if event["kind"] == "move" and event["what"] == "transformer"]
     assert any("file" in event["detail"] for event in moves)
+    # Where everything fits it is on its way while the text is encoded, and nowhere else.
+    assert any(WHILE_ENCODING in event["detail"] for event in moves) is (name in ("large", "normal"))
     if name == "swapping":
         assert "Swap Loaded" in known["log"]
         return

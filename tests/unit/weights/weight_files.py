@@ -19,7 +19,7 @@ from flux_speedup.weights.residency.residency import Residency
 from flux_speedup.weights.transfer.lane import PlainLane
 from flux_speedup.weights.transfer.reader import FileSource, MemorySource, Source
 from flux_speedup.weights.transfer.staging import Arena
-from flux_speedup.weights.transfer.transfer import transfer
+from flux_speedup.weights.transfer.transfer import Underway, transfer
 
 NAMES = {dtype: name for name, dtype in header.DTYPES.items()}
 DTYPES = {name: dtype for name, dtype in header.DTYPES.items() if name not in ("F4", "F8_E8M0")}
@@ -140,7 +140,10 @@ def residency_of(module: torch.nn.Module, registry: Registry, **more: Any) -> Re
     def run(items: Any, chosen: Any, *, arrived: Any = None) -> list[torch.Tensor]:
         return transfer(items, lane or chosen, arena, threads=2, opener=opener, arrived=arrived)
 
-    return Residency(module, registry=registry, run=run, **more)
+    def start(items: Any, chosen: Any, *, arrived: Any = None) -> Underway:
+        return Underway(items, lane or chosen, arena, threads=2, opener=opener, arrived=arrived)
+
+    return Residency(module, registry=registry, run=run, start=start, **more)
 
 
 def identity_of(path: Path) -> FileIdentity:

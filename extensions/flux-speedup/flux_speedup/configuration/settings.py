@@ -139,6 +139,15 @@ class Config:
         label="Models that do not fit are streamed",
         hosts=FORGE,
     )
+    overlap: bool = setting(
+        True,
+        Switch(),
+        WEIGHTS,
+        "the transformer comes to the card while the text is encoded, where there is room for both",
+        more="with `weights`",
+        label="Loading while the text is encoded",
+        hosts=FORGE,
+    )
     checkpoints: bool = setting(
         True,
         Switch(),

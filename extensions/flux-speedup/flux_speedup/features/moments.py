@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SETTINGS_FILE = "The WebUI's settings file stays whole"
 WEIGHTS = "Weights stay in their files"
 STREAMING = "Models that do not fit are streamed"
+OVERLAP = "The transformer comes while the text is encoded"
 CHECKPOINTS = "Checkpoints used before are kept"
 UNLOADS = "Nothing is unloaded without a reason"
 READ_AHEAD = "The selected model is read ahead"
@@ -74,6 +75,8 @@ def apply_with_scripts(
         table, config.weights, weights, lambda: host.weight_changes(direct_share(decided, config))
     )
     _streaming(table, host, config)
+    overlap = ("overlap", OVERLAP, "where there is room for both")
+    where_available(table, config.overlap and config.weights, overlap, host.overlap_changes)
     _checkpoints(table, host, config, record)
     unloads = ("needless_unloads", UNLOADS, "what did not change since the last image stays")
     where_available(table, config.needless_unloads, unloads, host.unload_changes)

@@ -1,13 +1,12 @@
 """What the first load of a process would pay for besides its bytes, paid before somebody waits for it.
 
-The arena is pinned, streams are made, and every kernel of a load comes to the card at its first use: so a few
-megabytes go the whole way, of each kind there is, and are dropped again.
+The arena is pinned, streams are made, and every kernel comes to the card at its first use: so a few megabytes go
+the whole way and are dropped again, and what an image computes with is used once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import threading
 import time
@@ -18,15 +17,13 @@ from typing import Any
 import torch
 
 from ..stats.report import seconds as in_words
+from .first_kernels import has_room, use_once
 from .residency.residency import STAGING, Residency
-from .transfer.item import Item
 from .transfer.lane import Lane, lane_for
 from .transfer.staging import Arena
-from .transfer.transfer import transfer
 
 KINDS = frozenset({"cuda", "xpu"})
 _COUNT = 1 << 20  # elements: enough to be staged
-_CASTS = (torch.float16, torch.bfloat16, torch.float32)
 _log = logging.getLogger("flux_speedup")
 
 
@@ -39,9 +36,6 @@ def warm_up(
     residency = Residency(module, arena=arena, lanes=lanes)
     residency.load(device)
     residency.unload()
-    pairs = itertools.permutations(_CASTS, 2)
-    items = [Item(torch.zeros(_COUNT, dtype=origin), dtype, (_COUNT,)) for origin, dtype in pairs]
-    transfer(items, lanes(device), arena)
 
 
 def warm_up_soon(
@@ -65,6 +59,8 @@ def _work(device: torch.device, warm: Callable[[torch.device], None]) -> None:
     try:
         with contextlib.nullcontext() if module is None else module.device(device):
             warm(device)
+            if module is not None and has_room(module, device):
+                use_once(device)
         if module is not None:
             module.empty_cache()  # what it took on the card is the WebUI's
     except Exception as error:  # a courtesy in the background: it must not be able to stop anything

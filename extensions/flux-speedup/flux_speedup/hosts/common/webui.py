@@ -184,6 +184,10 @@ class WebUI:
         """
         return []
 
+    def overlap_changes(self) -> list[Change]:
+        """Changes that bring the transformer while the text is encoded. Asked after `streaming_changes`."""
+        raise Declined(self.why_not("overlap"))
+
     def unload_changes(self) -> list[Change]:
         """Changes that unload models and forget encodings only where something they depend on changed."""
         raise Declined(self.why_not("needless_unloads"))

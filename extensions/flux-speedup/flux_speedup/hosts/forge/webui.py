@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..common.sampling import Streamed
     from .checkpoints import Keeper
     from .inside import ForgeInside
+    from .overlap import Overlap
     from .streaming import Streaming
     from .weights import Attachment
 
@@ -49,6 +50,7 @@ class Forge(Ahead):
         self._warmed = False
         self._keeper: Keeper | None = None
         self._streaming: Streaming | None = None
+        self._overlap: Overlap | None = None
 
     @property
     def name(self) -> str:
@@ -164,6 +166,16 @@ class Forge(Ahead):
 
     def streams(self) -> Sequence[Streamed]:
         return self._streaming.models.streams() if self._streaming is not None else ()
+
+    def overlap_changes(self) -> list[Change]:
+        from ...weights.transfer.lane import LANES
+        from .overlap import Overlap
+
+        if self._placement is None:
+            return []
+        if self._overlap is None:
+            self._overlap = Overlap(self._placement, LANES)
+        return self._overlap.changes()
 
     def unload_changes(self) -> list[Change]:
         from . import unloads as forge_unloads

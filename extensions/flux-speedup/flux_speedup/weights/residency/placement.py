@@ -26,20 +26,24 @@ from .residency import Residency
 
 _WARM = 0.95
 _FRESH_S = 4.0
+WHILE_ENCODING = "while the text was encoded"
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """How the weights of a module came to the device last. `source`: "page cache", "disk" or "RAM"."""
+    """How the weights of a module came to the device last. `source`: "page cache", "disk" or "RAM".
+
+    `early`: bytes that were on their way before they were asked for.
+    """
 
     source: str
     by_backing: Mapping[Backing, int]
+    early: int = 0
 
     def sentence(self) -> str:
-        """Bytes by backing, such as "23.7 GB file; 76 MB RAM"."""
-        return "; ".join(
-            f"{size(count)} {backing.value}" for backing, count in self.by_backing.items() if count
-        )
+        """Bytes by backing, such as "23.7 GB file; 76 MB RAM; 23.7 GB while the text was encoded"."""
+        parts = [f"{size(count)} {backing.value}" for backing, count in self.by_backing.items() if count]
+        return "; ".join([*parts, *([f"{size(self.early)} {WHILE_ENCODING}"] if self.early else [])])
 
 
 class Placement:
@@ -86,10 +90,15 @@ class Placement:
         with self._quiet():
             report = self.of(module).load(device, names)
         if report.bytes:
-            self._arrivals[module] = Arrival(source if _from_files(report) else "RAM", report.by_backing)
+            source = source if _from_files(report) else "RAM"
+            self._arrivals[module] = Arrival(source, report.by_backing, report.early)
         if self._direct is not None and report.bytes:
             self._direct.hold_soon(files, device)
         return report
+
+    def begin(self, module: torch.nn.Module, device: torch.device) -> int:
+        """A module's weights start on their way; see `Residency.begin`."""
+        return self.of(module).begin(device)
 
     def unload(
         self, module: torch.nn.Module, names: Collection[str] | None = None, *, besides: int = 0

@@ -12,13 +12,15 @@ from .backing import Backing
 class LoadReport:
     """`bytes` arrived on the device in `seconds`; `by_backing` splits them.
 
-    `skipped`: names asked for that are not on the device now, which is the host's business.
+    `skipped`: names asked for that are not on the device now, which is the host's business. `early`: bytes that
+    were on their way before they were asked for.
     """
 
     bytes: int
     seconds: float
     by_backing: Mapping[Backing, int]
     skipped: tuple[str, ...]
+    early: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import Protocol
 
 import torch
 
-from ..errors import OUT_OF_MEMORY, TransferError
 from ..files.mapping import MAPPINGS, Registry
 from ..transfer.direct import Direct
-from ..transfer.item import Item
 from ..transfer.lane import Lane, lane_for
-from ..transfer.run import Arrived
 from ..transfer.staging import Arena
-from ..transfer.transfer import transfer
+from ..transfer.transfer import Underway, transfer
 from .backing import Backing, prove
 from .data import own_copy, set_data
+from .early import Starter
 from .forms import companions_of
 from .going import Departure, departures
 from .inventory import Share, inventory
+from .landing import Landing, Runner, nothing_placed
 from .report import LoadReport, UnloadReport
 from .returning import changed, way_home
 from .roster import Entry, Roster
@@ -32,14 +29,6 @@ from .state import AtHome, OnDevice, Place, is_on
 
 STAGING = Arena()
 """The staging arena of this process."""
-
-
-class Runner(Protocol):
-    """What runs a transfer: `transfer` with an arena, or a stand-in."""
-
-    def __call__(
-        self, items: Sequence[Item], lane: Lane, *, arrived: Arrived | None
-    ) -> list[torch.Tensor]: ...
 
 
 class Residency:
@@ -57,17 +46,34 @@ class Residency:
         arena: Arena = STAGING,
         lanes: Callable[[torch.device], Lane] = lane_for,
         run: Runner | None = None,
+        start: Starter | None = None,
         save: Callable[[torch.Tensor], torch.Tensor] = own_copy,
         direct: Direct | None = None,
-        signed: Callable[[Sequence[int], torch.device], Signature] = Signature,
+        signed: Callable[..., Signature] = Signature,
     ) -> None:
-        self._signed = signed
         self._roster = Roster(module, registry)
         self._registry = registry
-        self._lanes = lanes
-        self._run: Runner = run or partial(transfer, arena=arena, direct=direct)
+        start = start or partial(Underway, arena=arena)
+        self._landing = Landing(lanes, run or partial(transfer, arena=arena, direct=direct), start, signed)
         self._save = save
         self._lock = threading.RLock()
+
+    def begin(self, device: torch.device) -> int:
+        """Weights from files start on their way: the next `load` finds them there. Bytes they take from now on.
+
+        Parameters stay as they are until then. Raises TransferError: nothing is on its way then.
+        """
+        with self._lock:
+            return self._landing.begin(departures(self._roster.entries(), self._registry), device)
+
+    def coming(self, device: torch.device) -> int:
+        """Bytes that are taken on a device by what was not asked for yet; from any thread, without waiting."""
+        return self._landing.coming(device)
+
+    def stop(self) -> None:
+        """What is on its way and was not asked for goes."""
+        with self._lock:
+            self._landing.stop()
 
     def load(self, device: torch.device, names: Collection[str] | None = None) -> LoadReport:
         """Bring the weights (or those of `names`) to the device; what is there already stays as it is.
@@ -77,11 +83,11 @@ class Residency:
         with self._lock:
             started = time.perf_counter()
             entries = self._roster.entries(names)
-            by_backing = self._bring(departures(entries, self._registry), device)
+            by_backing, early = self._bring(departures(entries, self._registry), device)
             now = [(entry, self._roster.state(entry.tensor)) for entry in entries]
             skipped = _names(entry for entry, state in now if not is_on(entry.tensor, state, device))
             seconds = time.perf_counter() - started
-            return LoadReport(sum(by_backing.values()), seconds, by_backing, skipped)
+            return LoadReport(sum(by_backing.values()), seconds, by_backing, skipped, early)
 
     def unload(self, names: Collection[str] | None = None) -> UnloadReport:
         """Give the weights (or those of `names`) their home's data back and let the device memory go.
@@ -91,6 +97,7 @@ class Residency:
         """
         started = time.perf_counter()
         with self._lock:
+            self._landing.stop()
             entries = self._roster.entries(names)
             there = _there(entries)
             spoiled = changed(there)
@@ -171,42 +178,23 @@ class Residency:
         with self._lock:
             return _names(e for e in self._roster.entries() if isinstance(e.state, OnDevice))
 
-    def _bring(self, going: list[Departure], device: torch.device) -> dict[Backing, int]:
-        """All of these to the device, or none. Raises TransferError."""
+    def _bring(self, going: list[Departure], device: torch.device) -> tuple[dict[Backing, int], int]:
+        """All of these to the device, or none; bytes by backing, and how many came early."""
         by_backing = dict.fromkeys(Backing, 0)
-        if not going:
-            return by_backing
-        signature, new = self._transferred(going, device)
+        landed, early = self._landing.all(going, device)
         try:
-            _make_all(going, new, signature)
-            set_data([(departure.tensor, data) for departure, data in zip(going, new, strict=True)])
-        except Exception as error:  # what makes is the host's
-            new.clear()
-            raise _nothing_placed(device, error) from error
-        for number, (departure, data) in enumerate(zip(going, new, strict=True)):
+            set_data([(departure.tensor, one.data) for departure, one in zip(going, landed, strict=True)])
+        except Exception as error:
+            landed.clear()
+            raise nothing_placed(device, error) from error
+        for departure, one in zip(going, landed, strict=True):
             place, recipe = Place.of(departure.tensor), departure.recipe
-            state = OnDevice(departure.home, place, departure.backing, signature, number, recipe)
+            state = OnDevice(departure.home, place, departure.backing, one.signature, one.number, recipe)
             self._roster.note(departure.tensor, state)
             if recipe is not None:
                 recipe.arrived(departure.tensor)
-            by_backing[departure.backing] += data.nbytes
-        return by_backing
-
-    def _transferred(
-        self, going: list[Departure], device: torch.device
-    ) -> tuple[Signature, list[torch.Tensor]]:
-        lane = self._lanes(device)
-        try:
-            # Before the weights: what dropping them safely takes must not be what is missing then.
-            signature = self._signed([departure.bytes for departure in going], device)
-        except RuntimeError as error:
-            raise _nothing_placed(device, error) from error
-
-        def arrived(number: int, tensor: torch.Tensor) -> None:
-            if going[number].recipe is None:
-                signature.add(number, tensor)
-
-        return signature, self._run([departure.item for departure in going], lane, arrived=arrived)
+            by_backing[departure.backing] += one.data.nbytes
+        return by_backing, early
 
     def _take_home(self, there: list[tuple[torch.Tensor, OnDevice]], spoiled: set[int]) -> None:
         set_data(way_home(there, spoiled, self._save))
@@ -218,26 +206,6 @@ class Residency:
 
 def _there(entries: Iterable[Entry]) -> list[tuple[torch.Tensor, OnDevice]]:
     return [(entry.tensor, entry.state) for entry in entries if isinstance(entry.state, OnDevice)]
-
-
-def _make_all(going: Sequence[Departure], new: list[torch.Tensor], signature: Signature) -> None:
-    """In the place of the bytes that have arrived, one after the other, what the host makes of them."""
-    for number, departure in enumerate(going):
-        recipe = departure.recipe
-        if recipe is not None:
-            with torch.inference_mode(departure.item.inference), torch.no_grad():
-                made = new[number] = recipe.make(new[number])
-            if (made.dtype, tuple(made.shape)) != (recipe.dtype, recipe.shape):
-                raise ValueError(
-                    f"{made.dtype} {tuple(made.shape)} was made, not {recipe.dtype} {recipe.shape}"
-                )
-            signature.add(number, made)
-
-
-def _nothing_placed(device: torch.device, error: Exception) -> TransferError:
-    traceback.clear_frames(error.__traceback__)
-    memory = isinstance(error, OUT_OF_MEMORY)
-    return TransferError(None, f"nothing was placed on {device} ({error})", out_of_memory=memory)
 
 
 def _names(entries: Iterable[Entry]) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ class _Scratch:
         self.factors = _factors().to(device)
         for self.rows in _ROWS:
             try:
-                self.products = torch.empty(self.rows * _COLUMNS, dtype=torch.int64, device=device)
+                self.products = torch.empty((self.rows, _COLUMNS), dtype=torch.int64, device=device)
             except OUT_OF_MEMORY:
                 if self.rows == _ROWS[-1]:
                     raise
@@ -52,21 +52,29 @@ class Signature:
     of it follow each other, as they are on streams that wait for each other).
     """
 
-    def __init__(self, sizes: Sequence[int], device: torch.device) -> None:
-        """`sizes`: bytes of each tensor. Raises torch.OutOfMemoryError."""
+    def __init__(self, sizes: Sequence[int], device: torch.device, *, alone: bool = False) -> None:
+        """`sizes`: bytes of each tensor. `alone`: until `join` it shares nothing, so that tensors may come while
+        other signatures are at work. Raises torch.OutOfMemoryError.
+        """
+        self._device = device
         self._lengths = [_length(size) for size in sizes]
         self._ends = list(itertools.accumulate(self._lengths))
         with torch.inference_mode():
-            scratch = _scratches.get(device)
+            scratch = None if alone else _scratches.get(device)
             if scratch is None:
-                scratch = _scratches[device] = _Scratch(device)
-            self._scratch = scratch
+                scratch = _Scratch(device)
+            self._scratch = scratch if alone else _scratches.setdefault(device, scratch)
             shape = (2, self._ends[-1] if self._ends else 0)
-            self._first, self._again = torch.zeros(shape, dtype=torch.int64, device=device).unbind()
+            self._sums = torch.zeros(shape, dtype=torch.int64, device=device)
+            self._first, self._again = (sums.split_with_sizes(self._lengths) for sums in self._sums)
+
+    def join(self) -> None:
+        """From now on it shares what the others on the device share; everything has come."""
+        self._scratch = _scratches.setdefault(self._device, self._scratch)
 
     def add(self, number: int, tensor: torch.Tensor) -> None:
         """Sum up tensor `number` as it is right after its arrival, on the stream that is current."""
-        self._sum(self._first, number, tensor)
+        self._sum(self._first[number], tensor)
 
     def changed(self, tensors: Mapping[int, torch.Tensor]) -> list[int]:
         """Which of these, by number, are not what they were at `add`. Takes no memory on the device.
@@ -74,8 +82,8 @@ class Signature:
         Waits for the device. Raises RuntimeError where that fails.
         """
         for number, tensor in tensors.items():
-            self._sum(self._again, number, tensor)
-        first, again = self._first.cpu(), self._again.cpu()
+            self._sum(self._again[number], tensor)
+        first, again = self._sums.cpu()
         return [
             number for number in tensors if not torch.equal(self._of(first, number), self._of(again, number))
         ]
@@ -84,9 +92,9 @@ class Signature:
         end = self._ends[number]
         return sums[end - self._lengths[number] : end]
 
-    def _sum(self, sums: torch.Tensor, number: int, tensor: torch.Tensor) -> None:
+    def _sum(self, target: torch.Tensor, tensor: torch.Tensor) -> None:
         with torch.inference_mode():
-            _sum_into(self._of(sums, number), _memory(tensor), self._scratch)
+            _sum_into(target, _memory(tensor), self._scratch)
 
 
 def _length(size: int) -> int:
@@ -101,17 +109,19 @@ def _memory(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _sum_into(target: torch.Tensor, raw: torch.Tensor, scratch: _Scratch) -> None:
+    # As few operations as can be: while a load runs, each of them waits for the interpreter's lock.
     tail = raw.numel() % _WORD
-    words = raw[: raw.numel() - tail].view(torch.int32)
+    words = (raw[: raw.numel() - tail] if tail else raw).view(torch.int32)
     whole, rest = divmod(words.numel(), _COLUMNS)
-    for row in range(0, whole, scratch.rows):
-        rows = min(scratch.rows, whole - row)
-        start, count = row * _COLUMNS, rows * _COLUMNS
-        products = scratch.products[:count].view(rows, _COLUMNS)
-        torch.mul(words[start : start + count].view(rows, _COLUMNS), scratch.factors, out=products)
-        torch.sum(products, 1, out=target[row : row + rows])
+    if whole:
+        rows = (words[: whole * _COLUMNS] if rest else words).view(whole, _COLUMNS)
+        sums = target[:whole] if rest or tail else target
+        for some, to in zip(torch.split(rows, scratch.rows), torch.split(sums, scratch.rows), strict=True):
+            products = scratch.products if len(to) == scratch.rows else scratch.products[: len(to)]
+            torch.mul(some, scratch.factors, out=products)
+            torch.sum(products, 1, out=to)
     if rest:
-        products = scratch.products[:rest]
+        products = scratch.products[0, :rest]
         torch.mul(words[whole * _COLUMNS :], scratch.factors[:rest], out=products)
         torch.sum(products, 0, out=target[whole])
     if tail:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
@@ -18,13 +18,19 @@ class Stopped(Exception):
 
 
 class Destinations:
-    """One tensor an item. `allocate` runs on the caller's thread, `flat` on readers, `stop` anywhere."""
+    """One tensor an item. `allocate` runs on the caller's thread, `pieces` on readers, `stop` anywhere."""
 
-    def __init__(self, items: Sequence[Item], lane: Lane) -> None:
+    def __init__(self, items: Sequence[Item], lane: Lane, cuts: Mapping[int, Sequence[int]]) -> None:
+        """`cuts`: by item, the bytes of the pieces it comes in, one after the other.
+
+        Readers share the interpreter's lock, and every operation on a tensor lets go of it: so tensors are cut
+        here, each in one operation, and not by them.
+        """
         self._items = items
         self._lane = lane
+        self._cuts = cuts
         self._changed = threading.Condition()
-        self._flat: list[torch.Tensor | None] = [None] * len(items)
+        self._pieces: list[Sequence[torch.Tensor] | None] = [None] * len(items)
         self.tensors: list[torch.Tensor | None] = [None] * len(items)
         self.stopped = False
 
@@ -52,16 +58,16 @@ class Destinations:
         self._publish(batch)
         published(batch)
 
-    def flat(self, dest: int) -> torch.Tensor:
-        """The tensor in one dimension, once copies into it may be queued. Raises Stopped."""
-        flat = self._flat[dest]
-        if flat is None:
+    def pieces(self, dest: int) -> Sequence[torch.Tensor]:
+        """The bytes of the tensor's pieces, once copies into it may be queued. Raises Stopped."""
+        pieces = self._pieces[dest]
+        if pieces is None:
             with self._changed:
-                self._changed.wait_for(lambda: self.stopped or self._flat[dest] is not None)
-                flat = self._flat[dest] if not self.stopped else None
-        if flat is None:
+                self._changed.wait_for(lambda: self.stopped or self._pieces[dest] is not None)
+                pieces = self._pieces[dest] if not self.stopped else None
+        if pieces is None:
             raise Stopped
-        return flat
+        return pieces
 
     def stop(self) -> None:
         """Whoever waits, and whoever allocates, ends."""
@@ -72,7 +78,7 @@ class Destinations:
     def drop(self) -> None:
         """Let every tensor go that was not handed out."""
         self.tensors.clear()
-        self._flat.clear()
+        self._pieces.clear()
 
     def _one(self, item: Item) -> torch.Tensor:
         tensor = self._lane.empty(item.shape, item.dtype)
@@ -87,9 +93,10 @@ class Destinations:
         self._lane.publish()
         with self._changed:
             for dest in batch:
-                tensor = self.tensors[dest]
-                if tensor is not None and tensor.is_contiguous():
-                    self._flat[dest] = tensor.reshape(-1)
+                tensor, cuts = self.tensors[dest], self._cuts.get(dest)
+                if tensor is not None and cuts:
+                    flat = tensor.reshape(-1).view(torch.uint8)
+                    self._pieces[dest] = flat.split_with_sizes(cuts) if len(cuts) > 1 else (flat,)
             self._changed.notify_all()
 
 

@@ -137,8 +137,8 @@ class Direct:
 
     @contextlib.contextmanager
     def lend(self, items: Sequence[Item]) -> Iterator[Straight]:
-        """What of a load can go straight: what is not cast, of files that are held. None of them is released."""
-        spans = [(n, i.origin) for n, i in enumerate(items) if isinstance(i.origin, Span) and not i.cast]
+        """What of a load can go straight: what is in files that are held. None of them is released."""
+        spans = [(n, i.origin) for n, i in enumerate(items) if isinstance(i.origin, Span)]
         taken = self._files.borrow({span.identity for _, span in spans})
         straight: Straight = {}
         try:

@@ -16,7 +16,7 @@ from .plan import Request
 class Item:
     """One new device tensor of `dtype` and `shape`, and where its bytes are: a file span or a tensor in RAM.
 
-    A span of another dtype is cast on the device. A RAM tensor that is small or not contiguous is copied
+    A RAM tensor that is small or not contiguous is copied
     without staging (its strides are kept). `inference`: the new one is an inference tensor; a parameter
     made under inference mode has no version counter, and given ordinary data it could not be viewed outside
     that mode.
@@ -32,11 +32,6 @@ class Item:
     def bytes(self) -> int:
         """Bytes of the new tensor."""
         return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def cast(self) -> bool:
-        """Whether the device has to cast."""
-        return self.origin.dtype != self.dtype
 
 
 def requests_of(items: Sequence[Item]) -> tuple[list[Span | torch.Tensor], list[Request]]:

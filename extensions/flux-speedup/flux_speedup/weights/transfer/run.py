@@ -19,12 +19,14 @@ from .reader import Source, SourceOpener
 from .ring import Ring
 from .staging import Slot
 
+TELL = 256 << 20
+"""Bytes that have arrived before anybody is told, but at the end: for each telling streams wait for each other."""
 Arrived = Callable[[int, torch.Tensor], None]
 """Told on the caller's thread, in the lane's `behind`, once all copies into item number n are queued."""
 
 
 class Run:
-    """Used once. `go` runs on the caller's thread and stream."""
+    """Used once: `begin` on the caller's thread and stream, then `complete`, on any thread."""
 
     def __init__(
         self,
@@ -54,41 +56,46 @@ class Run:
         self._next: Iterator[Chunk] = iter(self._plan)
         self._lock = threading.Lock()
         self._missing = Counter({request.dest: request.length for request in requests})
+        cuts, self._number = _cuts(self._plan)
+        cuts |= {dest: [piece.numel() for piece in pieces] for dest, pieces in straight.items()}
         self._unread = [n for n in range(len(items)) if not self._missing[n] and n not in straight]
-        # Numbers of items that have arrived, and None from each thread that ended.
-        self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        # Numbers of items that have arrived, many at a time, and None from each thread that ended.
+        self._queue: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
+        self._here: list[int] = []
+        self._here_bytes = 0
         self._error: BaseException | None = None
-        self._destinations = Destinations(items, lane)
-        self._scratch: list[torch.Tensor] = []
+        self._workers: list[threading.Thread] = []
+        self._destinations = Destinations(items, lane, cuts)
 
-    def go(self) -> list[torch.Tensor]:
-        """The new tensors, complete. After an error no copy is under way and no tensor is left."""
-        workers: list[threading.Thread] = []
+    def begin(self) -> None:
+        """Readers work from now on; everything is allocated. After an error nothing is left of it."""
         try:
             for origin in self._origins:
                 self._sources.append(self._opener(origin))
-            self._make_scratch()
             for number, slots in enumerate(self._slots):
                 name = f"flux-speedup-reader-{number}"
-                worker = threading.Thread(target=self._work, args=(slots, number), name=name, daemon=True)
+                worker = threading.Thread(target=self._work, args=(slots,), name=name, daemon=True)
                 worker.start()
-                workers.append(worker)
+                self._workers.append(worker)
             self._destinations.allocate(self._order(), self._send)
-            self._finish(workers)
+        except BaseException as error:
+            self._give_up(error)
+            raise
+
+    def complete(self) -> list[torch.Tensor]:
+        """The new tensors, complete. After an error no copy is under way and no tensor is left."""
+        try:
+            self._finish()
             return [tensor for tensor in self._destinations.tensors if tensor is not None]
         except BaseException as error:
-            self._give_up(workers, error)
+            self._give_up(error)
             raise
         finally:
-            for source in self._sources:
-                source.close()
-            self._destinations.drop()
-            self._scratch.clear()
+            self._let_go()
 
-    def _make_scratch(self) -> None:
-        """Device memory for bytes before their cast, a chunk for each thread: they share one stream."""
-        if any(item.cast for item in self._items):
-            self._scratch = [self._lane.empty((self._chunk,), torch.uint8) for _ in self._slots]
+    def halt(self) -> None:
+        """End early, from any thread: `complete` raises Stopped soon."""
+        self._halt(Stopped())
 
     def _order(self) -> list[int]:
         """Items by their first bytes, those that go straight, then those that nothing is read for."""
@@ -101,27 +108,25 @@ class Run:
             pieces = self._straight.get(dest)
             if pieces is None:
                 continue
-            targets = torch.split(
-                self._destinations.flat(dest).view(torch.uint8), [p.numel() for p in pieces]
-            )
             with self._lane.copying():
-                for target, piece in zip(targets, pieces, strict=True):
+                for target, piece in zip(self._destinations.pieces(dest), pieces, strict=True):
                     self._lane.copy(target, piece)
             self._tell([dest])
 
-    def _finish(self, workers: list[threading.Thread]) -> None:
+    def _finish(self) -> None:
         self._tell(self._unread)
-        running = len(workers)
+        running = len(self._workers)
         while running and not self._destinations.stopped:
-            dest = self._queue.get()
-            if dest is None:
+            dests = self._queue.get()
+            if dests is None:
                 running -= 1
             else:
-                self._tell([dest])
-        for worker in workers:
+                self._tell(dests)
+        for worker in self._workers:
             worker.join()
         if self._error is not None:
             raise self._error
+        self._tell(self._here)
         self._lane.finish()
         for source in self._sources:  # once no copy reads a file any more
             source.check()
@@ -135,18 +140,25 @@ class Run:
                 if tensor is not None:
                     self._arrived(dest, tensor)
 
-    def _give_up(self, workers: list[threading.Thread], error: BaseException) -> None:
+    def _give_up(self, error: BaseException) -> None:
         """Stop readers, wait for every copy in flight, and only then let go of the buffers."""
         self._halt(None)
-        for worker in workers:
+        for worker in self._workers:
             worker.join()
         try:
             self._lane.abort()
         finally:
+            self._let_go()
             # A traceback holds the frames it went through, and those hold device memory.
             for known in (error, self._error):
                 if known is not None:
                     traceback.clear_frames(known.__traceback__)
+
+    def _let_go(self) -> None:
+        for source in self._sources:
+            source.close()
+        self._sources.clear()
+        self._destinations.drop()
 
     def _halt(self, error: BaseException | None) -> None:
         with self._lock:
@@ -154,7 +166,7 @@ class Run:
                 self._error = error
         self._destinations.stop()
 
-    def _work(self, slots: list[Slot], number: int) -> None:
+    def _work(self, slots: list[Slot]) -> None:
         try:
             with torch.inference_mode(), self._lane.copying():
                 ring = Ring(slots)
@@ -162,7 +174,7 @@ class Run:
                     slot, fence = ring.free()
                     self._sources[chunk.source].read_into(chunk.offset, slot.view[: chunk.length])
                     for part in chunk.parts:
-                        self._copy(part, slot, number)
+                        self._copy(part, slot)
                     ring.used(slot, self._lane.fence(fence))
                     self._count_off(chunk)
         except Stopped:
@@ -185,18 +197,27 @@ class Run:
             for part in chunk.parts:
                 self._missing[part.dest] -= part.length
                 if self._missing[part.dest] == 0:
-                    self._queue.put(part.dest)
+                    self._here.append(part.dest)
+                    self._here_bytes += self._items[part.dest].bytes
+            if self._here_bytes >= TELL:
+                self._queue.put(self._here)
+                self._here, self._here_bytes = [], 0
 
-    def _copy(self, part: Part, slot: Slot, number: int) -> None:
-        flat = self._destinations.flat(part.dest)
-        item = self._items[part.dest]
-        piece = slot.tensor[part.slot_offset : part.slot_offset + part.length]
-        if not item.cast:
-            target = flat.view(torch.uint8)[part.dest_offset : part.dest_offset + part.length]
-            self._lane.copy(target, piece)
-            return
-        size = item.origin.dtype.itemsize
-        scratch = self._scratch[number][: part.length]
-        self._lane.copy(scratch, piece)
-        start = part.dest_offset // size
-        self._lane.copy(flat[start : start + part.length // size], scratch.view(item.origin.dtype))
+    def _copy(self, part: Part, slot: Slot) -> None:
+        target = self._destinations.pieces(part.dest)[self._number[part.dest, part.dest_offset]]
+        piece = slot.tensor
+        if part.length < self._chunk:
+            piece = piece[part.slot_offset : part.slot_offset + part.length]
+        self._lane.copy(target, piece)
+
+
+def _cuts(plan: Sequence[Chunk]) -> tuple[dict[int, list[int]], dict[tuple[int, int], int]]:
+    """The bytes of each destination's pieces, in its order; which one begins at an offset in it."""
+    parts = sorted((part.dest, part.dest_offset, part.length) for chunk in plan for part in chunk.parts)
+    cuts: dict[int, list[int]] = {}
+    number: dict[tuple[int, int], int] = {}
+    for dest, offset, length in parts:
+        pieces = cuts.setdefault(dest, [])
+        number[dest, offset] = len(pieces)
+        pieces.append(length)
+    return cuts, number

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 
@@ -39,19 +41,88 @@ def transfer(
     Raises TransferError naming file and reason: the copies have stopped and every new tensor was dropped.
     Runs on the caller's thread and stream, with `threads` more for reading. `arrived` is told the number and
     the tensor of each item while others are still on their way; what it queues on the device is done as well.
-    What is not cast, of files that `direct` holds, is not staged.
+    What is in files that `direct` holds is not staged.
     """
-    with torch.inference_mode():
+    with (
+        torch.inference_mode(),
+        _as_ours(),
+        arena.slots(pinned=lane.pinned) as slots,
+        _lent(items, direct) as straight,
+    ):
+        count = threads or default_threads()
+        run = Run(items, lane, slots, arena.chunk, count, opener, arrived, straight)
+        run.begin()
+        return run.complete()
+
+
+class Underway:
+    """`transfer` behind the caller's back: only allocating takes the caller's time; the arena is taken meanwhile.
+
+    `arrived` is told on a thread of its own. Nothing goes straight from files that are held. Raises TransferError.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        lane: Lane,
+        arena: Arena,
+        *,
+        threads: int | None = None,
+        opener: SourceOpener = open_source,
+        arrived: Arrived | None = None,
+    ) -> None:
+        self._tensors: list[torch.Tensor] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="flux-speedup-early", daemon=True)
+        with torch.inference_mode(), _as_ours(), ExitStack() as stack:
+            slots = stack.enter_context(arena.slots(pinned=lane.pinned))
+            count = threads or default_threads()
+            self._run = Run(items, lane, slots, arena.chunk, count, opener, arrived)
+            self._run.begin()
+            self._held = stack.pop_all()
         try:
-            with arena.slots(pinned=lane.pinned) as slots, _lent(items, direct) as straight:
-                count = threads or default_threads()
-                return Run(items, lane, slots, arena.chunk, count, opener, arrived, straight).go()
-        except TransferError:
-            raise
-        except WeightsError as error:
-            raise TransferError(error.path, str(error.reason)) from error
-        except (RuntimeError, MemoryError, OSError) as error:
-            raise TransferError(None, str(error).split("\n")[0], out_of_memory=_is_memory(error)) from error
+            self._thread.start()
+        except RuntimeError as error:
+            self._run.halt()
+            self._work()
+            raise TransferError(None, f"no more threads here ({error})") from error
+
+    def result(self) -> list[torch.Tensor]:
+        """The tensors, complete, for the stream that was the caller's; waits. Hands them out once."""
+        self._thread.join()
+        tensors, self._tensors = self._tensors, []
+        with _as_ours():
+            if self._error is not None:
+                raise self._error
+        return tensors
+
+    def stop(self) -> None:
+        """End soon, and wait for that: no copy is under way then, and what was not handed out is let go."""
+        self._run.halt()
+        self._thread.join()
+        self._tensors = []
+
+    def _work(self) -> None:
+        try:
+            with torch.inference_mode():
+                self._tensors = self._run.complete()
+        except BaseException as error:  # handed to whoever asks for the result
+            self._error = error
+        finally:
+            self._held.close()
+
+
+@contextlib.contextmanager
+def _as_ours() -> Iterator[None]:
+    """Whatever fails is a TransferError."""
+    try:
+        yield
+    except TransferError:
+        raise
+    except WeightsError as error:
+        raise TransferError(error.path, str(error.reason)) from error
+    except (RuntimeError, MemoryError, OSError) as error:
+        raise TransferError(None, str(error).split("\n")[0], out_of_memory=_is_memory(error)) from error
 
 
 def _lent(items: Sequence[Item], direct: Direct | None) -> AbstractContextManager[Straight]:
