@@ -95,24 +95,13 @@ def test_the_configuration_says_what_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "tier", "pinning", "share"),
-    [
-        ("auto", Tier.LARGE, True, 0.25),
-        ("auto", Tier.LARGE, False, 0.0),  # nothing is to be pinned
-        ("auto", Tier.STANDARD, True, 0.0),
-        ("auto", Tier.NONE, True, 0.0),
-        (True, Tier.STANDARD, False, 0.5),
-        ("off", Tier.LARGE, True, 0.0),
-        (False, Tier.LARGE, True, 0.0),
-    ],
+    ("asked", "share"), [("auto", 0.0), ("on", 0.5), (True, 0.5), ("off", 0.0), (False, 0.0)]
 )
-def test_how_much_ram_registered_files_may_take(
-    asked: object, tier: Tier, pinning: bool, share: float
-) -> None:
-    loaded = load([Source("a file", {"direct": asked, "pinning": pinning})])
+def test_how_much_ram_registered_files_may_take(asked: object, share: float) -> None:
+    loaded = load([Source("a file", {"direct": asked})])
     assert loaded.problems == ()
-    assert items_memory.direct_share(MemoryPlan(tier, ""), loaded.config) == share
+    assert items_memory.direct_share(loaded.config) == share
 
 
-def test_by_default_it_is_decided_by_the_card() -> None:
+def test_by_default_files_of_what_streams_are_registered() -> None:
     assert Config().direct == "auto"

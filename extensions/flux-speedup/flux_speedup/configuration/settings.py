@@ -124,10 +124,10 @@ class Config:
         "auto",
         Choice(("on", "auto", "off")),
         WEIGHTS,
-        "weight files are registered with CUDA once they are loaded and nobody makes an image, and the GPU reads "
-        "them without the CPU's help; they then take their size of RAM that nothing else can use",
-        more="`on`: half of what is free at most; `auto`: a quarter, on the large tier with `pinning`; "
-        "`off`: never; Linux, with `weights`",
+        "weight files are registered with CUDA, and the GPU reads them without the CPU's help; they then take "
+        "their size of RAM that nothing else can use",
+        more="`auto`: files of what streams; `on`: whatever is loaded, too, once nobody makes an image (where it "
+        "was measured, no load was faster); half of the free RAM at most; `off`: never; Linux, with `weights`",
         hosts=FORGE,
     )
     streaming: bool = setting(

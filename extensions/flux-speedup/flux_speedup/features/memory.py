@@ -8,7 +8,7 @@ from functools import partial
 
 from ..configuration.config import Config
 from ..hosts.common.webui import WebUI
-from ..memory import Card, MemoryPlan, Tier, TierRules
+from ..memory import Card, MemoryPlan, TierRules
 from ..patching.change import Call, Undo
 from ..patching.table import PatchTable, State
 from . import allocator, torch_setup
@@ -32,10 +32,8 @@ def tier_rules(config: Config) -> TierRules:
     )
 
 
-def direct_share(decided: MemoryPlan, config: Config) -> float:
-    """The share of RAM that registered weight files may take (weights/direct.py)."""
-    if config.direct == "auto":
-        return 0.25 if decided.tier is Tier.LARGE and config.pinning else 0.0
+def direct_share(config: Config) -> float:
+    """The share of RAM that weight files may take which are registered for loads (weights/transfer/direct.py)."""
     return 0.5 if config.direct == "on" else 0.0
 
 

@@ -71,9 +71,7 @@ def apply_with_scripts(
             table.extend(item, [host.option_change(option, value)])
     arm_refusals(table, host, config)
     weights = ("weights", WEIGHTS, "the GPU is a cache over the files")
-    where_available(
-        table, config.weights, weights, lambda: host.weight_changes(direct_share(decided, config))
-    )
+    where_available(table, config.weights, weights, lambda: host.weight_changes(direct_share(config)))
     _streaming(table, host, config)
     overlap = ("overlap", OVERLAP, "where there is room for both")
     where_available(table, config.overlap and config.weights, overlap, host.overlap_changes)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from flux_speedup.hosts.forge import digests as forge_digests
+from flux_speedup.hosts.forge import likely as forge_likely
 from flux_speedup.hosts.forge import readahead as forge_readahead
 from flux_speedup.hosts.forge.readahead import Background
 from flux_speedup.patching.table import PatchTable, State
@@ -46,6 +47,7 @@ class Host:
             patch,
             "modules.sd_models",
             checkpoint_aliases={"model": self.info},
+            checkpoints_list={"model": self.info},
             model_data=self.data,
             forge_model_reload=lambda: ("a model", self.built),
         )
@@ -227,3 +229,30 @@ def test_a_reading_gives_way_to_loads_and_not_to_computing(
     with digests.gate.computing():
         apply(background)
         assert read(background) == ["t5", "model", "vae"]
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_other_checkpoints_that_are_in_ram_are_hashed_ahead(
+    host: Host,
+    digests: FileDigests,
+    apply: Callable[[Background], PatchTable],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    many: bool,
+) -> None:
+    monkeypatch.setattr(forge_likely, "cores", lambda: 8 if many else 2)
+    monkeypatch.setattr(forge_likely, "POLL_S", 0.01)
+    names = ("warm", "cold", "known", "gone")
+    files = {name: tmp_path / f"{name}.safetensors" for name in names}
+    for name in names[:3]:
+        files[name].write_bytes(os.urandom(10_000))
+    for name, file in files.items():
+        told = SimpleNamespace(filename=str(file), sha256="told" if name == "known" else None)
+        host.models.checkpoints_list[name] = told
+    monkeypatch.setattr(forge_readahead, "resident_fraction", lambda path: float(path.stem != "cold"))
+    background = Background(digests, digests.gate)
+    apply(background)
+    assert background._likely is not None
+    background._likely.thread.join(20)
+    assert digests.known(files["warm"]) == hashlib.sha256(files["warm"].read_bytes()).hexdigest()
+    assert [name for name in names if digests.known(files[name])] == ["warm"]

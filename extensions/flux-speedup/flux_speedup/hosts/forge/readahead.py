@@ -18,6 +18,7 @@ from ...weights.files.file_digests import FileDigests
 from ...weights.files.gate import Gate
 from ...weights.files.pagecache import resident_fraction
 from ...weights.files.readahead import Outcome, ReadAhead
+from .likely import Likely
 
 ENTRY = "modules_forge.main_entry"
 MODELS = "modules.sd_models"
@@ -48,6 +49,7 @@ class Background:
         self._gate = gate
         self._reading: ReadAhead | None = None
         self._unhashed: Path | None = None
+        self._likely: Likely | None = None
 
     def changes(self) -> list[Change]:
         return [
@@ -62,6 +64,8 @@ class Background:
 
     def _stop(self) -> None:
         self._unhashed = None
+        if self._likely is not None:
+            self._likely.stop()
         if self._reading is not None:
             self._reading.stop(STOP_S)
 
@@ -75,7 +79,9 @@ class Background:
 
     def _wrap_reload(self, original: Callable[..., Any]) -> Callable[..., Any]:
         if not hasattr(getattr(sys.modules[MODELS], "model_data", None), "forge_loading_parameters"):
-            raise Declined("this WebUI does not say what it has built; files are read ahead at its start alone")
+            raise Declined(
+                "this WebUI does not say what it has built; files are read ahead at its start alone"
+            )
 
         def forge_model_reload(*args: Any, **kwargs: Any) -> Any:
             done = original(*args, **kwargs)
@@ -94,6 +100,9 @@ class Background:
         if selection.unhashed:
             self._unhashed = selection.checkpoint
         self._read(selection)
+        if self._digests is not None and not _no_hashing():
+            self._likely = Likely(self._digests, selection.checkpoint, self._reading, _is_cold)
+            self._likely.start()
 
     def _read(self, selection: Selection) -> None:
         files = [path for path in selection.in_order() if path.is_file()]
@@ -124,8 +133,11 @@ def _selected() -> Selection | None:
     if found is None:
         return None
     others = getattr(shared.opts, "forge_additional_modules", None) or []
-    unhashed = not found.sha256 and not getattr(shared.cmd_opts, "no_hashing", False)
-    return _selection(found, others, unhashed=unhashed)
+    return _selection(found, others, unhashed=not found.sha256 and not _no_hashing())
+
+
+def _no_hashing() -> bool:
+    return bool(getattr(sys.modules["modules.shared"].cmd_opts, "no_hashing", False))
 
 
 def _selection(info: Any, others: Iterable[str], *, unhashed: bool) -> Selection:
