@@ -110,6 +110,20 @@ def test_the_extensions_tab_says_so_and_nothing_is_disabled(forge: Forge, withou
         forge.post("/probe/list-extensions")
 
 
+def hints(forge: Forge) -> dict[str, str]:
+    """Our lines on the page, by the place they are at."""
+    props = [each["props"] for each in forge.get("/config")["components"]]
+    ours = [each for each in props if str(each.get("elem_id")).startswith("flux_speedup_hint")]
+    return {each["elem_id"].removeprefix("flux_speedup_hint_"): each["value"] for each in ours}
+
+
+def test_the_script_list_and_the_extensions_tab_say_what_is_missing(forge: Forge) -> None:
+    said = hints(forge)
+    assert "X/Y/Z plot, Prompt matrix, Prompts from file or textbox and 5 more" in said["scripts"]
+    assert "36 scripts are not loaded" in said["extensions"]
+    assert all("Settings, Flux Speedup" in each for each in said.values())
+
+
 def test_a_snapshot_of_the_configuration_has_nothing_of_it(forge: Forge, without: dict[str, Any]) -> None:
     found = forge.get("/probe/listing")["snapshot"]["extensions"]
     before = without["snapshot"]["extensions"]
@@ -209,11 +223,13 @@ def test_reload_ui_keeps_it_and_switched_off_brings_everything_back(
     forge.reload_ui()
     assert not set(LEFT_OUT) & stems(forge.get("/probe/listing"))
     refused(forge, "/sdapi/v1/txt2img", {**COMMON, "script_name": "X/Y/Z plot"})
+    assert sorted(hints(forge)) == ["extensions", "scripts"]
     forge.post("/sdapi/v1/options", {"flux_speedup_pruning": "off"})
     forge.reload_ui()
     listing = forge.get("/probe/listing")
     assert set(LEFT_OUT) <= stems(listing)
     assert listing["titles"] == without["titles"]
+    assert hints(forge) == {}
     assert listing["status"]["SwinIR"] == ""
     assert not any("not loaded" in status for status in listing["status"].values())
     assert forge.get("/controlnet/model_list") == {"model_list": ["None"]}

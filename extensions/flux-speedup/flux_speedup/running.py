@@ -130,8 +130,11 @@ class Running:
         host.on("script_unloaded", self._reload)
         if not loaded.config.enabled:
             return
+        from .ui import hints
+
         host.on("before_ui", self._complete_local_models)
         host.on("ui_tabs", self._build_tab)
+        hints.register(host)
         host.on("app_started", self._app_started)
 
     # Callbacks.

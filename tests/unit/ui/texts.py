@@ -28,7 +28,7 @@ from flux_speedup.memory import GIB, Card, MemoryPlan, TierRules, plan
 from flux_speedup.patching.change import Call, Change
 from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.machine import Measuring, Savings
-from flux_speedup.ui import actions, changes, machine, parts, pruning, scripts, settings, tab
+from flux_speedup.ui import actions, changes, hints, machine, parts, pruning, scripts, settings, tab
 from tests.fake_view import FakeView
 
 
@@ -81,7 +81,8 @@ def of_tab(view: FakeView, chosen: str | None = None) -> Iterator[str]:
     """All parts of the tab and its lines."""
     for value in parts.values(view, chosen).values():
         yield from Nodes(value).found
-    for value in (parts.pulse(view), machine.progress(view.measuring()), pruning.body(view)):
+    hint = hints.line("")
+    for value in (parts.pulse(view), machine.progress(view.measuring()), pruning.body(view), hint):
         yield from Nodes(value).found
     for with_list in (True, False):
         yield from Nodes(changes.list_html(view, with_list)).found

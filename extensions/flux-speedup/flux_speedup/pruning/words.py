@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .catalog import GROUPS
+from .catalog import ENTRIES, GROUPS
 from .decision import Decision
 from .requests import SETTINGS
 
 MOST = 40
+NAMED = 3
 
 
 def summary(decision: Decision) -> str:
@@ -27,6 +28,25 @@ def summary(decision: Decision) -> str:
     if decision.unmatched:
         parts.append("not in this WebUI: " + _few(decision.unmatched))
     return "; ".join(parts)
+
+
+def count(decision: Decision) -> str:
+    """How many, in words; "" for none."""
+    found = len(decision.left_out)
+    if not found:
+        return ""
+    return f"{found} {'script is' if found == 1 else 'scripts are'} not loaded, by Flux Speedup."
+
+
+def selectable(decision: Decision) -> str:
+    """Those that the page's "Script" list would have, the best known first; "" for none."""
+    missing = [each for each in ENTRIES if each.group == "group_batch" and each.stem in decision.left_out]
+    missing.sort(key=lambda each: each.stem != "xyz_grid")
+    names = [each.shown for each in missing]
+    if not names:
+        return ""
+    few = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return f"{few}: not loaded, by Flux Speedup."
 
 
 def groups(decision: Decision) -> str:

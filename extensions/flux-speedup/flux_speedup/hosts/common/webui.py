@@ -275,6 +275,10 @@ class WebUI:
 
         getattr(script_callbacks, f"on_{event}")(function)
 
+    def knows(self, event: str) -> bool:
+        """Whether this WebUI has that callback."""
+        return hasattr(sys.modules.get("modules.script_callbacks"), f"on_{event}")
+
     def add_settings(
         self,
         options: Iterable[Option],
