@@ -20,6 +20,7 @@ from flux_speedup.facts.view import (
 )
 from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.events import NEWEST, Event, Query, Totals
+from flux_speedup.stats.first_image import FirstImage
 from flux_speedup.stats.machine import Machine, Measuring, Savings
 from flux_speedup.stats.requests import Pass, Request, Steps
 
@@ -167,6 +168,7 @@ class FakeView:
         self.saved = Savings(
             412.3, 61.4, True, "against 6.4 GB/s in and 4.1 GB/s out, typical of such a card"
         )
+        self.first: FirstImage | None = FirstImage(9.8, 33_900_000_000, 21_300_000_000, 12_600_000_000, 8.4)
         self.used = MEMORY
         self.built: list[Model] = list(MODELS)
         self.begun = [
@@ -213,6 +215,9 @@ class FakeView:
         time.sleep(self.slow)
         self.reads += 1
         return self.saved
+
+    def first_image(self) -> FirstImage | None:
+        return self.first
 
     def memory(self) -> MemoryUse:
         return self.used

@@ -40,6 +40,7 @@ from flux_speedup.facts.view import (
 )
 from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.events import NEWEST, Event, Query, Totals
+from flux_speedup.stats.first_image import FirstImage
 from flux_speedup.stats.machine import Machine, Measuring, Savings
 from flux_speedup.stats.requests import Pass, Steps
 from flux_speedup.stats.requests import Request as ImageRequest
@@ -89,6 +90,9 @@ class FakeView:
         passes = (Pass(self._name, 2.5, parts, Steps(8, 0.25, 0.05, 10_000_000_000)),)
         newest = ImageRequest(7, "txt2img", "API", 5.0, 2.5, parts, passes, 24, 1, running=True)
         return [newest, ImageRequest(6, "img2img", "page", math.inf, 0.0, {}, failed=True)][:limit]
+
+    def first_image(self) -> FirstImage | None:
+        return FirstImage(9.5, 30, 20, 0, 0.5)
 
     def newest_here(self) -> ImageRequest | None:
         return next(iter(self.requests(1)), None)
@@ -290,6 +294,14 @@ def test_requests_models_and_machine() -> None:
             },
         ],
         "savings": {"since_start": 12.5, "in_request": 2.5, "estimated": False, "how": name},
+        "first_image": {
+            "waited_for": "disk",
+            "start": 9.5,
+            "wanted": 30,
+            "read": 20,
+            "cold": 0,
+            "models": 0.5,
+        },
     }
     assert len(get(app, READS[0], params={"limit": 1}).json()["requests"]) == 1
     streamed = {"resident": 10, "coming": 14, "ring": 3, "held": 2}

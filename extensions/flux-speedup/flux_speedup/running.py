@@ -58,7 +58,7 @@ class Running:
     def _statistics(self) -> Statistics:
         from .stats.statistics import Statistics
 
-        return Statistics(self._database)
+        return Statistics(self._database, lambda: self._host.read_ahead_progress())
 
     @cached_property
     def _measured(self) -> Measured:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from ..facts.plain import plain, text
 from ..facts.view import MemoryUse
+from ..stats.first_image import FirstImage
 from ..stats.machine import Machine, Measuring, Savings
 from ..stats.requests import Pass, Request
 from .models import Json
@@ -61,12 +62,24 @@ class SavingsModel(BaseModel):
     how: str
 
 
+class FirstImageModel(BaseModel):
+    """What the first image after this start waited for."""
+
+    waited_for: str = Field(description="disk or start, whichever ended later")
+    start: float | None = Field(description="seconds of the WebUI's start")
+    wanted: int = Field(description="bytes that were read ahead for it")
+    read: int = Field(description="of these, those that were in RAM when it was asked for")
+    cold: int = Field(description="bytes that it read from the disk itself")
+    models: float = Field(description="its seconds for models that load, move or unload")
+
+
 class RequestsModel(BaseModel):
     """Requests of all processes, newest first, and what this one saved."""
 
     simulated: bool
     requests: list[RequestModel]
     savings: SavingsModel
+    first_image: FirstImageModel | None = Field(description="null until it is made")
 
 
 class FormModel(BaseModel):
@@ -165,13 +178,16 @@ class MachineModel(BaseModel):
     memory: MemoryModel
 
 
-def requests_json(simulated: bool, requests: Sequence[Request], savings: Savings) -> Json:
+def requests_json(
+    simulated: bool, requests: Sequence[Request], savings: Savings, first: FirstImage | None
+) -> Json:
     """A `RequestsModel`."""
     listed = [
         {**plain(request), "key": request.key, "passes": [_pass(each) for each in request.passes]}
         for request in requests
     ]
-    return {"simulated": simulated, "requests": listed, "savings": plain(savings)}
+    told = None if first is None else {**plain(first), "waited_for": first.waited_for}
+    return {"simulated": simulated, "requests": listed, "savings": plain(savings), "first_image": told}
 
 
 def _pass(one: Pass) -> Json:

@@ -75,7 +75,8 @@ def _add_routes(router: APIRouter, view: View) -> None:
 def _add_figures(router: APIRouter, view: View) -> None:
     @router.get("/requests", response_model=RequestsModel, summary="Where the seconds of requests went")
     def requests(limit: int = Query(20, ge=1, le=MAX_LIMIT)) -> Json:
-        return requests_json(view.status().simulated, view.requests(limit), view.savings())
+        shown = view.requests(limit)
+        return requests_json(view.status().simulated, shown, view.savings(), view.first_image())
 
     @router.get("/models", response_model=list[ModelModel], summary="The model in use and those kept")
     def models() -> Any:

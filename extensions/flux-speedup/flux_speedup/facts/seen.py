@@ -20,6 +20,7 @@ from ..measuring.measured import Measured
 from ..memory import MemoryPlan
 from ..patching.table import PatchTable, State
 from ..stats.events import NEWEST, STARTUP, WHOLE, Event, Query, Totals
+from ..stats.first_image import FirstImage
 from ..stats.machine import Machine, Measuring, Savings
 from ..stats.requests import Request
 from ..stats.starts import InForce
@@ -117,6 +118,9 @@ class Seen:
 
     def newest_here(self) -> Request | None:
         return self._statistics.newest_here()
+
+    def first_image(self) -> FirstImage | None:
+        return self._statistics.first_image()
 
     def savings(self) -> Savings:
         nothing = ""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ..patching.table import Outcome
 from ..stats.events import NEWEST, Event, Query, Totals
+from ..stats.first_image import FirstImage
 from ..stats.machine import Machine, Measuring, Savings
 from ..stats.requests import Request
 
@@ -176,6 +177,10 @@ class View(Protocol):
         ...
 
     def savings(self) -> Savings: ...
+
+    def first_image(self) -> FirstImage | None:
+        """What the first image of this process waited for, once it is made."""
+        ...
 
     def memory(self) -> MemoryUse: ...
 

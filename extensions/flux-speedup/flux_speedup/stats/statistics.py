@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .events import NEWEST, Event, Query, Totals
+from .events import NEWEST, STARTUP, WHOLE, Event, Query, Totals
+from .first_image import FirstImage
 from .machine import Machine, Savings
 from .requests import Request
 from .savings import Tally, savings
-from .tracking import Tracking
+from .tracking import LOADING, Tracking
 
 if TYPE_CHECKING:
     from .recorder import Recorder
 
+log = logging.getLogger("flux_speedup")
+
 
 class Statistics:
-    """Safe from any thread. `place`: the database's file (None: memory only) and how many rows it keeps."""
+    """Safe from any thread. `place`: the database's file (None: memory only) and how many rows it keeps.
 
-    def __init__(self, place: Callable[[], tuple[Path | None, int]]) -> None:
+    `read_ahead`: bytes of the selected model that were read ahead so far, and of all that had to be.
+    """
+
+    def __init__(
+        self,
+        place: Callable[[], tuple[Path | None, int]],
+        read_ahead: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
         self._place = place
+        self._read_ahead = read_ahead
+        self._ready: tuple[int, int] | None = None
+        self._start: float | None = None
+        self._first: FirstImage | None = None
         self._lock = threading.Lock()
         self._recorder: Recorder | None = None
         self._since_start = Tally()
         self._newest: Tally | None = None
-        self.tracking = Tracking(self._ended)
+        self.tracking = Tracking(self._ended, began=self._asked_for)
 
     def record(self, event: Event) -> None:
         """Something happened; where a request caused it, it counts there."""
         self.tracking.charge(event)
         with self._lock:
             self._since_start = self._since_start.plus(event)
+            if event.kind == STARTUP and event.what == WHOLE:
+                self._start = event.seconds
         self._made().record(event)
 
     def events(self, asked: Query = NEWEST) -> list[Event]:
@@ -69,10 +86,25 @@ class Statistics:
         with self._lock:
             self._since_start, self._newest = Tally(), None
 
+    def first_image(self) -> FirstImage | None:
+        """What the first image of this process waited for, once it is made."""
+        return self._first
+
+    def _asked_for(self) -> None:
+        if self._first is None:
+            self._ready = self._read_ahead()
+
     def _ended(self, request: Request, tally: Tally) -> None:
         with self._lock:
             self._newest = tally
+            told = self._first is None and request.images > 0 and self._ready is not None
+            if told and self._ready is not None:
+                models = sum(request.parts.get(part, 0.0) for part in LOADING)
+                read, wanted = self._ready
+                self._first = FirstImage(self._start, wanted, read, tally.cold, models)
         self._made().record(request)
+        if told and self._first is not None:
+            log.info("%s", self._first.sentence())
 
     def _made(self) -> Recorder:
         # Made when it is first needed: preload must not pay for SQLite.

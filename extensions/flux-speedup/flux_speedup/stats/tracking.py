@@ -54,14 +54,16 @@ class Open:
 class Tracking:
     """The requests of one process. Safe from any thread; a request lives on one thread from begin to end.
 
-    `ended` is told of each request that ended, on its own thread.
+    `began`, `ended` are told of each request, on its own thread.
     """
 
     def __init__(
         self,
         ended: Callable[[Request, Tally], None],
         clock: Callable[[], float] = time.perf_counter,
+        began: Callable[[], None] = lambda: None,
     ) -> None:
+        self._began = began
         self._ended = ended
         self._clock = clock
         self._numbers = itertools.count(1)
@@ -87,6 +89,7 @@ class Tracking:
         if known is not None:
             yield known
             return
+        self._began()
         with self._lock:
             new = Open(next(self._numbers), kind, via, time.time(), Account(self._clock()))
             self._open.append(new)

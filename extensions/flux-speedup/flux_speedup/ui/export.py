@@ -26,6 +26,7 @@ def as_json(view: View, now: float) -> str:
         "savings": view.savings(),
         "totals": view.totals(),
         "machine": view.machine(),
+        "first_image": view.first_image(),
         "starts": view.starts(),
         "requests": view.requests(REQUESTS),
         "events": view.events(Query(limit=EVENTS)),

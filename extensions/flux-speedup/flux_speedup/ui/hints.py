@@ -1,4 +1,4 @@
-"""Where somebody looks for a script that was left out, one line says so: at the "Script" list, on the Extensions tab.
+"""Where somebody looks for a script that was left out, a line says so: at the "Script" list, on the Extensions tab.
 
 Plain HTML beside the WebUI's own components, by its own callbacks: no list, value or event of its changes.
 """

@@ -51,7 +51,7 @@ def values(view: View, chosen: str | None, names: Sequence[str] = NAMES) -> dict
         "machine": lambda: machine.machine_card(view.machine(), view.totals(), now),
         "memory": lambda: memory.memory_card(view.memory()),
         "models": lambda: models.models_card(view.models()),
-        "start": lambda: starts.start_card(view.starts(), stages(), now),
+        "start": lambda: starts.start_card(view.starts(), stages(), now, view.first_image()),
         "local": lambda: local.local_card(view.local_weights()),
         "log": lambda: log_lines.log_card(view.log_lines(LOG_LINES)),
     }

@@ -8,6 +8,7 @@ from statistics import median
 
 from ..facts.view import Start
 from ..stats.events import Event
+from ..stats.first_image import FirstImage
 from ..stats.report import seconds
 from . import bars, start
 from .cards import card
@@ -21,7 +22,9 @@ KEYS = (
 )
 
 
-def start_card(starts: Sequence[Start], stages: Sequence[Event], now: float) -> str:
+def start_card(
+    starts: Sequence[Start], stages: Sequence[Event], now: float, first: FirstImage | None = None
+) -> str:
     """Starts before and after as bars, then the stages of the newest one."""
     shown = [one for one in starts if math.isfinite(one.seconds)][:SHOWN]
     body = ""
@@ -29,6 +32,8 @@ def start_card(starts: Sequence[Start], stages: Sequence[Event], now: float) -> 
         longest = max(one.seconds for one in shown)
         body = "".join(_start(one, longest, now) for one in shown)
         body += KEYS
+    if first is not None:
+        body += f'<div class="fsu-gap">{safe(first.sentence())}</div>'
     if stages:
         took = f"the newest start's stages, {seconds(start.total(stages))}"
         body += f'<div class="fsu-soft fsu-small fsu-gap">{took}</div>'

@@ -211,6 +211,10 @@ class WebUI:
         """Changes that read the selected model's files ahead. Asked after `digest_changes`."""
         raise Declined(self.why_not("read_ahead"))
 
+    def read_ahead_progress(self) -> tuple[int, int]:
+        """Bytes of the selected model's files that were read ahead so far, and of all that had to be."""
+        return 0, 0
+
     def weight_folders(self, kind: str) -> list[Path]:
         """Where this WebUI looks for the small weights of a kind (adetailer, esrgan, ...)."""
         return local_weights.places(kind)

@@ -49,6 +49,9 @@ class Ahead(WebUI):
     def lora_hash_wait_changes(self) -> list[Change]:
         return self._hash_wait.lora_changes() if self._hash_wait is not None else []
 
+    def read_ahead_progress(self) -> tuple[int, int]:
+        return self._background.progress() if self._background is not None else (0, 0)
+
     def read_ahead_changes(self) -> list[Change]:
         from .readahead import Background
 

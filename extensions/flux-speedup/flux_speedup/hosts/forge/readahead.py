@@ -58,6 +58,10 @@ class Background:
             *(Function(module, "forge_model_reload", self._wrap_reload) for module in (MODELS, PROCESSING)),
         ]
 
+    def progress(self) -> tuple[int, int]:
+        """Bytes that are read, and that are to be, of the newest selection."""
+        return self._reading.progress() if self._reading is not None else (0, 0)
+
     def _begin(self) -> Undo:
         self._start()
         return self._stop

@@ -58,6 +58,9 @@ class ReadAhead:
     available: Callable[[], int] = available
     chunk: int = CHUNK
     outcomes: list[Outcome] = field(default_factory=list)
+    # Bytes, a cell for each thread that read some.
+    _read_so_far: list[list[int]] = field(default_factory=list)
+    _wanted: int = 0
     _thread: threading.Thread | None = None
     _stopped: bool = False
 
@@ -79,11 +82,17 @@ class ReadAhead:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def progress(self) -> tuple[int, int]:
+        """Bytes that are read so far, and that are to be; (0, 0) until that is known."""
+        wanted = self._wanted
+        return min(wanted, sum(cell[0] for cell in self._read_so_far)), wanted
+
     def _work(self) -> None:
         waiting = list(dict.fromkeys(self.paths))
         why = "stopped"
         try:
             wanted = [path for path in waiting if self.needed(path)]
+            self._wanted = sum(_size(path) for path in wanted)
             left, started = self.available() / HEADROOM, time.perf_counter()
             for path in list(waiting):
                 size = _size(path)
@@ -142,7 +151,8 @@ class ReadAhead:
 
     def _read_some(self, path: Path, counter: itertools.count[int]) -> int:
         """Read pieces that no other thread has taken, until the file ends; the bytes read."""
-        buffer, done = memoryview(bytearray(self.chunk)), 0
+        buffer, done, told = memoryview(bytearray(self.chunk)), 0, [0]
+        self._read_so_far.append(told)
         with path.open("rb", buffering=0) as file:
             while True:
                 self.gate.wait_for_loads(lambda: self._stopped)
@@ -151,6 +161,7 @@ class ReadAhead:
                 file.seek(offset)
                 count = 0 if self._stopped else self._fill(file.readinto, buffer)
                 done += count
+                told[0] = done
                 if count < self.chunk:
                     return done
 
