@@ -32,7 +32,7 @@ def test_it_is_legible(served: Served, browser: Browser, artifacts: Path, theme:
     # The page itself never scrolls sideways, and no text is cut or smaller than one can read.
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     cut = page.locator(
-        ".fsu-card, .fsu-tile, .fsu-row, .fsu-stage, .fsu-key, .fsu-panel button"
+        ".fsu-card, .fsu-tile, .fsu-row, .fsu-stage, .fsu-key, .fsu-scroll, .fsu-panel button"
     ).evaluate_all("boxes => boxes.filter(box => box.scrollWidth > box.clientWidth + 1).length")
     assert cut == 0
     size = "all => all.map(one => parseFloat(getComputedStyle(one).fontSize))"

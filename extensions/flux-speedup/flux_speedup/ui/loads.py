@@ -13,7 +13,7 @@ from .words import NOTHING, safe, three_figures, when
 
 NEWEST = 50
 KINDS = ("checkpoint", "move", "unload")
-# Name and class of every column.
+# Name and class of every column. Where there is no room for a head, its name is told after a figure.
 COLUMNS = (
     ("when", ""),
     ("what", "fsu-what"),
@@ -23,6 +23,7 @@ COLUMNS = (
     ("from → to", ""),
     ("kind", ""),
 )
+UNITS = {"GB": "GB", "seconds": "s", "GB/s": "GB/s"}
 
 
 def newest(view: View) -> list[Event]:
@@ -69,8 +70,15 @@ def speed(event: Event) -> str:
 
 
 def _row(tag: str, shown: Sequence[str]) -> str:
-    pairs = zip(shown, COLUMNS, strict=True)
-    return "<tr>" + "".join(f'<{tag} class="{css}">{text}</{tag}>' for text, (_, css) in pairs) + "</tr>"
+    cells = "".join(
+        f'<{tag} class="{css}"{_unit(name) if text and tag == "td" else ""}>{text}</{tag}>'
+        for text, (name, css) in zip(shown, COLUMNS, strict=True)
+    )
+    return f"<tr>{cells}</tr>"
+
+
+def _unit(name: str) -> str:
+    return f' data-unit="{UNITS[name]}"' if name in UNITS else ""
 
 
 def _ended(event: Event) -> float:

@@ -33,7 +33,8 @@ def start_card(
         body = "".join(_start(one, longest, now) for one in shown)
         body += KEYS
     if first is not None:
-        body += f'<div class="fsu-gap">{safe(first.sentence())}</div>'
+        told = first.sentence()
+        body += f'<div class="fsu-gap">{safe(told[:1].upper() + told[1:])}</div>'
     if stages:
         took = f"the newest start's stages, {seconds(start.total(stages))}"
         body += f'<div class="fsu-soft fsu-small fsu-gap">{took}</div>'
