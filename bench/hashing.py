@@ -73,6 +73,11 @@ def run(given: argparse.Namespace, record: Record) -> int:
             made.truncate(int(given.gb * GB))
         without, beside = measure(file, given.windows, given.seconds, given.matrix)
     slower = without / beside
-    figures = {"without": round(without), "with_hashing": round(beside), "slower": round(slower, 3), "bar": BAR}
+    figures = {
+        "without": round(without),
+        "with_hashing": round(beside),
+        "slower": round(slower, 3),
+        "bar": BAR,
+    }
     record.row(name="operations a second", unit="1/s", **figures)
     return 0 if slower <= BAR else 1

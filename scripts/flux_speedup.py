@@ -4,5 +4,7 @@ import runpy
 from pathlib import Path
 
 runpy.run_path(
-    str(Path(__file__).resolve().parent.parent / "extensions" / "flux-speedup" / "scripts" / "flux_speedup.py")
+    str(
+        Path(__file__).resolve().parent.parent / "extensions" / "flux-speedup" / "scripts" / "flux_speedup.py"
+    )
 )

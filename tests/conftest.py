@@ -57,6 +57,17 @@ def forge_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def neo_dir() -> Path:
+    """A Forge Neo to start."""
+    from tests.integration.other_hosts import checkout
+
+    found = checkout("Forge Neo")
+    if found is None:
+        pytest.skip("no Forge Neo with its virtual environment at ~/sd-webui-forge-neo")
+    return found
+
+
 @pytest.fixture
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listened on a moment ago."""

@@ -99,7 +99,9 @@ def seed(ask: Asking) -> None:
     ask.image("seed's request, A", **body)
     if ask.second is not None:
         ask.image("seed's request, B", **body, override_settings={"sd_model_checkpoint": ask.second})
-        ask.image("seed's request, A again", **body, override_settings={"sd_model_checkpoint": ask.checkpoint})
+        ask.image(
+            "seed's request, A again", **body, override_settings={"sd_model_checkpoint": ask.checkpoint}
+        )
 
 
 CASES: dict[str, Callable[[Asking], None]] = {

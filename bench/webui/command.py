@@ -36,7 +36,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--models", type=Path, metavar="DIR", help="a models folder that is there")
     source.add_argument("--make", choices=models.KINDS, help="models of random numbers")
     add("--into", type=Path, metavar="DIR", help="where made models go; those there are used again")
-    add("--adetailer", type=Path, metavar="DIR", help="ADetailer's checkout, for the case seed; a detector is made")
+    add(
+        "--adetailer",
+        type=Path,
+        metavar="DIR",
+        help="ADetailer's checkout, for the case seed; a detector is made",
+    )
     add("--cards", type=_cards, default=[None], help="sizes in GiB, or all: 8,12,16,24,all")
     add("--variants", type=_variants, default=_variants("ours,alone"), help="default: ours,alone")
     add("--cases", type=_cases, default=list(CASES), help=f"default: {','.join(CASES)}")

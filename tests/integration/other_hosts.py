@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.integration.forge import Forge
+from tests.integration import tiny_flux
+from tests.integration.forge import PROBE, Forge
 
 FAMILY_FLAGS = ("--skip-torch-cuda-test", "--skip-prepare-environment")
 
@@ -21,6 +24,39 @@ class Neo(Forge):
     def options(self, given: dict[str, Any]) -> dict[str, Any]:
         # Without it, it waits for a key: it takes every other settings file for one of an old version.
         return {"VERSION_UID": "PY313", **given}
+
+
+def tiny_neo(
+    neo_dir: Path,
+    data: Path,
+    gib: str,
+    extensions: dict[str, Path],
+    *,
+    page: bool = False,
+    flags: Sequence[str] = (),
+    options: dict[str, Any] | None = None,
+) -> Neo:
+    """Forge Neo with tiny Flux models on what stands for a card of so many GiB; it counts encodings and unloads."""
+    files = tiny_flux.write_all(data / "models")
+    modules = [str(files[name]) for name in ("t5", "clip", "vae")]
+    webui = Neo(
+        neo_dir,
+        data,
+        flags=(*(() if page else ("--nowebui",)), "--api", "--bf16-unet", *flags),
+        options={
+            "sd_model_checkpoint": "tiny-one.safetensors",
+            "forge_additional_modules": modules,
+            "forge_additional_modules_flux": modules,
+            "forge_preset": "flux",
+            **(options or {}),
+        },
+        extensions=extensions,
+        environ={"PROBE_TINY": "1", "PROBE_CARD_GIB": gib},
+    )
+    scripts = data / "extensions" / "001-counts" / "scripts"
+    scripts.mkdir(parents=True)
+    shutil.copy(PROBE / "scripts" / "counts.py", scripts)
+    return webui
 
 
 class ReForge(Forge):

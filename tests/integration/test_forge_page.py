@@ -112,7 +112,11 @@ def test_a_preset_click_keeps_what_is_in_force(forge: Forge, page: Page) -> None
     # A click saves all options: none of ours.
     saved = json.loads((forge.data / "config.json").read_text())
     assert saved["forge_preset"] == "flux"
-    ours = {"forge_async_loading": "Async", "forge_pin_shared_memory": "Shared", "forge_inference_memory": 20480}
+    ours = {
+        "forge_async_loading": "Async",
+        "forge_pin_shared_memory": "Shared",
+        "forge_inference_memory": 20480,
+    }
     assert [key for key, value in ours.items() if saved.get(key) == value] == []
     assert not [key for key in saved if key.startswith("flux_speedup")]
 
@@ -133,7 +137,9 @@ def press(forge: Forge, elem_id: str, inputs: int, **headers: str) -> str:
     (button,) = [c["id"] for c in config["components"] if c["props"].get("elem_id") == elem_id]
     clicks = [each for each in config["dependencies"] if [button, "click"] in each["targets"]]
     (pressed,) = [each for each in clicks if len(each["inputs"]) == inputs]
-    body = json.dumps({"data": [None, {}][:inputs], "fn_index": pressed["id"], "session_hash": "nobody"}).encode()
+    body = json.dumps(
+        {"data": [None, {}][:inputs], "fn_index": pressed["id"], "session_hash": "nobody"}
+    ).encode()
     request = urllib.request.Request(
         f"{forge.url}/run/predict", body, {"Content-Type": "application/json", **headers}
     )

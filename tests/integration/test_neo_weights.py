@@ -10,42 +10,21 @@ from typing import Any
 
 import pytest
 
-from tests.integration import tiny_flux
 from tests.integration.forge import EXTENSION
-from tests.integration.other_hosts import Neo, checkout
+from tests.integration.other_hosts import tiny_neo
 from tests.integration.test_forge_images import COMMON, REQUESTS
 
 EVERYTHING_FITS, ONE_AT_A_TIME, NOT_EVEN_ONE = "2", "0.1", "0.028"
 """GiB of the card: 270 MB of models, of which the text encoders have 217, the transformer 33 and the VAE 21."""
 
 
-@pytest.fixture(scope="module")
-def neo_dir() -> Path:
-    found = checkout("Forge Neo")
-    if found is None:
-        pytest.skip("no Forge Neo with its virtual environment at ~/sd-webui-forge-neo")
-    return found
-
-
 class Made:
     """Images by one start, and what was seen after each of them."""
 
     def __init__(self, neo_dir: Path, data: Path, gib: str, extensions: dict[str, Path]) -> None:
-        files = tiny_flux.write_all(data / "models")
-        modules = [str(files[name]) for name in ("t5", "clip", "vae")]
-        options = {
-            "sd_model_checkpoint": "tiny-one.safetensors",
-            "forge_additional_modules": modules,
-            "forge_additional_modules_flux": modules,
-            "forge_preset": "flux",
-        }
-        flags = ("--nowebui", "--api", "--bf16-unet", "--enable-insecure-extension-access")
-        environ = {"PROBE_TINY": "1", "PROBE_CARD_GIB": gib}
         self.images: list[str] = []
         self.memory: list[Any] = []
-        with Neo(
-            neo_dir, data, flags=flags, options=options, extensions=extensions, environ=environ
-        ) as webui:
+        with tiny_neo(neo_dir, data, gib, extensions) as webui:
             for request in REQUESTS:
                 answer = webui.post("/sdapi/v1/txt2img", {**COMMON, **request})
                 self.images.append(hashlib.sha256(base64.b64decode(answer["images"][0])).hexdigest())

@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -145,6 +145,19 @@ def test_what_waits_for_a_module_that_never_comes_is_skipped_at_the_end(table, h
     assert toy.greet("you") == "hello you"
     assert state(table, "a") is State.SKIPPED
     assert "toyhost_never" in next(o.why for o in table.outcomes())
+
+
+@pytest.mark.parametrize("catch_up", [lambda t: t.settle(), lambda t: t.add("b", "B", "why", [])])
+def test_a_module_that_is_half_imported_is_changed_once_it_is_whole(table, host, catch_up) -> None:
+    """It imports the one that asked for it: no import tells when it ends."""
+    toy = host()
+    toy.__spec__ = SimpleNamespace(_initializing=True)
+    table.add("a", "A", "why", [GREET])
+    assert state(table, "a") is State.PENDING
+    toy.__spec__._initializing = False
+    catch_up(table)
+    assert toy.greet("you") == "HELLO YOU"
+    assert state(table, "a") is State.APPLIED
 
 
 def test_an_exception_while_changing_never_reaches_the_importer(table, host) -> None:

@@ -48,13 +48,13 @@ class Config:
         more="`on` is another word for `auto`; `large` and `standard` choose",
         label="Memory tier",
         choices=("on", "off", "large", "standard"),
-        hosts=FORGE,
+        hosts=FORGE_AND_NEO,
     )
     large_tier_over_gib: float = setting(
-        50.0, Number(0, 4096), TIERS, "cards with more VRAM than this are large", hosts=FORGE
+        50.0, Number(0, 4096), TIERS, "cards with more VRAM than this are large", hosts=FORGE_AND_NEO
     )
     large_tier_inference_share: float = setting(
-        0.25, Number(0.05, 0.95), TIERS, "share of VRAM kept for inference", hosts=FORGE
+        0.25, Number(0.05, 0.95), TIERS, "share of VRAM kept for inference", hosts=FORGE_AND_NEO
     )
     large_tier_swap_divisor: float = setting(
         1.15, Number(1, 4), TIERS, "a model that does not fit keeps free / this on the card ...", hosts=FORGE
@@ -70,14 +70,14 @@ class Config:
         hosts=FORGE,
     )
     large_tier_process_share: float = setting(
-        0.95, Number(0.5, 1), TIERS, "share of the card this process may take", hosts=FORGE
+        0.95, Number(0.5, 1), TIERS, "share of the card this process may take", hosts=FORGE_AND_NEO
     )
     standard_tier_inference_share: float | None = setting(
         None,
         Number(0.05, 0.95, optional=True),
         TIERS,
         "the same split for other cards; null leaves the WebUI's numbers",
-        hosts=FORGE,
+        hosts=FORGE_AND_NEO,
     )
     pinning: bool = setting(
         True,
@@ -128,7 +128,7 @@ class Config:
         "their size of RAM that nothing else can use",
         more="`auto`: files of what streams; `on`: whatever is loaded, too, once nobody makes an image (where it "
         "was measured, no load was faster); half of the free RAM at most; `off`: never; Linux, with `weights`",
-        hosts=FORGE,
+        hosts=FORGE_AND_NEO,
     )
     streaming: bool = setting(
         True,
@@ -155,24 +155,24 @@ class Config:
         "switching back takes what its transfer takes",
         more="with `weights`",
         label="Checkpoints used before are kept",
-        hosts=FORGE,
+        hosts=FORGE_AND_NEO,
     )
     checkpoints_kept: int = setting(
-        4, Number(1, 64, whole=True), WEIGHTS, "how many are kept besides the one in use", hosts=FORGE
+        4, Number(1, 64, whole=True), WEIGHTS, "how many are kept besides the one in use", hosts=FORGE_AND_NEO
     )
     checkpoints_ram_gib: float = setting(
         8.0,
         Number(0, 4096),
         WEIGHTS,
         "RAM that all kept ones may hold; what lies in their files does not count",
-        hosts=FORGE,
+        hosts=FORGE_AND_NEO,
     )
     needless_unloads: bool = setting(
         True,
         Switch(),
         WEIGHTS,
         "models are unloaded, and the prompt is encoded anew, only where something changed",
-        hosts=FORGE,
+        hosts=FORGE_AND_NEO,
     )
     read_ahead: bool = setting(
         True,

@@ -50,9 +50,10 @@ def apply(
     arm_torch(table, card, config, decided, argv, environ)
     arm_memory(table, host, decided, config)
     at_listing(table, host, decided, config)
-    if host.has_tiers:
+    pages = host.page_changes(table.applied) if host.has_tiers else []
+    if pages:
         why = "a page load posts the values of its own start over what is in force"
-        table.add("page_loads", "Memory settings survive a page load", why, host.page_changes(table.applied))
+        table.add("page_loads", "Memory settings survive a page load", why, pages)
     return decided
 
 

@@ -93,6 +93,7 @@ class PatchTable:
     def extend(self, key: str, changes: Iterable[Change]) -> None:
         """Let more changes join an item that is in force or pending; they share its fate."""
         with self._lock:
+            self._catch_up()
             item = self._items[key]
             if key in self._given_up:
                 item.state, item.why = State.FAILED, self._given_up[key]
@@ -141,6 +142,7 @@ class PatchTable:
     def settle(self) -> None:
         """The WebUI has started: what still waits for a module that nobody imported is skipped."""
         with self._lock:
+            self._catch_up()
             for item in self._items.values():
                 if item.state is not State.PENDING:
                     continue
@@ -185,6 +187,13 @@ class PatchTable:
             self.put_back([key])
             item = self._items[key]
             item.state, item.why = State.FAILED, self._given_up[key]
+
+    def _catch_up(self) -> None:
+        """What was half imported when it was asked for may be whole now: no import tells of that."""
+        for item in self._items.values():
+            waiting = [made for made in item.made if made.undo is None]
+            if item.state is State.PENDING and waiting:
+                self._make(item, waiting)
 
     def _imported(self, module: str) -> None:
         # A reload executes a module again and drops what we had set there, so the change is made anew.

@@ -18,7 +18,7 @@ def load():
 
 # What only times a request is around all of its computing, which is not ours.
 OURS = ("flux_speedup.weights.", "flux_speedup.storage.", "flux_speedup.hosts.forge.")
-AROUND = ("flux_speedup.hosts.forge.requests", "flux_speedup.hosts.forge.unloads")
+AROUND = ("flux_speedup.hosts.common.model_requests", "flux_speedup.hosts.common.unloads")
 
 
 def under_ours():

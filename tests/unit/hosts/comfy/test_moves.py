@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,27 +42,37 @@ class ModelPatcher:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.patched: set[str] = set()
-        self.backup: dict[str, torch.Tensor] = {}
+        self.patches: dict[str, float] = {}
+        self.backup: dict[str, Any] = {}
+        self.weight_inplace_update = False
+        self.merged_into: dict[str, torch.Tensor] = {}
         self.moved: list[torch.device] = []
 
     def load(self, device_to: Any = None, lowvram_model_memory: int = 0, full_load: bool = False) -> None:
         chosen = list(self.model.layers)[: lowvram_model_memory or None]
-        for name in self.patched:
-            layer = self.model.get_submodule(name)
-            self.backup.setdefault(name, layer.weight.to(HOME))
-            merged = layer.weight.to(device_to, copy=True) + 1
-            layer.weight = torch.nn.Parameter(merged, requires_grad=False)
+        for name in self.patches:
+            self.patch_weight_to_device(name, device_to=device_to)
         for layer in chosen:
             layer.to(device_to)
         if full_load:
             self.model.to(device_to)
 
+    def patch_weight_to_device(self, key: str, device_to: Any = None, inplace_update: bool = False) -> None:
+        weight = self.model.get_parameter(key)
+        if key not in self.backup:
+            self.backup[key] = SimpleNamespace(weight=weight.to(HOME), inplace_update=inplace_update)
+        self.merged_into[key] = weight.data
+        self._set(key, weight.to(device_to, copy=True) + self.patches[key])
+
+    def _set(self, key: str, weight: torch.Tensor) -> None:
+        owner, _, leaf = key.rpartition(".")
+        setattr(self.model.get_submodule(owner), leaf, torch.nn.Parameter(weight, requires_grad=False))
+
     def unpatch_model(self, device_to: Any = None, unpatch_weights: bool = True) -> None:
         if not unpatch_weights:
             return
-        for name, weight in self.backup.items():
-            self.model.get_submodule(name).weight = torch.nn.Parameter(weight, requires_grad=False)
+        for key, kept in self.backup.items():
+            self._set(key, kept.weight)
         self.backup.clear()
         if device_to is not None:
             self.model.to(device_to)
@@ -134,14 +144,43 @@ def test_only_what_the_host_chose_comes_and_goes(setting: Setting) -> None:
 
 def test_merged_weights_stay_the_hosts_and_the_files_come_back(setting: Setting) -> None:
     patcher = setting.patcher
-    patcher.patched = {"layers.1"}
+    patcher.patches = {"layers.1.weight": 1.0}
     patcher.load(CARD, full_load=True)
+    kept = patcher.backup["layers.1.weight"]
+    assert find(kept.weight, setting.registry) is not None
+    assert kept.inplace_update is False
+    assert find(patcher.merged_into["layers.1.weight"], setting.registry) is None, "merged before it had come"
     assert torch.equal(setting.model.layers[1].weight, setting.bytes["layers.1.weight"] + 1)
     patcher.unpatch_model(HOME)
     assert setting.is_as_built()
-    patcher.patched = set()
+    patcher.patches = {}
     patcher.load(CARD, full_load=True)
     patcher.unpatch_model(HOME)
+    assert setting.is_as_built()
+
+
+def test_where_the_host_merges_into_copies_or_at_home_it_does_so_by_itself(setting: Setting) -> None:
+    patcher = setting.patcher
+    patcher.patches = {"layers.1.weight": 1.0}
+    patcher.weight_inplace_update = True
+    patcher.load(CARD, full_load=True)
+    assert patcher.backup["layers.1.weight"].weight is not None
+    assert find(patcher.merged_into["layers.1.weight"], setting.registry) is not None
+    patcher.unpatch_model(HOME)
+    patcher.weight_inplace_update = False
+    patcher.patch_weight_to_device("layers.1.weight", HOME)
+    assert torch.equal(setting.model.layers[1].weight, setting.bytes["layers.1.weight"] + 1)
+    patcher.unpatch_model(HOME)
+    assert setting.is_as_built()
+
+
+def test_where_the_host_names_the_device_as_home_what_is_ours_goes_home(setting: Setting) -> None:
+    """As it does in HIGH_VRAM: nothing would leave."""
+    patcher = setting.patcher
+    patcher.load(CARD, full_load=True)
+    assert patcher.partially_unload(CARD, 2) == 2
+    assert setting.resident() == EVERYTHING - layers(0, 1)
+    patcher.unpatch_model(CARD)
     assert setting.is_as_built()
 
 
@@ -190,7 +229,7 @@ def test_a_load_that_raises_leaves_the_thread_as_it_was(setting: Setting) -> Non
         raise RuntimeError("no such module")
 
     setting.model.get_submodule = fail  # type: ignore[method-assign]
-    setting.patcher.patched = {"layers.0"}
+    setting.patcher.patches = {"layers.0.weight": 1.0}
     with pytest.raises(RuntimeError, match="no such module"):
         setting.patcher.load(CARD, full_load=True)
     assert torch.nn.Linear(2, 2).to(torch.device("meta")).weight.is_meta

@@ -14,8 +14,9 @@ import torch
 
 from flux_speedup import ram
 from flux_speedup.facts.view import Refused
+from flux_speedup.hosts.common.forms import as_it_is
 from flux_speedup.hosts.common.inside import Inside
-from flux_speedup.hosts.forge.inside import ForgeInside
+from flux_speedup.hosts.common.keeping import KeepingInside
 from flux_speedup.weights.checkpoints import Checkpoints, Key, Limits
 
 META = torch.device("meta")  # a device that is not the CPU, on every machine
@@ -173,7 +174,7 @@ def test_vram_is_told_by_component_and_freed(lock: threading.Lock) -> None:
     manager.put("JointTextEncoder", 5)
     manager.put("JointTextEncoder", 4)
     manager.put("IntegratedAutoencoderKL", 9, Manager.cpu)
-    inside = ForgeInside(manager, lambda: None)
+    inside = KeepingInside(manager, lambda: None, as_it_is)
     assert inside.vram_by_model() == (("transformer", 20), ("text encoders", 9))
     lock.acquire()
     with pytest.raises(Refused, match=WHY):
@@ -191,7 +192,7 @@ def test_kept_models_are_listed_and_dropped(lock: threading.Lock) -> None:
     old = built("/models/old.safetensors")
     kept.put(old.key, old, 3)
     keeper: Any = SimpleNamespace(current=built("/models/new.safetensors", module), kept=kept)
-    inside = ForgeInside(manager, lambda: keeper)
+    inside = KeepingInside(manager, lambda: keeper, as_it_is)
     in_use, other = inside.models()
     assert (in_use.name, in_use.where, in_use.device_bytes) == ("new.safetensors", "in use", 20)
     assert (other.name, other.where, other.device_bytes) == ("old.safetensors", "kept", 0)
@@ -210,10 +211,10 @@ def test_kept_models_are_listed_and_dropped(lock: threading.Lock) -> None:
 
 
 def test_weights_in_ram_are_counted_without_a_model() -> None:
-    page_cache, pinned = ForgeInside(Manager(), lambda: None).weights_in_ram()
+    page_cache, pinned = KeepingInside(Manager(), lambda: None, as_it_is).weights_in_ram()
     assert page_cache is None or page_cache >= 0
     hold = ram.HELD.note(1000)
-    assert ForgeInside(Manager(), lambda: None).weights_in_ram()[1] == (pinned or 0) + 1000
+    assert KeepingInside(Manager(), lambda: None, as_it_is).weights_in_ram()[1] == (pinned or 0) + 1000
     hold.release()
 
 
@@ -222,6 +223,6 @@ def test_a_stand_in_for_a_gpu_tells_what_its_manager_believes(lock: threading.Lo
     manager.simulated, manager.total_vram, manager.get_free_memory = True, 2, lambda: 1 << 20
     manager.put("KModel", 20)
     manager.current_loaded_models[0].model.size = 24
-    inside = ForgeInside(manager, lambda: None)
+    inside = KeepingInside(manager, lambda: None, as_it_is)
     assert inside.vram() == (1 << 20, 2 << 20)
     assert inside.vram_by_model() == (("transformer", 24),)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from flux_speedup.hosts.forge.checkpoints import Keeper
+from flux_speedup.hosts.common.checkpoints import Keeper
+from flux_speedup.hosts.forge.habits import ForgeHabits
 from flux_speedup.hosts.forge.weights import Attachment
 from flux_speedup.patching.change import ChangeError, Declined, apply
 from flux_speedup.stats.events import Event
@@ -128,9 +129,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return Host(tmp_path, monkeypatch)
 
 
+def keeping(host: Host) -> Keeper:
+    habits = ForgeHabits(host.attachment)
+    return Keeper(host.attachment, habits, Limits(2, 10**6), host.events.append, lambda: host.streaming)
+
+
 @pytest.fixture
 def keeper(host: Host) -> Iterator[Keeper]:
-    made = Keeper(host.attachment, Limits(2, 10**6), host.events.append, lambda: host.streaming)
+    made = keeping(host)
     undos = [apply(change) for change in made.changes()]
     made.undo = lambda: [undo() for undo in reversed(undos)]  # type: ignore[attr-defined]
     yield made
@@ -320,7 +326,7 @@ def test_the_undo_drops_everything_and_leaves_the_host_alone(host: Host, keeper:
 
 def test_one_name_may_lead_to_the_other(host: Host) -> None:
     host.processing.forge_model_reload = lambda: host.sd_models.forge_model_reload()
-    keeper = Keeper(host.attachment, Limits(2, 10**6), host.events.append, lambda: True)
+    keeper = keeping(host)
     (undo,) = [apply(change) for change in keeper.changes()]
     a, _ = host.want("a")
     host.want("b")
@@ -336,7 +342,7 @@ def test_a_host_with_other_ways_is_left_alone(host: Host, missing: str) -> None:
     owner = host.processing if missing == "process_images_inner" else host.data
     delattr(owner, missing)
     before = host.sd_models.forge_model_reload
-    (change,) = Keeper(host.attachment, Limits(2, 10**6), host.events.append, lambda: True).changes()
+    (change,) = keeping(host).changes()
     with pytest.raises(Declined, match="another way"):
         apply(change)
     assert host.sd_models.forge_model_reload is before
@@ -345,7 +351,7 @@ def test_a_host_with_other_ways_is_left_alone(host: Host, missing: str) -> None:
 def test_half_of_the_names_is_none(host: Host) -> None:
     before = host.sd_models.forge_model_reload
     del host.processing.forge_model_reload
-    (change,) = Keeper(host.attachment, Limits(2, 10**6), host.events.append, lambda: True).changes()
+    (change,) = keeping(host).changes()
     with pytest.raises(ChangeError):
         apply(change)
     assert host.sd_models.forge_model_reload == before

@@ -49,6 +49,11 @@ class Files:
             Call(lambda: whatever_is_there([*layers, *others])),
         ]
 
+    def was_built_from_files(self) -> bool:
+        """Whether every file of the build that this thread has just made was mapped by us. Answers once."""
+        read = self._thread.__dict__.pop("read", [])
+        return bool(read) and all(read)
+
     def _wrap_build(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def build(*args: Any, **kwargs: Any) -> Any:
             self._thread.read, self._thread.building = [], True

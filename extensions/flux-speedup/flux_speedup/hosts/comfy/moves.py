@@ -3,6 +3,9 @@
 The host's own functions decide and keep their books; what they do with `Module.to` on the way is collected. What
 they put on the device is brought in one transfer when they have chosen all of it, what they take off it is dropped
 at once. Whatever ours cannot move is moved as they would have.
+
+LoRAs are merged by the host's own function as well, but after everything has come: into what is on the device, and
+with the file's view as the backup that it keeps of each weight.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 
 from ...patching.change import Change, Function
 from ...weights.errors import WeightsError
+from ...weights.files.span import plain
 from ...weights.residency.placement import Placement
 from ...weights.transfer.lane import LANES
 from ..common.timing import COMPONENTS
@@ -27,10 +32,19 @@ log = logging.getLogger("flux_speedup")
 
 Taken = Callable[[torch.nn.Module, torch.device], bool]
 """Takes a `module.to(device)` over; whether it did."""
+Merge = Callable[[], Any]
+"""The host's merge of one weight, to be made once the weight is on the device."""
+
+
+class Backup(NamedTuple):
+    """What a patcher keeps of a weight that something was merged into, under the host's names."""
+
+    weight: torch.Tensor
+    inplace_update: bool
 
 
 class Moves:
-    """`ModelPatcher.load`, `unpatch_model` and `partially_unload`, and `Module.to` while a thread is in one."""
+    """`ModelPatcher.load`, `unpatch_model` and `partially_unload`, and what a thread in one of them calls."""
 
     def __init__(self, names: Names, placement: Placement) -> None:
         self._names = names
@@ -43,6 +57,7 @@ class Moves:
         return [
             Function("torch.nn", "Module.to", self._wrap_to, guarded=False),
             Function(patcher, "ModelPatcher.load", self._wrap_load, guarded=False),
+            Function(patcher, "ModelPatcher.patch_weight_to_device", self._wrap_merge, guarded=False),
             Function(patcher, "ModelPatcher.unpatch_model", self._wrap_unpatch, guarded=False),
             Function(patcher, "ModelPatcher.partially_unload", self._wrap_partially_unload, guarded=False),
         ]
@@ -60,13 +75,13 @@ class Moves:
         return to
 
     @contextmanager
-    def _taking(self, taken: Taken | None) -> Iterator[None]:
-        before = getattr(self._thread, "taken", None)
-        self._thread.taken = taken
+    def _taking(self, taken: Taken | None, merges: list[Merge] | None = None) -> Iterator[None]:
+        before = getattr(self._thread, "taken", None), getattr(self._thread, "merges", None)
+        self._thread.taken, self._thread.merges = taken, merges
         try:
             yield
         finally:
-            self._thread.taken = before
+            self._thread.taken, self._thread.merges = before
 
     # To the device.
 
@@ -75,6 +90,7 @@ class Moves:
             if not is_streamed(device_to):
                 return original(patcher, device_to, *args, **kwargs)
             chosen: list[torch.nn.Module] = []
+            merges: list[Merge] = []
 
             def collect(module: torch.nn.Module, device: torch.device) -> bool:
                 if device != device_to:
@@ -82,12 +98,26 @@ class Moves:
                 chosen.append(module)
                 return True
 
-            with self._taking(collect):
+            with self._taking(collect, merges):
                 done = original(patcher, device_to, *args, **kwargs)
             self._bring(patcher.model, device_to, chosen)
+            for merge in merges:
+                merge()
             return done
 
         return load
+
+    def _wrap_merge(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def patch_weight_to_device(patcher: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
+            merges: list[Merge] | None = getattr(self._thread, "merges", None)
+            if merges is None or not _is_merged_on_the_way(patcher, key, args, kwargs):
+                return original(patcher, key, *args, **kwargs)
+            weight = patcher.model.get_parameter(key)
+            patcher.backup.setdefault(key, Backup(weight.data, False))
+            merges.append(partial(original, patcher, key, *args, **kwargs))
+            return None
+
+        return patch_weight_to_device
 
     def _bring(self, model: torch.nn.Module, device: torch.device, chosen: list[torch.nn.Module]) -> None:
         """Put the chosen modules on the device, by us as far as possible."""
@@ -112,8 +142,9 @@ class Moves:
                     self._let_go(patcher.model, None)
                 return False
 
-            with self._taking(drop if unpatch_weights and device_to == CPU else None):
-                return original(patcher, device_to, unpatch_weights)
+            home = self._home(patcher, device_to)
+            with self._taking(drop if unpatch_weights and home == CPU else None):
+                return original(patcher, home, unpatch_weights)
 
         return unpatch_model
 
@@ -126,10 +157,16 @@ class Moves:
                     self._let_go(patcher.model, _own_names(called[id(module)], module))
                 return False
 
-            with self._taking(drop if device_to == CPU else None):
-                return original(patcher, device_to, *args, **kwargs)
+            home = self._home(patcher, device_to)
+            with self._taking(drop if home == CPU else None):
+                return original(patcher, home, *args, **kwargs)
 
         return partially_unload
+
+    def _home(self, patcher: Any, device: Any) -> Any:
+        """Where a model goes back to: in HIGH_VRAM the host names the GPU, and giving way would free nothing."""
+        ours = is_streamed(device) and self._placement.of(patcher.model).away
+        return CPU if ours else device
 
     def _let_go(self, model: torch.nn.Module, names: set[str] | None) -> None:
         """Drop what we brought; what stays on the device then is the host's to move."""
@@ -152,6 +189,20 @@ class Moves:
 def is_streamed(device: Any) -> bool:
     """A device that is not home, and that weights can be streamed to."""
     return device is not None and device != CPU and device.type in LANES
+
+
+def _is_merged_on_the_way(patcher: Any, key: Any, args: Any, kwargs: Any) -> bool:
+    """Whether the host merges into a plain weight at home while it brings it to a device, and into no copy."""
+    device = kwargs.get("device_to", args[0] if args else None)
+    if len(args) > 1 or kwargs.keys() - {"device_to"} or not is_streamed(device):
+        return False
+    if key not in patcher.patches or patcher.weight_inplace_update:
+        return False
+    owner, _, leaf = key.rpartition(".")
+    if hasattr(patcher.model.get_submodule(owner), f"set_{leaf}"):
+        return False
+    weight = patcher.model.get_parameter(key)
+    return type(weight) is torch.nn.Parameter and plain(weight) and weight.device == CPU
 
 
 def _called(model: torch.nn.Module) -> str:

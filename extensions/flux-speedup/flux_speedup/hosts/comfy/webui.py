@@ -21,6 +21,7 @@ from .timing import move_changes
 if TYPE_CHECKING:
     from ...weights.residency.inventory import Share
     from ...weights.residency.placement import Placement
+    from ..common.placing import Placing
     from .weights import Attachment
 
 
@@ -46,6 +47,7 @@ class Comfy(WebUI):
         super().__init__()
         self._manager: Any = manager
         self._attachment: Attachment | None = None
+        self._placing: Placing | None = None
 
     def simulated(self) -> bool:
         return bool(getattr(self._manager, "simulated", False))
@@ -73,13 +75,15 @@ class Comfy(WebUI):
         if self.taken_over is None:
             return super().weight_changes(direct)
         # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
-        from ...weights.residency.placement import Placement
+        from ..common.placing import Placing
         from .weights import Attachment
 
-        # One for the life of the process: after "Reload UI" what is on the device is still known.
-        if self._attachment is None:
-            self._attachment = Attachment(self.taken_over, Placement(quiet=self.quiet))
-        return self._attachment.changes()
+        if self._placing is None:
+            busy, manager = (lambda: self.inside().busy()), self._manager
+            self._placing = Placing(self.quiet, busy, lambda: manager.get_torch_device())
+            self._attachment = Attachment(self.taken_over, self._placing.placement)
+        assert self._attachment is not None
+        return [*self._attachment.changes(), *self._placing.changes(direct)]
 
     def _arrival(self, model: Any) -> tuple[str, str]:
         return forms.arrival(self._placement(), model)

@@ -17,5 +17,9 @@ class Attachment:
         self._files = Files(names, placement.registry)
         self._moves = Moves(names, placement)
 
+    def was_built_from_files(self) -> bool:
+        """Whether every file of the build that this thread has just made was mapped by us. Answers once."""
+        return self._files.was_built_from_files()
+
     def changes(self) -> list[Change]:
         return [*self._files.changes(), *self._moves.changes()]

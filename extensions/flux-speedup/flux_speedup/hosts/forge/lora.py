@@ -24,7 +24,7 @@ from ...weights.errors import WeightsError
 from ...weights.residency.forms import KINDS
 from ...weights.residency.placement import Placement
 from ...weights.residency.residency import Residency
-from .engine import CPU
+from ..common.engine import CPU
 
 # What a loader has loaded once merged weights were dropped: equal to no list of LoRAs.
 DROPPED = "merged weights were dropped with the model"

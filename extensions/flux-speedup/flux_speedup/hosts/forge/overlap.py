@@ -19,7 +19,7 @@ from ...patching.change import Call, Change, Function
 from ...stats.report import size as in_words
 from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
-from .engine import CPU
+from ..common.engine import CPU
 
 MANAGER = "backend.memory_management"
 PROCESSING = "modules.processing"

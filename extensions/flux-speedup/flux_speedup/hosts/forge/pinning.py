@@ -10,7 +10,7 @@ from typing import Any
 
 from ...weights.transfer.pinned import HOMES, PinnedHomes
 from ...weights.transfer.registration import Refused
-from .engine import CPU
+from ..common.engine import CPU
 
 log = logging.getLogger("flux_speedup")
 

@@ -15,7 +15,7 @@ import torch
 
 from ...weights.files.span import find, plain
 from ...weights.residency.placement import Placement
-from .engine import patchers_of
+from ..common.engine import patchers_of
 
 LEAST = 1 << 20
 """Smaller ones are not worth a look."""

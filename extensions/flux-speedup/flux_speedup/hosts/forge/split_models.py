@@ -18,8 +18,8 @@ from ...weights.residency.placement import Placement
 from ...weights.streaming.clock import Timed
 from ...weights.streaming.timeline import Timeline, timeline_for
 from ...weights.transfer.direct import Direct
+from ..common.engine import CPU
 from ..common.timing import name_of as name_of
-from .engine import CPU
 from .streamed import Means, Streamed, streamable
 from .streamed_lora import Known, StreamedLoras, at_hand
 

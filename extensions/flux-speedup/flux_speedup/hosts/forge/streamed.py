@@ -26,8 +26,8 @@ from ...weights.transfer.direct import Direct
 from ...weights.transfer.pinned import HOMES
 from ...weights.transfer.registration import Refused
 from ...weights.transfer.transfer import default_threads
+from ..common.engine import CPU
 from ..common.timing import name_of
-from .engine import CPU
 from .lora import Merge, Merged, merge_in, take_back
 
 RING = 512 << 20

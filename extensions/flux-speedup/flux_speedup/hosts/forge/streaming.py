@@ -16,7 +16,7 @@ import torch
 from ...patching.change import Call, Change, Function
 from ...weights.residency.placement import Placement
 from ...weights.transfer.direct import Direct
-from .engine import CPU
+from ..common.engine import CPU
 from .room import Room
 from .split_models import MANAGER, Loading, SplitModels, is_card, manager, pushes
 from .streamed_pass import Passes

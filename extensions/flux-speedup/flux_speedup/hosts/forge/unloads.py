@@ -1,184 +1,19 @@
-"""Forge's needless unloads: decided where the host's flag is used, not where it is set.
-
-The host sets `need_global_unload` whenever settings are written, changed or not: at every page load, and
-around every API request that overrides some. The next image then unloads all models and forgets the prompt's
-encoding. Here the two functions that set it leave it as it was, and before each request what is in force is
-compared with what was at the last one. A flag set by somebody else counts as it always did.
-"""
+"""What loaded models depend on in Forge, for needless unloads."""
 
 from __future__ import annotations
 
-import logging
-import sys
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from ...patching.change import Change, Function
+from ...patching.change import Change
+from ..common.unloads import InForce, Unloads
 
-PROCESSING = "modules.processing"
-ENTRY = "modules_forge.main_entry"
-MANAGER = "backend.memory_management"
-log = logging.getLogger("flux_speedup")
+SETTERS = ("refresh_memory_management_settings", "refresh_model_loading_parameters")
 
 
-@dataclass(frozen=True)
-class InForce:
-    """What loaded models depend on. `loading`: all loading parameters as one text. `inference`: bytes."""
-
-    loading: str
-    inference: int
-    pinned: bool
-
-
-def reason(
-    before: InForce | None, now: InForce, *, partly: Callable[[], bool], short: Callable[[], bool]
-) -> str | None:
-    """Why loaded models must go before a request, or None. `before`: at the last request, None: unknown.
-
-    `partly`: a loaded model has weights that wait in RAM. `short`: less than `now.inference` is free.
-    """
-    if before is None:
-        return "the first request"
-    if now.loading != before.loading:
-        return "the loading parameters changed"
-    if now.inference != before.inference and (partly() or (now.inference > before.inference and short())):
-        return "the memory kept for inference changed"
-    if now.pinned != before.pinned and partly():
-        return "pinning changed"
-    return None
-
-
-class Unloads:
-    """What the wrapped functions of one process tell each other. One request at a time, as in the host."""
-
-    def __init__(self) -> None:
-        self._before: InForce | None = None
-        self._thread = threading.local()
-        # Loading parameters of the models that the kept encodings were made by.
-        self._encoded_by: set[str] = set()
-
-    def changes(self) -> list[Change]:
-        base = "StableDiffusionProcessing"
-        return [
-            Function(ENTRY, "refresh_memory_management_settings", _leave_flag),
-            Function(ENTRY, "refresh_model_loading_parameters", _leave_flag),
-            Function(PROCESSING, "manage_model_and_prompt_cache", self._wrap_manage),
-            Function(PROCESSING, f"{base}.clear_prompt_cache", self._wrap_clear),
-            Function(PROCESSING, f"{base}.get_conds_with_caching", self._wrap_encode),
-        ]
-
-    def _wrap_manage(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def manage_model_and_prompt_cache(p: Any) -> Any:
-            processing = _host(PROCESSING)
-            before, now = self._before, _in_force()
-            foreign = bool(self._encoded_by - {now.loading})
-            same_model = before is not None and before.loading == now.loading and not foreign
-            asked = processing.need_global_unload
-            why = reason(before, now, partly=_partly_loaded, short=_short_of_memory)
-            if why or foreign:
-                processing.need_global_unload = True
-            if why and before is not None:
-                log.info("models are loaded anew: %s", why)
-            self._thread.clearing = "keep" if same_model and not asked else "forget"
-            try:
-                done = original(p)
-            finally:
-                self._thread.clearing = None
-            self._before = now
-            return done
-
-        return manage_model_and_prompt_cache
-
-    def _wrap_clear(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def clear_prompt_cache(p: Any) -> Any:
-            clearing = getattr(self._thread, "clearing", None)
-            if clearing == "keep":
-                return None
-            cleared = original(p)
-            self._encoded_by.clear()
-            if clearing == "forget":
-                # Else what this request encodes is lost, and the next one encodes it again. Not where another
-                # extension clears: it may want an encoding of its own that no later request gets.
-                base = _host(PROCESSING).StableDiffusionProcessing
-                p.cached_c, p.cached_uc = base.cached_c, base.cached_uc
-            return cleared
-
-        return clear_prompt_cache
-
-    def _wrap_encode(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def get_conds_with_caching(p: Any, *args: Any, **kwargs: Any) -> Any:
-            before = _kept()
-            made = original(p, *args, **kwargs)
-            if any(key is not known for key, known in zip(_kept(), before, strict=True)):
-                self._encoded_by.add(_loaded())
-            return made
-
-        return get_conds_with_caching
-
-
-def changes() -> list[Change]:
+def changes(manager: Any) -> list[Change]:
     """The five functions, to be wrapped together."""
-    return Unloads().changes()
 
+    def in_force(loading: str) -> InForce:
+        return InForce(loading, int(manager.current_inference_memory), bool(manager.PIN_SHARED_MEMORY))
 
-def _host(module: str) -> Any:
-    """A module of the host, in memory by now."""
-    return sys.modules[module]
-
-
-def _leave_flag(original: Callable[..., Any]) -> Callable[..., Any]:
-    def refresh(*args: Any, **kwargs: Any) -> Any:
-        processing = _host(PROCESSING)
-        before = processing.need_global_unload
-        try:
-            return original(*args, **kwargs)
-        finally:
-            processing.need_global_unload = before
-
-    return refresh
-
-
-def _in_force() -> InForce:
-    manager = _host(MANAGER)
-    return InForce(
-        _with_online(_model_data().forge_loading_parameters),
-        int(manager.current_inference_memory),
-        bool(manager.PIN_SHARED_MEMORY),
-    )
-
-
-def _loaded() -> str:
-    """The loading parameters of the model that is there, in the words of `InForce.loading`."""
-    return _with_online(_model_data().forge_hash)
-
-
-def _with_online(parameters: object) -> str:
-    # As the host compares them: checkpoint infos are made anew whenever files are listed.
-    online = _host("backend.args").dynamic_args.get("online_lora", False)
-    return f"{parameters}, LoRA on the fly: {online}"
-
-
-def _model_data() -> Any:
-    return _host("modules.sd_models").model_data
-
-
-def _kept() -> tuple[object, object]:
-    """What the two kept encodings were made for: new objects whenever they are made anew."""
-    base = _host(PROCESSING).StableDiffusionProcessing
-    return base.cached_c[0], base.cached_uc[0]
-
-
-def _partly_loaded() -> bool:
-    return any(
-        parameter.device != loaded.device
-        for loaded in _host(MANAGER).current_loaded_models
-        for parameter in loaded.model.model.parameters()
-    )
-
-
-def _short_of_memory() -> bool:
-    manager = _host(MANAGER)
-    devices = {each.device for each in manager.current_loaded_models if each.device != manager.cpu}
-    return any(manager.get_free_memory(device) < manager.minimum_inference_memory() for device in devices)
+    return Unloads(SETTERS, manager, in_force, by_model=False).changes()

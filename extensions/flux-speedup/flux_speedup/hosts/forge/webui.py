@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from ...weights.residency.inventory import Share
     from ...weights.residency.placement import Placement
     from ...weights.transfer.direct import Direct
+    from ..common.checkpoints import Keeper
+    from ..common.keeping import KeepingInside
+    from ..common.placing import Placing
     from ..common.sampling import Streamed
-    from .checkpoints import Keeper
-    from .inside import ForgeInside
     from .overlap import Overlap
     from .streaming import Streaming
     from .weights import Attachment
@@ -47,7 +48,7 @@ class Forge(Ahead):
         self._placement: Placement | None = None
         self._direct: Direct | None = None
         self._attachment: Attachment | None = None
-        self._warmed = False
+        self._placing: Placing | None = None
         self._keeper: Keeper | None = None
         self._streaming: Streaming | None = None
         self._overlap: Overlap | None = None
@@ -116,28 +117,16 @@ class Forge(Ahead):
 
     def weight_changes(self, direct: float) -> list[Change]:
         # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
-        from ...weights.residency.placement import Placement
-        from ...weights.transfer.direct import Direct
+        from ..common.placing import Placing
         from .weights import Attachment
 
-        # One for the life of the process: after "Reload UI" what is on the device is still known.
-        if self._placement is None:
-            self._direct = Direct(busy=lambda: self.inside().busy())
-            self._placement = Placement(quiet=self._gate.loading, direct=self._direct)
+        if self._placing is None:
+            busy, manager = (lambda: self.inside().busy()), self._manager
+            self._placing = Placing(self._gate.loading, busy, lambda: manager.get_torch_device())
+            self._placement, self._direct = self._placing.placement, self._placing.direct
             self._attachment = Attachment(self._placement)
         assert self._attachment is not None
-        assert self._direct is not None
-        held = self._direct
-        held.share = direct
-        return [*self._attachment.changes(), Call(lambda: held.release_all), Call(self._warm_up)]
-
-    def _warm_up(self) -> Undo:
-        from ...weights.warming import warm_up_soon
-
-        if not self._warmed:
-            self._warmed = True
-            warm_up_soon(self._manager.get_torch_device())
-        return lambda: None
+        return [*self._attachment.changes(), *self._placing.changes(direct)]
 
     def checkpoint_changes(
         self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]
@@ -145,9 +134,11 @@ class Forge(Ahead):
         if self._attachment is None:
             return []
         from ...weights.checkpoints import Limits
-        from .checkpoints import Keeper
+        from ..common.checkpoints import Keeper
+        from .habits import ForgeHabits
 
-        self._keeper = Keeper(self._attachment, Limits(*limits), record, lambda: "weights" in held())
+        habits = ForgeHabits(self._attachment)
+        self._keeper = Keeper(self._attachment, habits, Limits(*limits), record, lambda: "weights" in held())
         return self._keeper.changes()
 
     def streaming_changes(self, registers: bool) -> list[Change]:
@@ -180,12 +171,12 @@ class Forge(Ahead):
     def unload_changes(self) -> list[Change]:
         from . import unloads as forge_unloads
 
-        return forge_unloads.changes()
+        return forge_unloads.changes(self._manager)
 
-    def inside(self) -> ForgeInside:
-        from .inside import ForgeInside
+    def inside(self) -> KeepingInside:
+        from ..common.keeping import KeepingInside
 
-        return ForgeInside(self._manager, lambda: self._keeper, self._inventory)
+        return KeepingInside(self._manager, lambda: self._keeper, self._inventory)
 
     def timing_changes(self, record: Record) -> list[Change]:
         return timing.forge_changes(record, timing.Witness(self._arrival, self._departure))

@@ -19,9 +19,9 @@ from ...patching.guard import meant
 from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
 from ...weights.transfer.lane import LANES
+from ..common.engine import CPU
 from ..common.timing import COMPONENTS
 from . import corrupted, four_bit, gguf_files
-from .engine import CPU
 from .foreign import Foreign
 from .lora import Merges, is_merged, take_back
 from .pinning import Pinning

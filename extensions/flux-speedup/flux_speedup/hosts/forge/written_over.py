@@ -22,7 +22,7 @@ from ...patching.guard import meant
 from ...weights.errors import WeightsError
 from ...weights.files.span import lost_among
 from ...weights.residency.placement import Placement
-from .engine import patchers_of
+from ..common.engine import patchers_of
 
 SD_MODELS = "modules.sd_models"
 PROCESSING = "modules.processing"

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...memory import MemoryPlan, gib
 from ...patching.change import Change, Function
 from ..comfy.names import Names
 from ..comfy.webui import Comfy
 from ..common import timing
-from ..common.webui import Record
+from ..common.webui import MemoryItem, Record
 from ..forge.ahead import Ahead
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from ..common.checkpoints import Keeper
+    from ..common.keeping import KeepingInside
 
 MANAGER = "backend.memory_management"
 # Those that read their weights as PyTorch does.
@@ -22,6 +29,7 @@ LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "GroupNorm", "LayerNorm", "Emb
 class Neo(Comfy, Ahead):
     """`backend.memory_management` without the numbers of Forge's."""
 
+    has_tiers = True
     runs_flux = True
     taken_over = Names(
         manager=MANAGER,
@@ -38,9 +46,12 @@ class Neo(Comfy, Ahead):
     args_name = "backend.args"
     vram_flags = ("gpu_only", "highvram", "normalvram", "lowvram", "novram")
     unavailable: ClassVar[Mapping[str, str]] = {
-        "tier": "left to the WebUI: its own memory manager fits every model to the card",
         "streams": "left to the WebUI: --cuda-stream switches copy streams on here",
     }
+
+    def __init__(self, manager: ModuleType) -> None:
+        super().__init__(manager)
+        self._keeper: Keeper | None = None
 
     @property
     def name(self) -> str:
@@ -52,5 +63,53 @@ class Neo(Comfy, Ahead):
     def quiet(self) -> AbstractContextManager[None]:
         return self._gate.loading()
 
+    def memory_changes(self, plan: MemoryPlan) -> list[MemoryItem]:
+        # What is loaded stays until there is no room, whatever `vram_state` is; and what does not fit is loaded in
+        # part by the manager itself. In HIGH_VRAM nothing would give way.
+        if plan.inference_bytes is None:
+            return []
+        wanted = plan.inference_bytes
+        kept = partial(_at_least, self._manager, wanted)
+        reserve: list[Change] = [Function(MANAGER, "extra_reserved_memory", kept)]
+        return [MemoryItem("inference_memory", "VRAM kept for inference", gib(wanted), reserve)]
+
     def load_events(self, record: Record) -> list[Change]:
         return [Function("modules.sd_models", "forge_loader", partial(timing.time_checkpoint, record))]
+
+    def checkpoint_changes(
+        self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]
+    ) -> list[Change]:
+        if self._attachment is None:
+            return []
+        from ...weights.checkpoints import Limits
+        from ..common.checkpoints import Keeper
+        from .habits import NeoHabits
+
+        self._keeper = Keeper(
+            self._attachment, NeoHabits(), Limits(*limits), record, lambda: "weights" in held()
+        )
+        return self._keeper.changes()
+
+    def unload_changes(self) -> list[Change]:
+        from ..common.unloads import InForce, Unloads
+
+        def in_force(loading: str) -> InForce:
+            return InForce(loading, 0, False)  # the manager gives way by itself, whatever inference needs
+
+        setters = ("refresh_model_loading_parameters",)
+        return Unloads(setters, self._manager, in_force, by_model=True).changes()
+
+    def inside(self) -> KeepingInside:
+        from ..common.keeping import KeepingInside
+
+        return KeepingInside(self._manager, lambda: self._keeper, self._inventory)
+
+
+def _at_least(manager: Any, inference: int, original: Callable[..., Any]) -> Callable[..., Any]:
+    least = inference - (manager.minimum_inference_memory() - original())
+
+    def extra_reserved_memory() -> float:
+        """More where the user's flag or option says so."""
+        return max(least, original())
+
+    return extra_reserved_memory

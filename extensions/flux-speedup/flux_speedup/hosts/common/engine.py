@@ -1,4 +1,4 @@
-"""What a model of Forge consists of."""
+"""What a model consists of in Forge and in Forge Neo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One model as Forge built it: put aside without a byte on the device, and brought back as if built anew."""
+"""One model as its host built it: put aside without a byte on the device, and brought back as if built anew."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -15,8 +15,43 @@ from ...weights.errors import WeightsError
 from ...weights.files.mapping import Mapping
 from ...weights.residency.as_built import AsBuilt
 from ...weights.residency.backing import Backing
-from .engine import CPU, patchers_of
-from .weights import Attachment
+from ...weights.residency.placement import Placement
+from .engine import patchers_of
+
+
+class Builds(Protocol):
+    """The weights of a host, as far as keeping models goes."""
+
+    @property
+    def placement(self) -> Placement: ...
+
+    def was_built_from_files(self) -> bool:
+        """Whether every file of the build that this thread has just made was mapped by us. Answers once."""
+
+
+class Habits(Protocol):
+    """Where hosts that build models in the same way differ."""
+
+    def settings(self, parameters: dict[str, Any]) -> dict[str, object]:
+        """What a build with these loading parameters depends on, besides its files."""
+
+    def noted(self) -> Any:
+        """What the build just made has set for the whole process: for `in_use`."""
+
+    def patcher_as_built(self, patcher: Any) -> Any:
+        """What `reset` needs to know of a patcher."""
+
+    def reset(self, patcher: Any, as_built: Any) -> None:
+        """A patcher's own state becomes what `patcher_as_built` saw."""
+
+    def check(self, engine: Any) -> None:
+        """Raises WeightsError where a model cannot be put aside."""
+
+    def take_off(self, patcher: Any) -> None:
+        """Take LoRAs out, and off the device what the memory manager has forgotten."""
+
+    def in_use(self, engine: Any, parameters: dict[str, Any], noted: Any) -> None:
+        """Make it the host's model, with everything that a build sets for the whole process."""
 
 
 class Built:
@@ -26,25 +61,27 @@ class Built:
     that no file stands behind. Raises WeightsError for a model that cannot be kept.
     """
 
-    def __init__(self, engine: Any, attachment: Attachment) -> None:
+    def __init__(self, engine: Any, builds: Builds, habits: Habits) -> None:
         self.engine = engine
         self.key: Key | None = None
         self.failed = False
-        self._attachment = attachment
+        self._builds = builds
+        self._habits = habits
+        self._noted = habits.noted()
         self._attributes = dict(vars(engine))
+        self._filled = {k: copy.copy(v) for k, v in vars(engine).items() if isinstance(v, (list, dict))}
         self._objects = copy.copy(engine.forge_objects_original)
-        self._patchers = list(patchers_of(engine))
-        self._modules: list[torch.nn.Module] = [patcher.model for patcher in self._patchers]
-        self._current = [getattr(patcher, "current_device", None) for patcher in self._patchers]
+        self._patchers = [(patcher, habits.patcher_as_built(patcher)) for patcher in patchers_of(engine)]
+        self._modules: list[torch.nn.Module] = [patcher.model for patcher, _ in self._patchers]
         self._as_built = [AsBuilt(module) for module in self._modules]
         self._mappings: list[Mapping] = []
-        backings = [attachment.placement.of(module).backings() for module in self._modules]
+        backings = [builds.placement.of(module).backings() for module in self._modules]
         self.ram = sum(found[Backing.HOST] + found[Backing.NONE] for found in backings)
 
     def built_from(self, key: Key) -> None:
         """The files were the same ones before and after the build."""
         self.key = key
-        around = self._attachment.placement.registry.around
+        around = self._builds.placement.registry.around
         weights = (tensor for module in self._modules for tensor in module.parameters())
         found = (around(tensor.data_ptr(), tensor.nbytes) for tensor in weights)
         self._mappings = list({mapping.address: mapping for mapping in found if mapping is not None}.values())
@@ -69,59 +106,49 @@ class Built:
 
         Raises WeightsError (or whatever the host raises): then it must not be kept.
         """
+        self._habits.check(self.engine)
         manager.unload_all_models()
         own = {id(module) for module in self._modules}
         # Left on the list is what the host never takes off it: models that stay on the CPU.
-        for loaded in [each for each in manager.current_loaded_models if id(each.model.model) in own]:
+        listed = [each for each in manager.current_loaded_models if each.model is not None]
+        for loaded in [each for each in listed if id(each.model.model) in own]:
             manager.current_loaded_models.remove(loaded)
             loaded.model_unload()
-        for module in self._modules:
+        for patcher, _ in self._patchers:
             # The host forgets abandoned clones and leaves their weights where they are.
-            self._attachment.unload(module)
-            loader = getattr(module, "lora_loader", None)
-            if loader is not None and (loader.backup or loader.online_backup):
-                loader.refresh({}, CPU)
-        for module, as_built in zip(self._modules, self._as_built, strict=True):
+            self._habits.take_off(patcher)
+        for as_built in self._as_built:
             as_built.restore()
-            loader = getattr(module, "lora_loader", None)
-            if loader is not None:
-                loader.loaded_hash = str([])
         if self.was_written:
             raise WeightsError(None, "somebody wrote into its weights in RAM")
         self._reset()
 
     def bring_back(self, parameters: dict[str, Any]) -> None:
         """Make it the host's model, with everything that a build sets. Not on the device yet."""
-        from backend.args import dynamic_args
-        from modules import script_callbacks, sd_models, shared
+        from modules import script_callbacks, shared
 
         self._reset()
         info = parameters["checkpoint_info"]
-        dynamic_args["forge_unet_storage_dtype"] = parameters.get("unet_storage_dtype")
-        dynamic_args["embedding_dir"] = shared.cmd_opts.embeddings_dir
-        dynamic_args["emphasis_name"] = shared.opts.emphasis
         engine = self.engine
         engine.extra_generation_params, engine.comments = {}, []
         engine.sd_checkpoint_info, engine.filename = info, info.filename
         if hasattr(info, "calculate_shorthash"):
             engine.sd_model_hash = info.calculate_shorthash()
             shared.opts.data["sd_checkpoint_hash"] = info.sha256
-        sd_models.model_data.set_sd_model(engine)
+        self._habits.in_use(engine, parameters, self._noted)
         script_callbacks.model_loaded_callback(engine)
 
     def _reset(self) -> None:
         # LoRAs, clones that scripts made, comments: all of it hangs on the attributes.
-        self.engine.__dict__ = dict(self._attributes)
+        self.engine.__dict__ = {**self._attributes, **{k: copy.copy(v) for k, v in self._filled.items()}}
         for name in ("forge_objects", "forge_objects_original", "forge_objects_after_applying_lora"):
             setattr(self.engine, name, copy.copy(self._objects))
-        for patcher, device in zip(self._patchers, self._current, strict=True):
-            patcher.current_device = device
+        for patcher, as_built in self._patchers:
+            self._habits.reset(patcher, as_built)
 
 
-def key_of(parameters: dict[str, Any]) -> Key | None:
+def key_of(parameters: dict[str, Any], habits: Habits) -> Key | None:
     """What a build with these loading parameters would depend on; None where no model is chosen."""
-    from backend import memory_management as manager
-    from backend.args import args
     from modules import shared
 
     info = parameters.get("checkpoint_info")
@@ -139,12 +166,19 @@ def key_of(parameters: dict[str, Any]) -> Key | None:
         "unet_storage_dtype": parameters.get("unet_storage_dtype"),
         "emphasis": shared.opts.emphasis,
         "embeddings": embeddings,
+        **habits.settings(parameters),
+    }
+    return Key.of(files, sorted(settings.items()))
+
+
+def managed_settings(manager: Any, args: Any) -> dict[str, object]:
+    """What a memory manager and the flags it was started with do to a build."""
+    return {
         "vram_state": manager.vram_state.name,
         "device": manager.get_torch_device(),
         "offload_device": manager.unet_offload_device(),
         **{f"--{name}": value for name, value in vars(args).items()},
     }
-    return Key.of(files, sorted(settings.items()))
 
 
 def _everything_in(folder: str | None) -> Iterable[str]:

@@ -1,4 +1,7 @@
-"""Forge throws the built model away when another checkpoint is asked for; ours keeps it for the next time."""
+"""The host throws the built model away when another checkpoint is asked for; ours keeps it for the next time.
+
+Forge and Forge Neo do so under the same names: `forge_loader`, `forge_model_reload`, `model_data`.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,8 @@ from ...stats.report import seconds as in_seconds
 from ...stats.report import size
 from ...weights.checkpoints import Checkpoints, Key, Limits
 from ...weights.files.identity import FileIdentity
-from .built import Built, key_of
-from .requests import Requests
-from .weights import Attachment
+from .built import Builds, Built, Habits, key_of
+from .model_requests import ModelRequests
 
 SD_MODELS = "modules.sd_models"
 PROCESSING = "modules.processing"
@@ -33,12 +35,14 @@ class Keeper:
 
     def __init__(
         self,
-        attachment: Attachment,
+        builds: Builds,
+        habits: Habits,
         limits: Limits,
         record: Callable[[Event], None],
         streaming: Callable[[], bool],
     ) -> None:
-        self._attachment = attachment
+        self._builds = builds
+        self._habits = habits
         self._record = record
         self._streaming = streaming
         self.kept: Checkpoints[Built] = Checkpoints(limits)
@@ -46,7 +50,7 @@ class Keeper:
         self._fresh: Built | None = None
         self._on = False
         self._garbage = False
-        self._requests = Requests(lambda: self._current, self._drop_failed)
+        self._requests = ModelRequests(lambda: self._current, self._drop_failed)
         self._thread = threading.local()
 
     def changes(self) -> list[Change]:
@@ -77,7 +81,7 @@ class Keeper:
             registry.make_room, registry.writer_waits = lambda: False, lambda identity: None
             self.kept.clear()
 
-        registry = self._attachment.placement.registry
+        registry = self._builds.placement.registry
         registry.make_room, registry.writer_waits = self._make_room, self._drop_built_from
         self._on = True
         return end
@@ -87,11 +91,11 @@ class Keeper:
     def _wrap_loader(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def forge_loader(*args: Any, **kwargs: Any) -> Any:
             self._fresh = None
-            self._attachment.was_built_from_files()  # about an earlier build
+            self._builds.was_built_from_files()  # about an earlier build
             engine = original(*args, **kwargs)
-            if self._attachment.was_built_from_files() and self._on:
+            if self._builds.was_built_from_files() and self._on:
                 try:
-                    self._fresh = Built(engine, self._attachment)
+                    self._fresh = Built(engine, self._builds, self._habits)
                 except Exception as error:
                     log.info("this model will be built anew each time (%s)", error)
             return engine
@@ -121,7 +125,7 @@ class Keeper:
             return original()
         key: Key | None = None
         try:
-            key = key_of(data.forge_loading_parameters)
+            key = key_of(data.forge_loading_parameters, self._habits)
             with torch.inference_mode():
                 kept = False if self._is_to_be_built_anew(data, key) else self._switch(data, key, wanted)
         except Exception as error:
@@ -185,7 +189,7 @@ class Keeper:
             raise
         fresh, self._fresh = self._fresh, None
         if fresh is not None and fresh.engine is data.sd_model and key is not None:
-            again = key_of(data.forge_loading_parameters)
+            again = key_of(data.forge_loading_parameters, self._habits)
             if again == key:
                 fresh.built_from(key)
                 self._current = fresh
@@ -253,7 +257,7 @@ def _require() -> None:
 
     data = getattr(sd_models, "model_data", None)
     if not hasattr(data, "forge_loading_parameters") or not hasattr(processing, "process_images_inner"):
-        raise Declined("this WebUI chooses and loads checkpoints in another way than Forge")
+        raise Declined("this WebUI chooses and loads checkpoints in another way")
 
 
 def _name(built: Built) -> str:

@@ -1,4 +1,4 @@
-"""What Forge has on the device and what is kept beside it, and how it is let go."""
+"""What a host has on the device and what is kept beside it, and how it is let go."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ... import ram
 from ...facts.view import Model, Refused
 from ...stats.report import size
-from ..common.forms import Inventory
-from ..common.managed import ManagedInside
+from .forms import Inventory
+from .managed import ManagedInside
 
 if TYPE_CHECKING:
     from ...weights.checkpoints import Key
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .checkpoints import Keeper
 
 
-class ForgeInside(ManagedInside):
-    """Forge and what our rooms know of it; `keeper` answers None where no model is kept."""
+class KeepingInside(ManagedInside):
+    """A host and what our rooms know of it; `keeper` answers None where no model is kept."""
 
     def __init__(self, manager: Any, keeper: Callable[[], Keeper | None], inventory: Inventory) -> None:
         super().__init__(manager, inventory)

@@ -9,7 +9,7 @@ from typing import Any
 from .built import Built
 
 
-class Requests:
+class ModelRequests:
     """Marks the models of the last request as failed where it raised; requests inside requests belong to it."""
 
     def __init__(self, current: Callable[[], Built | None], failed: Callable[[Built], None]) -> None:

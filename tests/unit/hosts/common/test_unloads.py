@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from flux_speedup.hosts.common.unloads import InForce, reason
 from flux_speedup.hosts.forge import unloads as forge_unloads
-from flux_speedup.hosts.forge.unloads import InForce, reason
 from flux_speedup.patching.table import PatchTable
 
 GB = 10**9
@@ -149,7 +149,7 @@ class Host:
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     made = Host(monkeypatch)
     table = PatchTable(logging.getLogger("flux_speedup.test"))
-    table.add("needless_unloads", "title", "why", forge_unloads.changes())
+    table.add("needless_unloads", "title", "why", forge_unloads.changes(made.manager))
     made.table = table  # type: ignore[attr-defined]
     yield made
     table.put_back()
