@@ -15,8 +15,6 @@ PROGRAMS = {
     "loads": ("bench.loads.command", "Flux's weights to a GPU: ours, the machine's own speed, other loaders"),
     "startup": ("bench.startup", "starts of real WebUIs, without and with the extension"),
     "preload": ("bench.preload", "what the WebUI waits for our preload"),
-    "cpu-load": ("bench.cpu_load", "planning, reading and re-pointing, without a GPU"),
-    "adetailer-models": ("bench.adetailer_models", "ADetailer's list of models without a network"),
     "hashing": ("bench.hashing", "what a hash in the background costs the thread that computes"),
     "stats-cost": ("bench.stats_cost", "recording an event, and the API's reads with a full database"),
     "page": ("bench.page.command", "docs/benchmarks.md and its pictures, from the JSON files beside it"),

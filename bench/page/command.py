@@ -30,8 +30,6 @@ TITLES = {
     "loads": "Weights to the device",
     "startup": "The start of the WebUI",
     "preload": "Preload",
-    "cpu-load": "Planning and re-pointing, without a GPU",
-    "adetailer-models": "ADetailer's list of models without a network",
     "hashing": "A hash in the background",
     "stats-cost": "What statistics cost",
 }

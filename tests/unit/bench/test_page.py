@@ -80,6 +80,25 @@ def test_a_webui_run_is_told_by_card_and_by_what_went_wrong() -> None:
     assert parts.rows == (("first", (0.4, 0.1)),)
 
 
+def test_the_request_that_all_began_with_is_told_by_what_its_seconds_were_for() -> None:
+    rows = [
+        {
+            "card": "all",
+            "variant": v,
+            "round": 0,
+            "request": f"seed's request, {r}",
+            "seconds": 9.0,
+            "moving": m,
+            "building": 1.0,
+        }
+        for v, m in (("alone", 6.0), ("ours", 0.5))
+        for r in ("A", "B")
+    ]
+    (apart,) = (table for table in tables({"bench": "webui", "rows": rows}) if "ADetailer" in table.title)
+    assert apart.rows[0] == ("A, alone", (1.0, 6.0, 2.0))
+    assert [label for label, _ in apart.rows] == ["A, alone", "A, ours", "B, alone", "B, ours"]
+
+
 def test_a_load_is_told_beside_the_plain_copy_of_as_many_bytes() -> None:
     rows = [
         {"name": "plain", "best": 2.0, "median": 2.0, "bytes": 10, "gb_per_s": 5},

@@ -12,7 +12,6 @@ from bench.record import Record
 
 SMALL = {
     "loads": ["--make", "tiny", "--repeats", "1", "--device", "cpu", "--cold", "--peers"],
-    "cpu-load": ["--gigabytes", "0.1", "--repeats", "1", "--threads", "2"],
     "stats-cost": ["--events", "40", "--rows", "20", "--times", "1"],
     "preload": ["--runs", "1"],
 }
