@@ -160,7 +160,7 @@ class Running:
             items_scripts.complete_local_models(self._table, self._host, self._local_models())
 
     def _app_started(self, demo: Any, app: Any) -> None:
-        items.apply_when_started(self._table, self._host)
+        items.apply_when_started(self._table, self._host, self._require_loaded().config)
         self._table.settle()
         self._complete_local_models()
         from .facts import left_out

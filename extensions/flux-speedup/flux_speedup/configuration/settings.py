@@ -226,6 +226,12 @@ class Config:
         START,
         "web apps of inner pages, of which gradio 4 makes two each, are made only when used",
     )
+    garbage: bool = setting(
+        True,
+        Switch(),
+        START,
+        "what the start has made is left out of garbage collection, which the WebUI asks for at each build",
+    )
     pruning: bool = setting(
         True,
         Switch(),

@@ -10,6 +10,7 @@ from ..hosts.common.webui import WebUI
 from ..memory import GIB, Card, MemoryPlan, Tier, plan
 from ..patching.table import PatchTable, State
 from ..stats.events import Event
+from . import garbage
 from .memory import arm_memory, arm_torch, direct_share, tier_rules
 from .scripts import arm_refusals, at_listing
 from .switch import switch, where_available
@@ -21,6 +22,7 @@ SETTINGS_FILE = "The WebUI's settings file stays whole"
 WEIGHTS = "Weights stay in their files"
 STREAMING = "Models that do not fit are streamed"
 OVERLAP = "The transformer comes while the text is encoded"
+GARBAGE = "What the start made is left out of garbage collection"
 CHECKPOINTS = "Checkpoints used before are kept"
 UNLOADS = "Nothing is unloaded without a reason"
 READ_AHEAD = "The selected model is read ahead"
@@ -95,10 +97,12 @@ def apply_with_scripts(
     _requests(table, host, config, tracking)
 
 
-def apply_when_started(table: PatchTable, host: WebUI) -> None:
+def apply_when_started(table: PatchTable, host: WebUI, config: Config) -> None:
     """With the WebUI started: what exists only then joins the items that are in force."""
     if "requests" in table.applied():
         table.extend("requests", host.late_request_changes())
+    item = ("garbage", GARBAGE, "it stays anyway, and each look through it takes tenths of a second")
+    switch(table, config.garbage, item, garbage.changes())
 
 
 def _streaming(table: PatchTable, host: WebUI, config: Config) -> None:

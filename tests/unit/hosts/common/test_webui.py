@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import sys
@@ -156,7 +157,7 @@ def test_requests_are_not_told_apart_where_nobody_wants_it(settings: Config, why
     table, host = PatchTable(logging.getLogger("flux_speedup.test")), WebUI()
     decided = items.apply(table, host, host.card(), Config(), argv=[], environ={})
     items.apply_with_scripts(table, host, decided, settings, lambda _: None, Tracking(lambda *_: None))
-    items.apply_when_started(table, host)
+    items.apply_when_started(table, host, Config(garbage=False))
     found = {o.item: (o.state, o.why) for o in table.outcomes()}
     assert found["requests"] == (State.SKIPPED, why)
     table.put_back()
@@ -168,7 +169,18 @@ def test_a_host_without_processing_keeps_its_requests_to_itself(monkeypatch: pyt
     decided = items.apply(table, host, host.card(), Config(), argv=[], environ={})
     items.apply_with_scripts(table, host, decided, Config(), lambda _: None, Tracking(lambda *_: None))
     assert {o.item: o.state for o in table.outcomes()}["requests"] is State.PENDING
-    items.apply_when_started(table, host)
+    items.apply_when_started(table, host, Config(garbage=False))
     table.settle()
     assert {o.item: o.state for o in table.outcomes()}["requests"] is State.SKIPPED
     table.put_back()
+
+
+def test_what_the_start_has_made_is_left_out_of_garbage_collection_until_it_is_put_back() -> None:
+    before = gc.get_freeze_count()
+    table = PatchTable(logging.getLogger("flux_speedup.test"))
+    items.apply_when_started(table, WebUI(), Config())
+    try:
+        assert gc.get_freeze_count() > before
+    finally:
+        table.put_back()
+    assert gc.get_freeze_count() == 0
