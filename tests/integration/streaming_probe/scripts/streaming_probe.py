@@ -22,11 +22,11 @@ def make_small():
     from backend import memory_management as manager
 
     from flux_speedup import app as ours
-    from flux_speedup.hosts.forge import room, split_models, streamed
+    from flux_speedup.hosts.forge import need, split_models, streamed
     from flux_speedup.weights.streaming import split
 
-    split_models.LEAST_MODEL = split_models.QUIET = room.QUIET = 1 << 20
-    split_models.SAFE = 0
+    split_models.LEAST_MODEL = need.QUIET = 1 << 20
+    need.OURS = 0
     streamed.RING, split.LEAST = 4 << 20, 1 << 17
     placement = ours._running._host._placement
 

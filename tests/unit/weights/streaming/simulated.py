@@ -33,10 +33,15 @@ class Device:
         self._computing: deque[tuple[str, Any]] = deque()
         self._stepping = threading.RLock()
         self.fail_copies = False
+        self.room = 1 << 40  # bytes that are left; what was had once does not come back
 
     # The timeline.
 
     def memory(self, size: int) -> torch.Tensor:
+        self.room -= size
+        if self.room < 0:
+            self.room += size
+            raise torch.OutOfMemoryError("no room")
         return torch.zeros(size, dtype=torch.uint8)
 
     def copying(self, after: Sequence[Any]) -> AbstractContextManager[object]:
@@ -72,6 +77,9 @@ class Device:
             self._copies.append(("do", lambda target=target, source=source: target.copy_(source)))
         mark = self.copied()
         return lambda: mark
+
+    def rest(self) -> None:
+        return
 
     def close(self) -> None:
         self.run_all()

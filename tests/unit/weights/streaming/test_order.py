@@ -87,3 +87,41 @@ def test_what_is_not_in_the_order_moves_nothing(order: tuple[int, ...]) -> None:
     cursor = Cursor(order)
     assert cursor.ran(3) == ()
     assert cursor.upcoming() == (order[0] if order else None)
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    st.lists(st.integers(0, 9), max_size=30),
+    st.integers(0, 12),
+    st.integers(0, 9),
+)
+def test_one_that_stays_is_left_out_and_the_others_go_on(
+    order: list[int], ran: list[int], ahead: int, gone: int
+) -> None:
+    cursor, whole = Cursor(order), Cursor(order)
+    for each in (cursor, whole):
+        for number in ran:
+            each.ran(number)
+        for _ in range(ahead):
+            if each.upcoming() is not None:
+                each.brought()
+    cursor.drop(gone)
+    expected: list[int] = []
+    for _ in range(2 * len(order)):
+        upcoming = whole.upcoming()
+        if upcoming is None:  # one more of its round is over
+            whole.ran(whole._at(whole._now))
+            upcoming = whole.upcoming()
+        assert upcoming is not None
+        expected += [upcoming] if upcoming != gone else []
+        whole.brought()
+    seen: list[int] = []
+    while len(seen) < len(expected) and cursor.order:
+        upcoming = cursor.upcoming()
+        if upcoming is None:
+            cursor.ran(cursor._at(cursor._now))
+            continue
+        seen.append(upcoming)
+        cursor.brought()
+    assert gone not in seen
+    assert seen == expected[: len(seen)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_speedup.weights.errors import TransferError
-from flux_speedup.weights.streaming.split import Owner, Split, units_of
+from flux_speedup.weights.streaming.split import Arrive, Owner, Split, units_of
 from flux_speedup.weights.streaming.stream import Stream
 from flux_speedup.weights.streaming.supply import Straight
 from flux_speedup.weights.streaming.timeline import PlainTimeline
@@ -28,15 +28,28 @@ class Host:
         self.away: set[torch.nn.Module] = set()
         self.merged: list[str] = []
 
-    def load(self, names: Collection[str]) -> None:
-        size = sum(self.model.get_parameter(name).nbytes for name in names)
+    def has_room(self, size: int) -> None:
         held = sum(home.nbytes for home in self.homes.values())
         if held + size > self.room:
             raise TransferError(None, "no room", out_of_memory=True)
+
+    def load(self, names: Collection[str]) -> None:
+        self.has_room(sum(self.model.get_parameter(name).nbytes for name in names))
         for name in names:
             parameter = self.model.get_parameter(name)
             self.homes[name] = parameter.data
             parameter.data = parameter.data.clone()
+
+    def expect(self, names: Collection[str]) -> Arrive:
+        expected = {id(self.model.get_parameter(name)): name for name in names}
+
+        def arrive(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+            self.has_room(sum(data.nbytes for _, data in pairs))
+            for parameter, data in pairs:
+                self.homes[expected[id(parameter)]] = parameter.data
+                parameter.data = data
+
+        return arrive
 
     def unload(self, names: Iterable[str]) -> None:
         for name in names:
@@ -67,7 +80,8 @@ class Shared:
         units = units_of(self.model, lambda _: True, lambda tensor: tensor.nbytes)
         timeline = PlainTimeline(torch.device("cpu"))
         self.stream = Stream(units, timeline, Straight(timeline, "plain"), 1 << 22)
-        owner = Owner(self.host.load, self.host.unload, self.host.merge, self.host.at_home)
+        host = self.host
+        owner = Owner(host.load, host.unload, host.expect, host.merge, host.at_home)
         self.split = Split(units, self.stream, owner)
         self.whole = sum(unit.bytes for unit in units.values())
 
@@ -88,7 +102,7 @@ def test_small_weights_and_those_of_two_owners_never_stream() -> None:
     assert not units_of(model, lambda _: False, lambda tensor: tensor.nbytes)
 
 
-MOVES = st.lists(st.tuples(st.sampled_from(["fit", "give way"]), st.floats(0, 1.2)), max_size=8)
+MOVES = st.lists(st.tuples(st.sampled_from(["fit", "come", "give way"]), st.floats(0, 1.2)), max_size=8)
 
 
 @settings(max_examples=25, deadline=None)
@@ -97,8 +111,9 @@ def test_whatever_stays_and_streams_the_model_computes_the_same(moves: list[tupl
     run = Shared()
     for move, share in moves:
         size = int(share * run.whole)
-        if move == "fit":
-            run.split.fit(size)
+        if move != "give way":
+            run.split.fit(size, later=move == "come")
+            run.model(run.x)
             assert run.split.staying <= size
             assert size - run.split.staying <= 2 * run.whole // LAYERS or run.split.streaming == 0
         else:

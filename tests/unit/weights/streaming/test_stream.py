@@ -6,6 +6,7 @@ import copy
 import pickle
 import random
 import threading
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -29,11 +30,23 @@ class Streamed:
         largest = max(-(-4 * size // 256) * 256 + 256 for size in sizes)
         self.stream = Stream(self.units, self.device, self.device, max(ring, largest))
         self.stream.set_streamed(self.units)
+        self.refused: set[int] = set()
         self.homes = [leaf.weight.data_ptr() for leaf in self.leaves]
 
     def call(self, number: int) -> None:
         self.leaves[number]()
         self.device.let_time_pass()
+
+    def come(self, numbers: list[int]) -> None:
+        """These stay once they have arrived."""
+
+        def arrived(unit: Unit, views: Sequence[torch.Tensor]) -> None:
+            if unit.number in self.refused:
+                raise RuntimeError("not wanted")
+            for slot, view in zip(unit.slots, views, strict=True):
+                slot.parameter.data = view
+
+        self.stream.come(numbers, arrived)
 
     def check(self) -> None:
         self.device.run_all()
@@ -46,7 +59,9 @@ class Streamed:
 SIZES = st.lists(st.integers(1, 400), min_size=1, max_size=10)
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["round", "round", "call", "raise", "replace", "stay", "fail copies"]),
+        st.sampled_from(
+            ["round", "round", "call", "raise", "replace", "stay", "fail copies", "come", "refuse", "rest"]
+        ),
         st.integers(0, 9),
     ),
     max_size=25,
@@ -55,6 +70,7 @@ STEPS = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(SIZES, st.integers(256, 6000), STEPS, st.integers(0, 1000))
+@example([40] * 6, 600, [("round", 0), ("come", 5), ("round", 0), ("round", 0)], 0)
 @example([1, 129], 256, [("round", 0)] * 4 + [("call", 0), ("fail copies", 1), ("round", 0)], 0)
 def test_every_kernel_sees_its_weights(
     sizes: list[int], ring: int, steps: list[tuple[str, int]], seed: int
@@ -74,6 +90,11 @@ def test_every_kernel_sees_its_weights(
             leaf.fails = False
         elif step == "replace":
             leaf.replace(1000 + at)
+        elif step in ("come", "refuse"):
+            run.refused = {number} if step == "refuse" else set()
+            run.come(list(range(number + 1)))
+        elif step == "rest":
+            run.stream.rest()
         elif step == "stay":
             run.stream.set_streamed({leaf: unit for leaf, unit in run.units.items() if unit.number != number})
         else:
@@ -98,6 +119,50 @@ def test_once_the_order_is_known_everything_is_there_in_time() -> None:
         for number in (*order[1:], order[0]):
             run.call(number)
     assert run.stream.figures.unexpected == unexpected
+    run.check()
+
+
+def test_what_comes_to_stay_is_copied_once_more_and_has_no_hook_then() -> None:
+    run = Streamed([100] * 8, 2 * 1024)
+    run.come([1, 2, 5, 7])
+    run.refused = {2}
+    for _ in range(2):
+        for number in range(8):
+            run.call(number)
+    assert run.stream.streamed == {0, 2, 3, 4, 6}
+    assert run.stream.coming == frozenset()
+    assert [not leaf._forward_pre_hooks for leaf in run.leaves] == [number in (1, 5, 7) for number in range(8)]
+    brought, unexpected = run.stream.figures.units, run.stream.figures.unexpected
+    for _ in range(3):
+        for number in range(8):
+            run.call(number)
+    assert run.stream.figures.units - brought == 3 * 5
+    assert run.stream.figures.unexpected == unexpected
+    run.check()
+
+
+def test_what_does_not_come_after_all_is_let_go_behind_its_copies() -> None:
+    run = Streamed([100] * 4, 2 * 1024)
+    run.come([1, 2, 3])
+    run.leaves[0]()
+    assert run.stream.coming == {1, 2, 3}
+    run.stream.come([2])
+    over: list[bool] = []
+    copies = run.device._copies
+    run.device.compute(lambda: over.append(not any(kind == "do" for kind, _ in copies)))
+    run.device.run_all()
+    assert over == [True]
+    run.check()
+
+
+def test_without_memory_of_its_own_it_streams_on() -> None:
+    run = Streamed([100] * 4, 2 * 1024)
+    run.come([1, 2, 3])
+    run.device.room = 2 * 1024 + 500
+    for _ in range(2):
+        for number in range(4):
+            run.call(number)
+    assert run.stream.streamed == {0, 2, 3}
     run.check()
 
 

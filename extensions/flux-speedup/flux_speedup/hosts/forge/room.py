@@ -10,7 +10,9 @@ import torch
 
 from ...stats.report import size as in_words
 from ...weights.errors import WeightsError
-from .split_models import QUIET, SplitModels, is_card, is_diffusion, manager, name_of, pushes
+from . import need
+from .need import free, is_card, manager
+from .split_models import SplitModels, is_diffusion, name_of, pushes
 from .streamed import Streamed, streamable
 
 Model = torch.nn.Module
@@ -30,18 +32,17 @@ class Room:
         if loads is None:
             return memory_required
         current = manager().current_loaded_models
-        wanted, need = 0, loads.need
+        wanted, besides = 0, loads.need
         for patcher in loads.models:
             if patcher.load_device != device or any(loaded.model is patcher for loaded in current):
                 continue
             model = patcher.model
             if pushes(self._models, model):
                 wanted += self._models.at_home(model)
-                need = max(need, self._models.need(model))
             else:
                 wanted += self._least(model)
-                need = QUIET
-        return min(memory_required, wanted + need)
+                besides = need.QUIET
+        return min(memory_required, wanted + besides)
 
     def make(self, wanted: float, device: Any, may: Callable[[Model], bool]) -> None:
         """Units leave, of the models used longest ago first, until so much is free or none is left."""
@@ -50,7 +51,7 @@ class Room:
                 continue
             # What left is not all free at once: the allocator rounds, and registering files takes a little.
             for _ in range(_ATTEMPTS):
-                missing = int(wanted - manager().get_free_memory(device)) + 1
+                missing = int(wanted - free(device)) + 1
                 if missing <= 1:
                     return
                 if not self._give_way(loaded, missing):
@@ -63,7 +64,7 @@ class Room:
         known |= {id(patcher.model) for patcher in loads.models} if loads is not None else set()
         for model in self._models.all():
             streamed = self._models.of(model)
-            short = manager().get_free_memory(device) < wanted
+            short = free(device) < wanted
             if streamed is None or not short or id(model) in known:
                 continue
             try:
@@ -77,22 +78,36 @@ class Room:
         device = manager().get_torch_device()
         if not is_card(device):
             return 0
-        before = manager().get_free_memory(device)
+        before = free(device)
         self.make(before + size, device, lambda _: True)
-        return int(manager().get_free_memory(device) - before)
+        return free(device) - before
 
     def come_back(self, model: Model, beside: Collection[Model]) -> None:
-        """Let units of a loaded model stay again, as many as there is room for now; others give way to some."""
+        """Let units of a loaded model stay again, as many as there is room for; others give way to some.
+
+        They come while it runs next.
+        """
         streamed = self._models.of(model)
         if streamed is None:
             return
-        device, need = streamed.device, self._models.need(model)
         if is_diffusion(model) and streamed.split.streaming:
-            others = {id(one) for one in beside}
-            self.make(need + streamed.split.streaming, device, lambda one: id(one) not in others)
+            kept = {id(one) for one in beside}
+            wanted = self._models.loading().need + streamed.split.streaming
+            self.make(wanted, streamed.device, lambda one: id(one) not in kept)
+            self._unload_others(wanted, streamed.device, kept)
         if is_diffusion(model) or len(beside) > 1:
-            self._models.fit(streamed, int(manager().get_free_memory(device)) - need, model)
+            self._models.fit(streamed, model, later=True)
         streamed.measure()
+
+    def _unload_others(self, wanted: int, device: Any, kept: Collection[int]) -> None:
+        """As the host does it for a model that comes, those used longest ago first."""
+        current = manager().current_loaded_models
+        for loaded in reversed(list(current)):
+            if free(device) >= wanted:
+                return
+            if loaded.device == device and id(loaded.model.model) not in kept:
+                current.remove(loaded)
+                loaded.model_unload()
 
     def _give_way(self, loaded: Any, missing: int) -> int:
         model = loaded.model.model

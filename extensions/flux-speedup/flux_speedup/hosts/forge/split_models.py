@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import weakref
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,26 +18,14 @@ from ...weights.streaming.timeline import Timeline, timeline_for
 from ...weights.transfer.direct import Direct
 from ..common.engine import CPU
 from ..common.timing import name_of as name_of
+from . import need
+from .need import Loading, free, manager
 from .streamed import Means, Streamed, streamable
 from .streamed_lora import Known, StreamedLoras, at_hand
 
-MANAGER = "backend.memory_management"
-KINDS = ("cuda", "cpu")
 LEAST_MODEL = 256 << 20
 """Bytes of a model that is worth being split."""
-QUIET = 512 << 20
-"""Bytes kept for computing of a model that streams so that it pushes nothing out: weights cast at use, and more."""
-SAFE = 1600 << 20
-"""Bytes that stay free while the transformer computes: under 1.5 GiB the host warns at every step."""
 log = logging.getLogger("flux_speedup")
-
-
-@dataclass
-class Loading:
-    """One call of the host's load_models_gpu. `need`: bytes that must be free for inference after it."""
-
-    models: list[Any]
-    need: int
 
 
 class SplitModels:
@@ -79,7 +65,7 @@ class SplitModels:
         return tuple(each for each in list(self._streamed.values()) if each.split.streaming)
 
     def any_streams(self) -> bool:
-        """Whether a part of any model streams now."""
+        """Whether a part of any model streams now, if only on its way to stay."""
         return any(streamed.stream.streamed for streamed in list(self._streamed.values()))
 
     def drop(self, model: torch.nn.Module) -> None:
@@ -112,22 +98,21 @@ class SplitModels:
         """
         if sum(tensor.nbytes for tensor in model.parameters()) < LEAST_MODEL:
             return None
-        need = self.need(model)
-        streamed = None
+        room, streamed = free(device), None
+        to_be_free = self.loading().need
         try:
-            free = _free(device)
-            streamed = Streamed(model, device, self._means(device), free - need, self._timed.get(model))
+            streamed = Streamed(model, device, self._means(device), room - to_be_free, self._timed.get(model))
             streamed.flags = False  # the host sets them itself
             streamed.split.set_merges(at_hand(known.merges))
             least = self.at_home(model) - streamed.split.streaming + streamed.stream.ring
-            if least > free - QUIET // 2:
+            if least > room - need.QUIET // 2:
                 skipped: tuple[str, ...] = (
-                    f"{in_words(least)} cannot be streamed, {in_words(free)} are free",
+                    f"{in_words(least)} cannot be streamed, {in_words(room)} are free",
                 )
             else:
                 skipped = self._placement.load(model, device, streamed.always).skipped
             if not skipped:
-                self.fit(streamed, 0 if one_pass else _free(device) - need, model)
+                self.fit(streamed, model, one_pass=one_pass)
                 streamed.choose_source(manager().PIN_SHARED_MEMORY)
         except (WeightsError, ValueError, RuntimeError) as error:
             skipped = (str(error),)
@@ -139,7 +124,7 @@ class SplitModels:
             return None
         self._streamed[model] = streamed
         self.loras.are_in(model, known)
-        why = f"{in_words(free)} were free and {in_words(need)} are for inference"
+        why = f"{in_words(room)} were free and {in_words(to_be_free)} are for inference"
         self._tell(model, streamed, why)
         return streamed
 
@@ -161,21 +146,29 @@ class SplitModels:
         self._tell(model, streamed, "others need room")
         return streamed
 
-    def fit(self, streamed: Streamed, spare: int, model: torch.nn.Module) -> None:
-        """Let stay what fits into `spare` bytes besides what stays already."""
-        split, stream = streamed.split, streamed.stream
-        room = split.staying + spare + stream.held
-        whole = split.staying + split.streaming
-        try:
-            split.fit(whole if room >= whole else max(0, room - stream.ring))
-        except WeightsError as error:
-            log.info("%s: %s; what did not come streams", name_of(model), error)
+    def fit(
+        self, streamed: Streamed, model: torch.nn.Module, *, one_pass: bool = False, later: bool = False
+    ) -> None:
+        """Let stay all of it where there is room for that, else what fits besides the ring and inference.
 
-    def need(self, model: torch.nn.Module) -> int:
-        """Bytes to keep free while the model computes."""
-        loads = self.loads
-        need = loads.need if loads is not None else int(manager().minimum_inference_memory())
-        return max(need, SAFE) if is_diffusion(model) else need
+        `one_pass`: nothing comes that is not there yet. `later`: what comes need not be there yet.
+        """
+        split, stream, loading = streamed.split, streamed.stream, self.loading()
+        streamed.least = loading.least
+        for keep, budget in ((loading.whole, split.whole), (loading.need, None)):
+            room = split.staying + stream.held + (0 if one_pass else free(streamed.device) - keep)
+            if budget is not None and room < budget:
+                continue
+            try:
+                streamed.fit(max(0, room - stream.ring) if budget is None else budget, later=later)
+            except WeightsError as error:
+                log.info("%s: %s; what did not come streams", name_of(model), error)
+            else:
+                return
+
+    def loading(self) -> Loading:
+        """What must be free while a model computes."""
+        return self.loads or need.outside()
 
     def at_home(self, model: torch.nn.Module) -> int:
         """Bytes of it that are not on the device."""
@@ -204,15 +197,6 @@ class SplitModels:
             log.info("%s: %s, because %s", name, sentence, because)
 
 
-def manager() -> Any:
-    return sys.modules[MANAGER]
-
-
-def is_card(device: Any) -> bool:
-    """A device that is not home, and that weights can be streamed to."""
-    return device is not None and device != CPU and device.type in KINDS
-
-
 def is_diffusion(model: torch.nn.Module) -> bool:
     """What computes many times a load: others give way to it."""
     return hasattr(model, "diffusion_model")
@@ -224,7 +208,3 @@ def pushes(models: SplitModels, model: torch.nn.Module) -> bool:
     if is_diffusion(model) or loads is None or len(loads.models) > 1:
         return True
     return models.at_home(model) < LEAST_MODEL or not streamable(model)
-
-
-def _free(device: Any) -> int:
-    return int(manager().get_free_memory(device))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ...stats.report import size as in_words
-from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
 from ...weights.streaming.clock import Clock, Timed
 from ...weights.streaming.ring import ring_bytes
@@ -28,7 +27,7 @@ from ...weights.transfer.registration import Refused
 from ...weights.transfer.transfer import default_threads
 from ..common.engine import CPU
 from ..common.timing import name_of
-from .lora import Merge, Merged, merge_in, take_back
+from .streamed_moves import Moves
 
 RING = 512 << 20
 log = logging.getLogger("flux_speedup")
@@ -66,18 +65,19 @@ class Streamed:
         self.always_bytes = sum(tensor.nbytes for _, tensor in everything if id(tensor) not in own)
         self._sources = Sources(means.placement.registry, means.direct)
         self._registry = means.placement.registry
-        self._way = ""
+        self._way, self._straight = "", False
         supply = self._another_way("page cache", straight=not means.timeline.pinned)
         ring = ring_bytes(room, max(unit.bytes for unit in self.units.values()), RING)
         stream = Stream(self.units, means.timeline, supply, ring, pieces=self._sources.pieces)
-        moves = _Moves(means.placement, weakref.ref(model), device)
+        moves = Moves(means.placement, weakref.ref(model), device)
         here = moves.on_device()
         staying = [unit.number for module, unit in self.units.items() if _names(module, unit) <= here]
         self._moves = moves
-        owner = Owner(moves.load, moves.unload, moves.merge, self._set_flags)
+        owner = Owner(moves.load, moves.unload, moves.expect, moves.merge, self._set_flags)
         self.split = Split(self.units, stream, owner, staying)
         self._clock: Clock | None = None
         self.timed = timed
+        self.least = 0  # bytes that the host alone would have kept free at the last load
         self.flags = True
         for module in self.units:
             self._set_flags(module, False)  # of an earlier load, if there are any
@@ -96,7 +96,7 @@ class Streamed:
     @property
     def coming(self) -> int:
         """Bytes of weights that stream."""
-        return self.split.streaming
+        return self.split.streaming - self.split.coming
 
     @property
     def brought(self) -> int:
@@ -127,6 +127,12 @@ class Streamed:
 
         return share
 
+    def fit(self, budget: int, *, later: bool) -> None:
+        """Units that stay take at most `budget` bytes. `later`: those that come do so while the model runs next,
+        where that is no slower than at once. Raises WeightsError: some did not come then.
+        """
+        self.split.fit(budget, later=later and self._straight)
+
     def choose_source(self, pin: bool) -> None:
         """Register the files of what streams, or else, where the host pins what it swaps, pin it."""
         parameters = [
@@ -156,7 +162,7 @@ class Streamed:
             self.stream.set_supply(self._another_way(name, straight=straight))
 
     def _another_way(self, name: str, *, straight: bool) -> Supply:
-        self._way = name
+        self._way, self._straight = name, straight
         if straight:
             return Straight(self._means.timeline, name)
         return Staged(self._means.timeline, self._registry, name, default_threads())
@@ -166,12 +172,13 @@ class Streamed:
         if self._clock is not None and (timed := self._clock.result()) is not None:
             self.timed, self._clock = timed, None
             self.split.measured(timed)
+        self.split.stop_coming()
         if self._sources.changed():
             self.stream.forget([unit.number for unit in self.units.values()])
 
     def measure(self) -> None:
-        """Time a round, if none is being timed; nothing to time where nothing streams."""
-        if self._clock is None and self.split.streaming:
+        """Time a round, if none is being timed; nothing to time where nothing streams, or soon will not."""
+        if self._clock is None and self.split.streaming > self.split.coming:
             self._clock = self.split.clock(self._means.timeline)
 
     def leave(self) -> None:
@@ -189,7 +196,8 @@ class Streamed:
 
     def sentence(self) -> str:
         """What stays, what streams, and how."""
-        stay, stream = in_words(self.resident), in_words(self.split.streaming)
+        coming = self.split.coming
+        stay, stream = in_words(self.resident + coming), in_words(self.split.streaming - coming)
         ring = in_words(self.stream.ring)
         return f"{stay} stay on the card, {stream} stream through a ring of {ring} ({self.stream.source})"
 
@@ -219,52 +227,6 @@ def _may_stream(module: torch.nn.Module) -> bool:
     own = [parameter for parameter in module._parameters.values() if parameter is not None]
     # Quantised weights are more than their bytes.
     return not any(hasattr(p, "gguf_cls") or hasattr(p, "quant_type") for p in own) and not module._buffers
-
-
-class _Moves:
-    """What brings weights of a model to stay, and lets them go. Holds the model weakly."""
-
-    def __init__(
-        self, placement: Placement, model: weakref.ref[torch.nn.Module], device: torch.device
-    ) -> None:
-        self._placement = placement
-        self._model = model
-        self._device = device
-
-    def load(self, names: Collection[str]) -> None:
-        skipped = self._placement.load(self._found(), self._device, names).skipped
-        if skipped:
-            raise WeightsError(None, f"{skipped[0]} is only the WebUI's to move")
-
-    def unload(self, names: Collection[str]) -> None:
-        model = self._found()
-        loader: Any = getattr(model, "lora_loader", None)
-        known = getattr(loader, "loaded_hash", None)
-        self._placement.unload(model, names)
-        if take_back(loader, names).count:
-            loader.loaded_hash = known  # as they arrive they get it again
-
-    def merge(self, merges: Mapping[str, Merge]) -> None:
-        model = self._found()
-        with torch.inference_mode():
-            merge_in(self._placement.of(model), model.lora_loader, merges)
-
-    def on_device(self) -> set[str]:
-        """Names of weights that are on the device now, merged ones too; merged ones at home are clean again."""
-        model = self._found()
-        loader: Any = getattr(model, "lora_loader", None)
-        merged = dict(loader.backup) if isinstance(getattr(loader, "backup", None), Merged) else {}
-        there = {name for name in merged if model.get_parameter(name).device == self._device}
-        known = getattr(loader, "loaded_hash", None)
-        if take_back(loader, set(merged) - there).count:
-            loader.loaded_hash = known
-        return there | set(self._placement.of(model).resident)
-
-    def _found(self) -> Any:
-        found = self._model()
-        if found is None:
-            raise WeightsError(None, "its model is gone")
-        return found
 
 
 def _names(module: torch.nn.Module, unit: Unit) -> set[str]:

@@ -1,17 +1,18 @@
-"""A pass that runs out of memory: units of models give way, and it is made once more."""
+"""A pass that runs out of memory: units of models give way, and it is made once more, until none is left."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from ...stats.report import size as in_words
 from ...weights.errors import OUT_OF_MEMORY
+from .need import manager
 
 MORE = 1 << 30
+ATTEMPTS = 8
 log = logging.getLogger("flux_speedup")
 
 
@@ -24,26 +25,28 @@ class Passes:
 
     def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def one_pass(*args: Any, **kwargs: Any) -> Any:
-            again = {**kwargs, "control": _copied(kwargs["control"])} if "control" in kwargs else kwargs
-            try:
-                return original(*args, **kwargs)
-            except OUT_OF_MEMORY as error:
-                traceback.clear_frames(error.__traceback__)
-                out_of_memory = error.with_traceback(None)
-            # What was computed so far is free by now, but for what the allocator keeps.
-            sys.modules["backend.memory_management"].soft_empty_cache()
-            gone = self._make_room(MORE)
-            if gone <= 0:
-                raise out_of_memory
-            log.info("out of memory: %s of weights gave way, and the pass is made again", in_words(gone))
-            sys.modules["backend.memory_management"].soft_empty_cache()
-            return original(*args, **again)
+            for _ in range(ATTEMPTS):
+                # A ControlNet's lists are taken to pieces by a pass.
+                own = {**kwargs, "control": _copied(kwargs["control"])} if "control" in kwargs else kwargs
+                try:
+                    return original(*args, **own)
+                except OUT_OF_MEMORY as error:
+                    traceback.clear_frames(error.__traceback__)
+                    out_of_memory = error.with_traceback(None)
+                # What was computed so far is free by now, but for what the allocator keeps.
+                manager().soft_empty_cache()
+                gone = self._make_room(MORE)
+                if gone <= 0:
+                    raise out_of_memory
+                log.info("out of memory: %s of weights gave way, and the pass is made again", in_words(gone))
+                manager().soft_empty_cache()
+            return original(*args, **kwargs)
 
         return one_pass
 
 
 def _copied(control: Any) -> Any:
-    """A ControlNet's lists, which a pass takes to pieces."""
+    """The same lists of the same tensors, as lists of their own."""
     if not isinstance(control, dict):
         return control
     return {name: list(each) if isinstance(each, list) else each for name, each in control.items()}

@@ -16,9 +16,10 @@ import torch
 from ...patching.change import Call, Change, Function
 from ...weights.residency.placement import Placement
 from ...weights.transfer.direct import Direct
-from ..common.engine import CPU
+from .need import MANAGER, Loading, free, is_card, manager
 from .room import Room
-from .split_models import MANAGER, Loading, SplitModels, is_card, manager, pushes
+from .sampling_memory import SamplingMemory
+from .split_models import SplitModels, pushes
 from .streamed_pass import Passes
 
 PATCHER = "backend.patcher.base"
@@ -46,8 +47,14 @@ class Streaming:
 
     def changes(self) -> list[Change]:
         passes, refresh = Passes(self._room.make_now), self.models.loras.wrap_refresh
+        sampling = SamplingMemory(self.models)
         encode = "encode_with_transformers"
+
+        def around_pass(original: Callable[..., Any]) -> Callable[..., Any]:
+            return sampling.around_pass(passes.wrap(original))
+
         return [
+            *sampling.changes(),
             Call(lambda: self._let_all_go),
             Function(MANAGER, "load_models_gpu", self._wrap_load_models),
             Function(MANAGER, "free_memory", self._wrap_free_memory),
@@ -57,7 +64,7 @@ class Streaming:
             # Asked at every layer: nothing stands around it, and nothing in it can fail.
             Function("backend.stream", "should_use_stream", self._wrap_should_use_stream, guarded=False),
             Function("backend.patcher.lora", "LoraLoader.refresh", refresh, guarded=False),
-            Function("backend.modules.k_model", "KModel.apply_model", passes.wrap, guarded=False),
+            Function("backend.modules.k_model", "KModel.apply_model", around_pass, guarded=False),
             Function(f"{TEXT}.t5_engine", f"T5TextProcessingEngine.{encode}", passes.wrap, guarded=False),
             Function(
                 f"{TEXT}.classic_engine", f"ClassicTextProcessingEngine.{encode}", passes.wrap, guarded=False
@@ -69,15 +76,14 @@ class Streaming:
     def sentence(self, model: torch.nn.Module) -> str:
         """What of it stays and what streams; empty where it does not stream."""
         found = self.models.of(model)
-        return found.sentence() if found is not None and found.split.streaming else ""
+        return found.sentence() if found is not None and self._streams(model) else ""
 
     def _wrap_load_models(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def load_models_gpu(
             models: Any, memory_required: float = 0, hard_memory_preservation: float = 0
         ) -> Any:
-            least = manager().minimum_inference_memory()
-            need = int(max(least, memory_required) + hard_memory_preservation)
-            before, self.models.loads = self.models.loads, Loading(list(models), need)
+            loading = Loading.of(models, memory_required, hard_memory_preservation)
+            before, self.models.loads = self.models.loads, loading
             try:
                 self.models.rest({id(patcher.model) for patcher in models})
                 for patcher in models:
@@ -108,16 +114,21 @@ class Streaming:
             self._room.make(wanted, device, lambda model: id(model) not in kept)
             done = original(wanted, device, keep_loaded, free_all)
             self._room.let_forgotten_go(wanted, device)
-            short = wanted - host.get_free_memory(device)
-            # The host's estimate for one in use is generous: not for a little of it is a whole model split.
+            # One in use stays whole where the host alone would leave it so, for want of a little.
+            loading = self.models.loading()
+            short = free(device) < wanted - (loading.need - loading.whole)
             self._room.make(
                 wanted,
                 device,
-                lambda model: id(model) in kept and (self.models.of(model) is not None or short > wanted / 4),
+                lambda model: id(model) in kept and (short or self._streams(model)),
             )
             return done
 
         return free_memory
+
+    def _streams(self, model: torch.nn.Module) -> bool:
+        found = self.models.of(model)
+        return found is not None and found.split.streaming > 0
 
     def _wrap_model_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def model_load(loaded: Any, model_gpu_memory_when_using_cpu_swap: Any = -1) -> Any:

@@ -145,7 +145,7 @@ class Forge(Ahead):
         device = self._manager.get_torch_device()
         if self._placement is None or self._direct is None:
             return []
-        from .split_models import is_card
+        from .need import is_card
         from .streaming import Streaming
 
         if not is_card(device):

@@ -72,15 +72,19 @@ class Landing:
             raise
         return [there[id(departure.tensor)] for departure in going], early
 
+    def signature(self, going: Sequence[Departure], device: torch.device) -> Signature:
+        """For what goes. Raises TransferError."""
+        try:
+            return self._signed([departure.bytes for departure in going], device)
+        except RuntimeError as error:
+            raise nothing_placed(device, error) from error
+
     def _brought(self, going: Sequence[Departure], device: torch.device) -> list[Landed]:
         if not going:
             return []
         lane = self._lanes(device)
-        try:
-            # Before the weights: what dropping them safely takes must not be what is missing then.
-            signature = self._signed([departure.bytes for departure in going], device)
-        except RuntimeError as error:
-            raise nothing_placed(device, error) from error
+        # Before the weights: what dropping them safely takes must not be what is missing then.
+        signature = self.signature(going, device)
 
         def arrived(number: int, tensor: torch.Tensor) -> None:
             if going[number].recipe is None:

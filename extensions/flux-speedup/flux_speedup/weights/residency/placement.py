@@ -6,7 +6,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,6 +99,12 @@ class Placement:
     def begin(self, module: torch.nn.Module, device: torch.device) -> int:
         """A module's weights start on their way; see `Residency.begin`."""
         return self.of(module).begin(device)
+
+    def expect(
+        self, module: torch.nn.Module, device: torch.device, names: Collection[str]
+    ) -> Callable[[Sequence[tuple[torch.Tensor, torch.Tensor]]], None]:
+        """What to tell, while the module runs, of weights with the memory that its owner brought them to."""
+        return self.of(module).expect(device, names).arrived
 
     def unload(
         self, module: torch.nn.Module, names: Collection[str] | None = None, *, besides: int = 0

@@ -14,6 +14,7 @@ from ..transfer.direct import Direct
 from ..transfer.lane import Lane, lane_for
 from ..transfer.staging import Arena
 from ..transfer.transfer import Underway, transfer
+from .arriving import Arriving
 from .backing import Backing, prove
 from .data import own_copy, set_data
 from .early import Starter
@@ -108,6 +109,19 @@ class Residency:
                 time.perf_counter() - started,
                 copied_back=_names(entry for entry in entries if id(entry.tensor) in spoiled),
             )
+
+    def expect(self, device: torch.device, names: Collection[str]) -> Arriving:
+        """`load`, while somebody else brings the bytes: told of each weight, the answer makes it ours.
+
+        Raises TransferError where one of them is not at home, or there is no room for the checksums.
+        """
+        with self._lock:
+            self._landing.stop()
+            entries = self._roster.entries(names)
+            going = departures(entries, self._registry)
+            if len(going) != len(entries) or any(departure.recipe is not None for departure in going):
+                raise TransferError(None, "some of them are not to be brought as they are at home")
+            return Arriving(going, self._landing.signature(going, device), self._roster, self._lock)
 
     def leaving(self, names: Collection[str]) -> Callable[[torch.Tensor], None]:
         """`unload` for one weight at a time, while their owner puts others in their places: all are checked now.

@@ -43,6 +43,14 @@ class _Scratch:
 
 
 _scratches: weakref.WeakValueDictionary[torch.device, _Scratch] = weakref.WeakValueDictionary()
+_living: weakref.WeakSet[Signature] = weakref.WeakSet()
+
+
+def taken(device: torch.device) -> int:
+    """Bytes of the device that checksums take now."""
+    scratch = _scratches.get(device)
+    sums = sum(one._sums.nbytes for one in list(_living) if one._device == device)
+    return sums + (scratch.factors.nbytes + scratch.products.nbytes if scratch is not None else 0)
 
 
 class Signature:
@@ -67,6 +75,7 @@ class Signature:
             shape = (2, self._ends[-1] if self._ends else 0)
             self._sums = torch.zeros(shape, dtype=torch.int64, device=device)
             self._first, self._again = (sums.split_with_sizes(self._lengths) for sums in self._sums)
+        _living.add(self)
 
     def join(self) -> None:
         """From now on it shares what the others on the device share; everything has come."""

@@ -73,6 +73,17 @@ class Cursor:
         self._now = 0 if after is None or after not in self._known else self.order.index(after) + 1
         self._ahead = self._now
 
+    def drop(self, number: int) -> None:
+        """This unit is not streamed any more; what is on its way for others still is."""
+        if number not in self._known:
+            return
+        ahead = sum(self._at(at) != number for at in range(self._now, self._ahead))
+        begun = self.order[: self._now % len(self.order)]
+        self._now = sum(one != number for one in begun)
+        self._ahead = self._now + ahead
+        self.order = tuple(one for one in self.order if one != number)
+        self._known -= {number}
+
     def _is_late(self, number: int) -> bool:
         first = max(0, self._now - min(LATE, len(self.order) // 2))
         return any(self._at(at) == number for at in range(first, self._now))

@@ -13,8 +13,7 @@ from ..files.span import Span, find
 from ..files.written import Ranges, overlaps
 from ..transfer.direct import Direct
 from ..transfer.item import Item
-from .stream import home_bytes
-from .unit import Slot
+from .unit import Slot, home_bytes
 
 _Key = tuple[int, int]
 
@@ -49,7 +48,7 @@ class Sources:
         return len(self._lent)
 
     def pieces(self, slot: Slot) -> Sequence[torch.Tensor]:
-        """As `stream.Pieces`; found once for each home."""
+        """As `unit.Pieces`; found once for each home."""
         if self._direct is not None and self._direct.let_go != self._let_go:
             self._let_go = self._direct.let_go
             self._known.clear()

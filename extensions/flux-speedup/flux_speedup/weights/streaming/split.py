@@ -18,16 +18,22 @@ LEAST = 1 << 20
 """Bytes of a unit that is worth streaming; smaller ones always stay."""
 
 
+Arrive = Callable[[Sequence[tuple[torch.Tensor, torch.Tensor]]], None]
+"""Takes parameters with the memory on the device to which their bytes have come."""
+
+
 @dataclass(frozen=True)
 class Owner:
     """What moves weights to stay and lets them go, and is told of it; names are the model's.
 
-    `load`, `unload`: raise WeightsError, and then nothing has moved. `merge`: weights that have just come to stay
-    get their LoRA. `at_home`: a module's weights are not on the device from now on (or are again).
+    `load`, `unload`: raise WeightsError, and then nothing has moved. `expect`: these will be brought by others;
+    answers with what is told of each as it arrives. `merge`: weights that have just come to stay get their LoRA.
+    `at_home`: a module's weights are not on the device from now on (or are again).
     """
 
     load: Callable[[Collection[str]], object]
     unload: Callable[[Collection[str]], object]
+    expect: Callable[[Collection[str]], Arrive]
     merge: Callable[[Mapping[str, Merge]], None]
     at_home: Callable[[torch.nn.Module, bool], None]
 
@@ -62,30 +68,55 @@ class Split:
         return sum(self._by_number[number].bytes for number in self._staying)
 
     @property
+    def whole(self) -> int:
+        """Bytes of all units."""
+        return sum(unit.bytes for unit in self._by_number.values())
+
+    @property
     def streaming(self) -> int:
         """Bytes of the units that stream."""
-        return sum(unit.bytes for unit in self._by_number.values()) - self.staying
+        return self.whole - self.staying
 
     @property
     def streamed_names(self) -> frozenset[str]:
         """Names of the weights that stream."""
         return frozenset(self._names(set(self._by_number) - self._staying))
 
-    def fit(self, budget: int) -> None:
-        """Units that stay take at most `budget` bytes from now on. Raises WeightsError: some did not come then."""
+    @property
+    def coming(self) -> int:
+        """Bytes of those that will stay once they have arrived; they count as streaming until then."""
+        return sum(self._by_number[number].bytes for number in self.stream.coming)
+
+    def fit(self, budget: int, *, later: bool = False) -> None:
+        """Units that stay take at most `budget` bytes from now on. Raises WeightsError: some did not come then.
+
+        `later`: those that come do so while the model runs next, as they would if they streamed. (Those with a
+        LoRA come at once.)
+        """
         order, costs = self._costs()
         place = {number: at for at, number in enumerate(order)}
         shift = fitting(costs, {place[number] for number in self._staying}, budget)
         self._let_go([order[at] for at in shift.leave])
-        self._bring_back([order[at] for at in shift.come])
+        come = [order[at] for at in shift.come]
+        wait = {number for number in come if later and not self._by_number[number].merges}
+        self._bring_back([number for number in come if number not in wait])
+        if wait:
+            self._let_come(wait)
+        else:
+            self.stop_coming()
 
     def give_way(self, size: int) -> int:
         """Let units go that have `size` bytes together, or all; returns how many bytes went."""
         order, costs = self._costs()
         place = {number: at for at, number in enumerate(order)}
+        self.stop_coming()
         gone = leaving(costs, {place[number] for number in self._staying}, size)
         self._let_go([order[at] for at in gone])
         return sum(costs[at].bytes for at in gone)
+
+    def stop_coming(self) -> None:
+        """What was to come to stay, and is not there yet, streams on."""
+        self.stream.come(())
 
     def set_merges(self, merges: Mapping[str, Merge]) -> None:
         """How weights get their LoRA, by name: those that stream have it from now on, as they arrive.
@@ -122,6 +153,20 @@ class Split:
             self._owner.unload(self._names(numbers))
             self._staying -= set(numbers)
         self._apply()
+
+    def _let_come(self, numbers: Collection[int]) -> None:
+        arrive = self._owner.expect(self._names(numbers))
+
+        def arrived(unit: Unit, views: Sequence[torch.Tensor]) -> None:
+            try:
+                arrive([(slot.parameter, view) for slot, view in zip(unit.slots, views, strict=True)])
+            except BaseException:
+                self._owner.unload(self._names([unit.number]))
+                raise
+            self._staying |= {unit.number}
+            self._owner.at_home(self._modules[unit.number], False)
+
+        self.stream.come(numbers, arrived)
 
     def _bring_back(self, numbers: Sequence[int]) -> None:
         if not numbers:

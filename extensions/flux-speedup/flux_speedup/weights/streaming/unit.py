@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -76,6 +76,15 @@ class Unit:
         self.slots, self.place = tuple(slots), end
         self.bytes = sum(slot.bytes for slot in slots)
         return bool(slots)
+
+
+Pieces = Callable[[Slot], Sequence[torch.Tensor]]
+"""A slot's bytes at home, one after the other, as the supply copies them (uint8, one dimension)."""
+
+
+def home_bytes(slot: Slot) -> Sequence[torch.Tensor]:
+    """A slot's bytes where they are, in one piece."""
+    return (slot.home.reshape(-1).view(torch.uint8),)
 
 
 def _aligned(size: int) -> int:

@@ -1,0 +1,226 @@
+"""What is on its way for the units of one model: into places of the ring, or into memory of its own, to stay there.
+
+Not thread safe: its stream calls it under a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import OUT_OF_MEMORY
+from .order import Cursor
+from .ring import Place, Ring
+from .supply import Arrival, Load, Supply
+from .timeline import Timeline
+from .two_kinds import TwoKinds
+from .unit import Pieces, Unit
+
+
+@dataclass
+class Figures:
+    """Counted since the stream began: bytes and units brought; those that nobody had expected in time."""
+
+    bytes: int = 0
+    units: int = 0
+    unexpected: int = 0
+    rounds: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """A unit's weights in memory of their own, and the mark after which they are there."""
+
+    views: list[torch.Tensor]
+    arrival: Arrival
+
+
+class Bringing:
+    """The ring, and how far copies are ahead of computing."""
+
+    def __init__(
+        self, units: Mapping[int, Unit], timeline: Timeline, supply: Supply, ring: int, pieces: Pieces
+    ) -> None:
+        """`ring`: bytes, which take device memory from the first unit brought there on, until `rest`."""
+        self.figures = Figures()
+        self.size = ring
+        self.supply = supply
+        self.cursor = Cursor(())
+        self.coming: frozenset[int] = frozenset()
+        self._units = units
+        self._timeline = timeline
+        self._pieces = pieces
+        self._ring = Ring(ring)
+        self._memory: TwoKinds | None = None
+        self._own: dict[int, Own] = {}
+
+    @property
+    def held(self) -> int:
+        """Bytes of the ring that take device memory now."""
+        return 0 if self._memory is None else self.size
+
+    def follow(self, order: Sequence[int]) -> None:
+        """What comes next is the begin of this order."""
+        for place in self._ring.expected():
+            place.expected = False
+        self.cursor.restart(order)
+
+    def ran(self, number: int) -> None:
+        """Computing is at this unit: what was brought for units whose turn is over may be overwritten."""
+        for over in self.cursor.ran(number):
+            place = self._ring.find(over)
+            if place is not None:
+                place.expected = False
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """What is on its way for these is not what they need."""
+        for number in numbers:
+            self._ring.forget(number)
+        self._drop(numbers)
+
+    def come(self, numbers: Collection[int]) -> None:
+        """These, and no others, get memory of their own when it is their turn."""
+        self.coming = frozenset(numbers)
+        self._drop(self._own.keys() - self.coming)
+
+    def own(self, unit: Unit) -> Own | None:
+        """Its weights in memory of their own, if it is one of those that come to stay; they are the caller's."""
+        if unit.number in self.coming and unit.number not in self._own:
+            self.figures.unexpected += 1
+            self._bring_own(unit)
+        found = self._own.pop(unit.number, None)
+        self.coming -= {unit.number}
+        if found is not None:
+            self._ring.forget(unit.number)
+        return found
+
+    def place(self, unit: Unit) -> Place | None:
+        """The place with the unit's weights, brought now if nobody expected it; None where the ring has no room."""
+        found = self._ring.find(unit.number)
+        if found is None:
+            self.figures.unexpected += 1
+            found = self._bring(unit, force=True)
+        return found
+
+    def alone(self, unit: Unit) -> list[torch.Tensor]:
+        """Beside the ring, which has no room: in memory of its own, on the stream that computes."""
+        views: list[torch.Tensor] = []
+        for slot in unit.slots:
+            memory = TwoKinds(self._timeline.memory(slot.bytes)).like(slot.parameter)
+            with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
+                views.append(memory.view(slot.dtype).view(slot.home.shape).copy_(slot.home))
+        return views
+
+    def fill(self) -> None:
+        """Bring what comes next, as far as there is room."""
+        while (number := self.cursor.upcoming()) is not None:
+            if number not in self._own and not self._bring_own(self._units[number]):
+                place = self._ring.find(number) or self._bring(self._units[number])
+                if place is None:
+                    return
+                place.expected = True  # still there from the last time, or asked for twice
+            self.cursor.brought()
+
+    def rest(self) -> None:
+        """Nobody runs the model for a while: no memory is held until somebody does, and none comes to stay."""
+        self.come(())
+        if self._memory is None:
+            return
+        self._settle()
+        self._memory = None
+        self._ring = Ring(self.size)
+        self.cursor.restart(self.cursor.order)
+
+    def close(self) -> None:
+        """No copy is under way any more."""
+        self.supply.close()
+        self.coming = frozenset()
+        self._own.clear()
+        self._ring = Ring(0)
+        self._memory = None
+
+    def _settle(self) -> None:
+        """Whoever gets memory that is let go now comes after the copies that may still go there."""
+        self.supply.rest()
+        self._timeline.computing_waits(self._timeline.copied())
+
+    def _drop(self, numbers: Collection[int]) -> None:
+        gone = [self._own.pop(number) for number in list(numbers) if number in self._own]
+        if gone:
+            self._settle()
+
+    def _bring_own(self, unit: Unit) -> bool:
+        """Whether a unit that comes to stay is on its way; where there is no room for it, it streams on."""
+        if unit.number not in self.coming or any(slot.raw is not None for slot in unit.slots):
+            return False
+        views: list[torch.Tensor] = []
+        copies: list[tuple[torch.Tensor, torch.Tensor]] = []
+        try:
+            memories = [self._timeline.memory(slot.bytes) for slot in unit.slots]
+        except OUT_OF_MEMORY:
+            self.coming = frozenset()
+            return False
+        for slot, memory in zip(unit.slots, memories, strict=True):
+            at = 0
+            for piece in self._pieces(slot):
+                copies.append((memory[at : at + piece.numel()], piece))
+                at += piece.numel()
+            kind = TwoKinds(memory).like(slot.parameter)
+            with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
+                views.append(kind.view(slot.dtype).view(slot.home.shape))
+        self._own[unit.number] = Own(views, self.supply.bring(Load(copies), ()))
+        self._count(unit)
+        return True
+
+    def _bring(self, unit: Unit, *, force: bool = False) -> Place | None:
+        """A place of the ring for a unit, its bytes on their way. `force`: what others expect gives way."""
+        found = self._ring.place(unit.number, unit.place)
+        expected = self._ring.expected() if force and found is None else []
+        for place in expected:
+            place.expected = False
+            found = self._ring.place(unit.number, unit.place)
+            if found is not None:
+                break
+        if expected:
+            self.cursor.restart(self.cursor.order, unit.number)
+            for place in self._ring.expected():
+                place.expected = found is not None and place is found[0]
+        if found is None:
+            return None
+        place, marks = found
+        try:
+            load, views = self._load_into(unit, place)
+            place.arrival = self.supply.bring(load, marks)
+        except BaseException:
+            self._ring.hand_back(unit.number, marks)
+            raise
+        place.views = views
+        self._count(unit)
+        return place
+
+    def _count(self, unit: Unit) -> None:
+        self.figures.bytes += sum(slot.home.nbytes for slot in unit.slots)
+        self.figures.units += 1
+
+    def _load_into(self, unit: Unit, place: Place) -> tuple[Load, list[torch.Tensor]]:
+        copies: list[tuple[torch.Tensor, torch.Tensor]] = []
+        casts: list[tuple[torch.Tensor, torch.Tensor]] = []
+        views: list[torch.Tensor] = []
+        if self._memory is None:
+            self._memory = TwoKinds(self._timeline.memory(self.size))
+        for slot in unit.slots:
+            memory = self._memory.like(slot.parameter)
+            with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
+                start = place.start + slot.start
+                view = memory[start : start + slot.bytes].view(slot.dtype).view(slot.home.shape)
+                at = first = start if slot.raw is None else place.start + slot.raw
+                for piece in self._pieces(slot):
+                    copies.append((memory[at : at + piece.numel()], piece))
+                    at += piece.numel()
+                if slot.raw is not None:
+                    raw = memory[first:at].view(slot.home.dtype).view(slot.home.shape)
+                    casts.append((view, raw))
+                views.append(view)
+        return Load(copies, casts), views

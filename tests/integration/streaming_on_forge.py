@@ -1,0 +1,211 @@
+"""Run by a Forge's own Python in its folder: random loads on a card that is too small, with Forge's own functions.
+
+Arguments: our extension, our repository, the beginning of names of files to make (its last character: a seed).
+Answers with one line of JSON.
+"""
+
+import copy
+import json
+import random
+import sys
+import traceback
+
+# ruff: noqa: E402
+extension, repository, file = sys.argv[1:4]
+alone = "alone" in sys.argv[4:]
+sys.argv = [sys.argv[0], "--always-cpu"]
+sys.path[0] = "."
+sys.path.insert(0, extension)
+sys.path.append(repository)
+import torch
+
+from tests import second_device as card
+from tests.second_device import CARD
+
+card._load()
+from backend import memory_management as manager
+from backend.patcher.lora import merge_lora_to_weight
+
+from flux_speedup.hosts.forge import need, split_models, streamed, streaming, weights
+from flux_speedup.patching.change import Function, apply_all
+from flux_speedup.patching.guard import reporting
+from flux_speedup.weights.residency import signature
+from flux_speedup.weights.residency.placement import Placement
+from flux_speedup.weights.streaming import split, timeline
+from flux_speedup.weights.transfer.direct import Direct
+from flux_speedup.weights.transfer.lane import PlainLane
+from tests.integration import forge_models as models
+
+MIB = 1 << 20
+SIZE, INFERENCE = 20 * MIB, 4 * MIB
+# Where everything fits, fits with a little to spare, one unit does not, half of them do not, nearly none does.
+SIZES = [29 * MIB, 25 * MIB + MIB // 2, 25 * MIB, 16 * MIB, 9 * MIB]
+KEPT = 5 * MIB  # for checks of weights
+need.KINDS, need.QUIET, need.OURS, split_models.LEAST_MODEL = ("hpu",), 2 * MIB, MIB, MIB
+signature._ROWS = (8,)
+streamed.RING, split.LEAST = 2 * MIB, 1 << 17
+split_models.timeline_for = timeline.PlainTimeline
+manager.vram_state = manager.VRAMState.NORMAL_VRAM
+manager.current_inference_memory = INFERENCE
+manager.get_torch_device = manager.text_encoder_device = lambda: CARD
+manager.is_device_cpu = lambda device: device.type == "cpu"
+begin = card.used()
+size = SIZE
+
+
+def get_free_memory(dev=None, torch_free_too=False):
+    free = size - (card._load().card_used() - begin)
+    return (free, free) if torch_free_too else free
+
+
+manager.get_free_memory = get_free_memory
+placement = Placement(lanes=lambda device: PlainLane(device))
+attachment = weights.Attachment(placement)
+attachment._kinds = ("hpu",)
+ours = streaming.Streaming(placement, Direct())
+functions = [
+    change
+    for change in (*attachment.changes(), *ours.changes())
+    if isinstance(change, Function) and change.module in sys.modules
+]
+failed = []
+
+
+def report(function, error):
+    """Where ours fails the host's own runs; here nothing of ours may fail."""
+    failed.append(f"{function}: {error!r} {traceback.format_tb(error.__traceback__)[-2:]}")
+    return False
+
+
+def views(path):
+    return placement.registry.open(path).views()
+
+
+if not alone:
+    with reporting(report):
+        apply_all(functions)
+unet = models.patcher_of(models.denoiser(24), f"{file}-unet.safetensors", views, CARD)
+encoder = models.patcher_of(models.encoder(), f"{file}-encoder.safetensors", views, CARD)
+DIFFERENCE = [0.5, ("diff", (torch.ones(512, 512) * 0.01,)), 1.0, None, None]
+lora = {f"diffusion_model.layers.{number}.weight": [DIFFERENCE] for number in (0, 5, 11, 17, 23)}
+patched = unet
+seen = {"wrong": 0, "runs": 0, "least": [], "streamed": 0, "encoded": 0, "errors": 0, "batches": []}
+
+
+def resident(patcher, compute, loras=()):
+    """What it computes on the card where all of it fits, however its batches are."""
+    there = copy.deepcopy(patcher.model).to(CARD)
+    for key in loras:
+        weight = there.get_parameter(key)
+        weight.data = merge_lora_to_weight(lora[key], weight, key)
+    return compute(there)
+
+
+def in_one(model):
+    return models.step(model, 1, CARD)
+
+
+def one_by_one(model):
+    ask, manager.get_free_memory = manager.get_free_memory, lambda *_: 0
+    try:
+        return models.step(model, 1, CARD)
+    finally:
+        manager.get_free_memory = ask
+
+
+def run(name, patcher):
+    manager.load_models_gpu([patcher], memory_required=INFERENCE + MIB // 2 if name != "encoder" else 0)
+    with torch.inference_mode():
+        if name == "encoder":
+            out, batched = models.encode(patcher.model), 1
+        else:
+            patcher.model.batches.clear()
+            out = models.step(patcher.model, 1, CARD)
+            batched = patcher.model.batches[0]
+    seen["runs"] += 1
+    seen["wrong"] += not torch.equal(out, expected[name, batched])
+    found = ours.models.of(patcher.model)
+    seen["streamed"] += found is not None and found.split.streaming > 0
+    seen["encoded"] += name == "encoder" and found is not None and found.stream.figures.units > 0
+
+
+def limit(to):
+    global size
+    size = to
+    card._load().card_limit(begin + size if size < 1 << 40 else (1 << 63) - 1)
+
+
+def batches_on(card_size):
+    """How many images a step computes at once after the first load on such a card, with more or less kept."""
+    found = []
+    for inference in (MIB, 3 * MIB // 2, 2 * MIB):
+        limit(card_size)
+        manager.current_inference_memory = inference
+        manager.load_models_gpu([unet], memory_required=unet.memory_required([2]))
+        with torch.inference_mode():
+            unet.model.batches.clear()
+            models.step(unet.model, 1, CARD)
+        found += [unet.model.batches[0], sum(p.device == CARD for p in unet.model.parameters()) == 50]
+        manager.unload_all_models()
+    manager.current_inference_memory = INFERENCE
+    return found
+
+
+seen["batches"] = [batches_on(each) for each in SIZES] if alone or file.endswith("0") else []
+if alone:
+    print(json.dumps(seen))
+    sys.exit()
+limit(1 << 62)
+with torch.inference_mode():
+    expected = {
+        ("unet", 2): resident(unet, in_one),
+        ("unet", 1): resident(unet, one_by_one),
+        ("unet+lora", 2): resident(unet, in_one, lora),
+        ("unet+lora", 1): resident(unet, one_by_one, lora),
+        ("encoder", 1): resident(encoder, models.encode),
+    }
+begin = card.used()
+limit(SIZE)
+chance = random.Random(int(file[-1]))
+for _ in range(16):
+    what = chance.choice(["unet", "unet", "encoder", "room", "lora", "unload", "raise"])
+    if what == "unet":
+        name = "unet+lora" if patched.lora_patches else "unet"
+        for _ in range(3):
+            run(name, patched)
+    elif what == "encoder":
+        before = ours.models.of(unet.model).split.staying if ours.models.of(unet.model) else None
+        run("encoder", encoder)
+        after = ours.models.of(unet.model)
+        if before is not None and after is not None:
+            gone = before - after.split.staying
+            own = ours.models.of(encoder.model)
+            seen["least"].append(own.always_bytes + own.stream.ring + need.QUIET + MIB - gone)
+    elif what == "room":
+        room = chance.randrange(1, 12) * MIB
+        manager.free_memory(room, CARD)
+        seen["errors"] += get_free_memory() < room
+        torch.empty(room, dtype=torch.uint8, device=CARD)
+    elif what == "lora":
+        patched = unet.clone()
+        if chance.random() < 0.6:
+            patched.lora_patches[("one", 0.5, 1.0, False)] = lora
+    elif what == "unload":
+        manager.unload_all_models()
+        seen["errors"] += card.used() - begin > KEPT
+    else:
+        unet.model.diffusion_model.fails = chance.randrange(24)
+        try:
+            run("unet", patched)
+        except RuntimeError as error:
+            seen["errors"] += "on purpose" not in str(error)
+        unet.model.diffusion_model.fails = None
+ours._let_all_go()
+manager.unload_all_models()
+seen["left"] = card.used() - begin
+modules = [module for patcher in (unet, encoder) for module in patcher.model.modules()]
+seen["hooks"] = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules) - 1
+seen["flags"] = sum(hasattr(module, "prev_parameters_manual_cast") for module in modules)
+seen["home"] = all(p.device.type == "cpu" for module in modules for p in module.parameters())
+seen["failed"] = failed
+print(json.dumps(seen))
