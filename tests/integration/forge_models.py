@@ -17,9 +17,9 @@ from backend import operations
 from backend.modules.k_model import KModel
 from backend.nn.t5 import IntegratedT5
 from backend.patcher.base import ModelPatcher
+from backend.sampling import sampling_function
 from backend.sampling.condition import ConditionCrossAttn
-from backend.sampling.sampling_function import calc_cond_uncond_batch
-from backend.text_processing.t5_engine import T5TextProcessingEngine
+from backend.text_processing import t5_engine
 
 MIB = 1 << 20
 WIDE = 512
@@ -116,7 +116,7 @@ def encoder():
 def encode(model):
     """As the host's engine does it, which takes the embedding to the device by itself."""
     engine = types.SimpleNamespace(text_encoder=model.transformer)
-    return T5TextProcessingEngine.encode_with_transformers(engine, TOKENS).cpu()
+    return t5_engine.T5TextProcessingEngine.encode_with_transformers(engine, TOKENS).cpu()
 
 
 def step(model, seed, card):
@@ -124,5 +124,5 @@ def step(model, seed, card):
     generator = torch.Generator().manual_seed(seed)
     x, one, other = (torch.randn(1, 1, 2, WIDE, generator=generator).to(card) for _ in range(3))
     conditions = [[{"model_conds": {"c_crossattn": ConditionCrossAttn(each)}}] for each in (one, other)]
-    both = calc_cond_uncond_batch(model, *conditions, x, torch.ones(1, device=card), {})
+    both = sampling_function.calc_cond_uncond_batch(model, *conditions, x, torch.ones(1, device=card), {})
     return torch.cat([each.cpu() for each in both])

@@ -22,19 +22,27 @@ class Model(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("moved", "told"),
-    [(("first", "second"), 1600), (("first",), 400), ((), 1600)],
-    ids=["all", "a part", "unseen"],
+    ("device", "moved", "told"),
+    [
+        (META, ("first", "second"), 1600),
+        (META, ("first",), 400),
+        (META, (), 0),
+        (torch.device("cpu", 0), (), 1600),
+    ],
+    ids=["all", "a part", "all of it streams", "unseen"],
 )
-def test_a_move_is_told_with_the_bytes_that_came(moved: tuple[str, ...], told: int) -> None:
+def test_a_move_is_told_with_the_bytes_that_came(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device, moved: tuple[str, ...], told: int
+) -> None:
     events: list[Event] = []
     model = Model()
-    loaded: Any = SimpleNamespace(model=SimpleNamespace(model=model), exclusive_memory=1600, device=META)
+    loaded: Any = SimpleNamespace(model=SimpleNamespace(model=model), exclusive_memory=1600, device=device)
 
     def model_load(self: Any) -> None:
         for name in moved:
             setattr(model, name, torch.nn.Parameter(getattr(model, name).to(META), requires_grad=False))
 
+    monkeypatch.setattr(timing, "WORTH_TELLING_S", -1)
     witness = timing.Witness(lambda _: ("file", "a part of it"), lambda _: 0)
     timing._time_move(events.append, witness, model_load)(loaded)
     assert [(event.kind, event.bytes, event.detail) for event in events] == [("move", told, "a part of it")]

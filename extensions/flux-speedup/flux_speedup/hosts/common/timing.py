@@ -66,9 +66,8 @@ def _time_move(record: Record, witness: Witness, original: Callable[..., Any]) -
         started = time.perf_counter()
         loaded = original(self, *args, **kwargs)
         seconds = time.perf_counter() - started
-        # One that does not fit has come in part. (What stands for a device in a demo shows nothing of it.)
-        come = on_device(self) - before
-        size = min(size, come) if come > 0 else size
+        # One that does not fit has come in part. (What is on a CPU that stands for a device does not say so.)
+        size = size if self.device.type == "cpu" else max(0, on_device(self) - before)
         source, detail = witness.arrival(self.model.model)
         tell(record, Event("move", component(self), size, seconds, source, str(self.device), detail=detail))
         return loaded

@@ -16,6 +16,7 @@ import torch
 from ...patching.change import Call, Change, Function
 from ...weights.residency.placement import Placement
 from ...weights.transfer.direct import Direct
+from ..common.engine import CPU
 from .need import MANAGER, Loading, free, is_card, manager
 from .room import Room
 from .sampling_memory import SamplingMemory

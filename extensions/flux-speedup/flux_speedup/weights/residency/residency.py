@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from ..errors import TransferError
 from ..files.mapping import MAPPINGS, Registry
 from ..transfer.direct import Direct
 from ..transfer.lane import Lane, lane_for
