@@ -23,6 +23,8 @@ MODULES = (
     "backend.memory_management",
     "backend.patcher.base",
     "backend.patcher.lora",
+    "backend.operations",
+    "backend.operations_gguf",
     "backend.operations_bnb",
 )
 
@@ -55,7 +57,8 @@ def attach() -> Callable[[], None]:
     from flux_speedup.weights.transfer.lane import PlainLane
 
     attachment = Attachment(Placement(MAPPINGS, lanes=PlainLane), kinds={"hpu"})
-    return apply_all(change for change in attachment.changes() if change.module in MODULES)
+    there = [module for module in MODULES if module in sys.modules]
+    return apply_all(change for change in attachment.changes() if change.module in there)
 
 
 class Scene:

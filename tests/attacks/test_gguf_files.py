@@ -9,18 +9,21 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 from tests.integration import tiny_flux
-from tests.integration.forge import EXTENSION, Forge
+from tests.integration.forge import EXTENSION, REPOSITORY, Forge
 from tests.integration.test_forge_images import COMMON
+from tests.second_device.marks import needs_card
 
 INTEGRATION = Path(tiny_flux.__file__).parent
 LORA = "<lora:tiny-lora-a:1>"
 pytestmark = [
+    needs_card,
     pytest.mark.forge,
     pytest.mark.skipif(sys.platform == "win32", reason="there the host reads GGUF files by itself"),
 ]
@@ -65,14 +68,23 @@ def test_every_parameter_is_what_the_host_makes_and_costs_no_ram(
     assert seen["ours"] < 0.05
 
 
-def images(forge_dir: Path, data: Path, extensions: dict[str, Path]) -> tuple[list[str], str]:
+CHECKPOINTS = {"q8": "Q8_0", "q4": "Q4_0", "q51": "Q5_1"}
+
+
+def images(
+    forge_dir: Path, data: Path, extensions: dict[str, Path]
+) -> tuple[list[str], str, dict[str, Any], list[str]]:
+    """Three GGUF checkpoints and a plain one in turns, each with a GGUF T5: the pictures, the log, what stands
+    behind the weights at the end, and which checkpoints were kept."""
     files = tiny_flux.write_all(data / "models")
     folder = data / "models" / "Stable-diffusion"
-    for name, kind in (("q8", "Q8_0"), ("q4", "Q4_0")):
+    for name, kind in CHECKPOINTS.items():
         quantised(forge_dir, files["one"], folder / f"tiny-{name}.gguf", kind)
-    options = tiny_flux.options(files, "tiny-q8.gguf")
-    environ = {"PROBE_TINY": "1", "PROBE_DEVICE": "1", "PROBE_CARD_GIB": "8", "PROBE_INFERENCE_MB": "8"}
-    made = []
+    files["t5"] = quantised(forge_dir, files["t5"], files["t5"].with_suffix(".gguf"), "Q8_0")
+    options = tiny_flux.options(files, "tiny-q8.gguf", randn_source="CPU")
+    environ = {"PROBE_TINY": "1", "PROBE_DEVICE": "second", "PROBE_CARD_GIB": "8", "PROBE_INFERENCE_MB": "8"}
+    environ |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    made: list[str] = []
     forge = Forge(
         forge_dir, data, flags=("--nowebui", "--api"), extensions=extensions, options=options, environ=environ
     )
@@ -80,22 +92,34 @@ def images(forge_dir: Path, data: Path, extensions: dict[str, Path]) -> tuple[li
         for checkpoint, prompt in (
             ("tiny-q8.gguf", "a cat"),
             ("tiny-q8.gguf", f"a cat {LORA}"),
+            ("tiny-q8.gguf", f"a dog {LORA} <lora:tiny-lora-b:0.7>"),
             ("tiny-q8.gguf", "a cat"),
+            ("tiny-q4.gguf", f"a cat {LORA}"),
+            ("tiny-one.safetensors", f"a cat {LORA}"),
+            ("tiny-q51.gguf", "a cat"),
             ("tiny-q4.gguf", "a cat"),
-            ("tiny-one.safetensors", "a cat"),
             ("tiny-q8.gguf", "a cat"),
         ):
             request = {**COMMON, "prompt": prompt, "override_settings": {"sd_model_checkpoint": checkpoint}}
             answer = forge.post("/sdapi/v1/txt2img", request)
             picture = Image.open(io.BytesIO(base64.b64decode(answer["images"][0])))
             made.append(hashlib.sha256(picture.tobytes()).hexdigest())
-            forge.post("/sdapi/v1/unload-checkpoint")
-        return made, forge.log()
+            if checkpoint == "tiny-q8.gguf":
+                forge.post("/sdapi/v1/unload-checkpoint")
+        if not extensions:
+            return made, forge.log(), {}, []
+        events = forge.get("/flux-speedup/v1/stats?limit=1000&kind=checkpoint")["events"]
+        kept = [event["what"] for event in reversed(events) if event["source"] == "kept"]
+        return made, forge.log(), forge.get("/probe/weights"), kept
 
 
 def test_every_image_is_forges_own(forge_dir: Path, tmp_path: Path) -> None:
-    theirs, _ = images(forge_dir, tmp_path / "without", {})
-    ours, log = images(forge_dir, tmp_path / "with", {"flux-speedup": EXTENSION})
+    theirs, _, _, _ = images(forge_dir, tmp_path / "without", {})
+    ours, log, weights, kept = images(forge_dir, tmp_path / "with", {"flux-speedup": EXTENSION})
     assert ours == theirs
-    assert len(set(ours)) == 4
+    assert len(set(ours)) == 7
     assert "falling back" not in log
+    assert kept == ["tiny-q4.gguf", "tiny-q8.gguf"]
+    transformer = weights["KModel"]["backings"]
+    assert transformer["file"] > 0.9 * sum(transformer.values())
+    assert transformer["none"] == 0

@@ -73,15 +73,23 @@ def form(request: pytest.FixtureRequest, forge_dir: Path) -> str:
 
 @pytest.fixture(scope="module")
 def found(forge_dir: Path, form: str) -> dict[str, dict[str, Any]]:
-    """What came of every attack, all in one process of Forge's own environment."""
+    """What came of every attack."""
+    return run_in_forge(forge_dir, "tests.attacks.weights_on_forge", form)
+
+
+def run_in_forge(forge_dir: Path, *module: str) -> dict[str, dict[str, Any]]:
+    """What a module of ours prints, in one process of Forge's own environment."""
     python = python_of(forge_dir)
     if python is None:
         pytest.skip(f"{forge_dir} has no environment of its own")
-    places = [forge_dir, REPOSITORY, REPOSITORY / "extensions" / "flux-speedup", BITSANDBYTES]
+    own = REPOSITORY / "extensions" / "flux-speedup"
+    places = [forge_dir, forge_dir / "packages_3rdparty", REPOSITORY, own, BITSANDBYTES]
+    # One thread: there are more tests than cores.
+    environ = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [str(python), "-B", "-m", "tests.attacks.weights_on_forge", form],
+        [str(python), "-B", "-m", *module],
         cwd=forge_dir,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places)), "TORCHDYNAMO_DISABLE": "1"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places)), **environ},
         capture_output=True,
         text=True,
     )

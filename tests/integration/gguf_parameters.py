@@ -12,6 +12,7 @@ import backend.utils  # noqa: E402
 import torch  # noqa: E402
 
 from flux_speedup.hosts.forge import gguf_files  # noqa: E402
+from flux_speedup.patching.change import apply  # noqa: E402
 from flux_speedup.weights.files.mapping import Registry  # noqa: E402
 
 
@@ -44,11 +45,8 @@ hosts = built(backend.utils.load_torch_file(file))
 hosts_ram = ram() - before
 
 registry = Registry()
-(change,) = gguf_files.changes(registry)
-kind = operations.ParameterGGUF
-original, kind.copy_with_data = kind.copy_with_data, None
-ours_copy = change.make(original)
-kind.copy_with_data = lambda parameter, data: ours_copy(parameter, data)
+(change,) = (each for each in gguf_files.changes() if each.path.endswith("copy_with_data"))
+apply(change)
 before = ram()
 ours = built(gguf_files.views(registry, file))
 ours_ram = ram() - before

@@ -8,10 +8,33 @@ from safetensors.torch import load_file
 
 source, target, kind = sys.argv[1:4]
 quantisation = gguf.GGMLQuantizationType[kind]
+# T5's names in such files, and what they stand for.
+T5 = {
+    "layer.0.SelfAttention.relative_attention_bias": "attn_rel_b",
+    "layer.0.SelfAttention.": "attn_",
+    "layer.1.DenseReluDense.wi_0": "ffn_gate",
+    "layer.1.DenseReluDense.wi_1": "ffn_up",
+    "layer.1.DenseReluDense.wo": "ffn_down",
+    "layer.0.layer_norm": "attn_norm",
+    "layer.1.layer_norm": "ffn_norm",
+    "encoder.final_layer_norm": "enc.output_norm",
+    "encoder.block": "enc.blk",
+    "shared": "token_embd",
+}
+
+
+def named(name: str) -> str:
+    for long, short in T5.items():
+        name = name.replace(long, short)
+    return name
+
+
 writer = gguf.GGUFWriter(target, "flux")
 for name, tensor in load_file(source).items():
     data = tensor.to(torch.float32).numpy()
-    if data.ndim == 2 and data.shape[1] % gguf.GGML_QUANT_SIZES[quantisation][0] == 0:
+    name = named(name)
+    whole = data.ndim == 2 and data.shape[1] % gguf.GGML_QUANT_SIZES[quantisation][0] == 0
+    if whole and "attn_rel_b" not in name:
         writer.add_tensor(name, gguf.quants.quantize(data, quantisation), raw_dtype=quantisation)
     else:
         writer.add_tensor(name, data)

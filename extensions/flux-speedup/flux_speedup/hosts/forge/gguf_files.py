@@ -1,7 +1,7 @@
-"""GGUF files of Forge: its tensors are views of the mapped file until the host itself makes others of them.
+"""GGUF files of Forge: its tensors are views of the mapped file.
 
-The host copies each tensor into RAM when it reads the file, and again when it builds a layer. What it makes of them
-afterwards ("baking", on the device) is its own, from the same bytes.
+The host copies each tensor into RAM when it reads the file, again when it builds a layer, and on the device at each
+use.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from ...patching.change import Change, Function
 from ...weights.errors import WeightsError
 from ...weights.files.header import Header
 from ...weights.files.mapping import Mapping, Registry
+from ...weights.residency.data import same_memory
+from .gguf_weights import PARAMETERS
 
-PARAMETERS = "backend.operations_gguf"
 # On Windows mapped files cannot be written, and what all the host does to these is its own.
 SUFFIXES: tuple[str, ...] = () if sys.platform == "win32" else (".gguf",)
 
@@ -40,20 +41,34 @@ def views(registry: Registry, file: str) -> dict[str, Any]:
         raise WeightsError(file, f"its tensors cannot be viewed ({type(error).__name__}: {error})") from error
 
 
-def changes(registry: Registry) -> list[Change]:
-    """The host's copy of a parameter, which for a view of a mapped file becomes the same view."""
+def changes() -> list[Change]:
+    """A parameter with other data has these, not a copy of them; one that is moved nowhere stays the same one."""
+    return [
+        Function(PARAMETERS, "ParameterGGUF.copy_with_data", _wrap_copy),
+        Function("backend.operations", "ForgeOperationsGGUF.Linear._apply", _wrap_apply),
+    ]
 
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        def copy_with_data(parameter: Any, data: Any) -> Any:
-            if data.device.type != "cpu" or registry.around(data.data_ptr(), data.nbytes) is None:
-                return original(parameter, data)
-            copied = original(parameter, data.new_empty(0))
-            copied.data = data
-            return copied
 
-        return copy_with_data
+def _wrap_copy(original: Callable[..., Any]) -> Callable[..., Any]:
+    def copy_with_data(parameter: Any, data: Any) -> Any:
+        copied = original(parameter, data.new_empty(0))
+        copied.data = data  # nobody writes into either
+        return copied
 
-    return [Function(PARAMETERS, "ParameterGGUF.copy_with_data", make)]
+    return copy_with_data
+
+
+def _wrap_apply(original: Callable[..., Any]) -> Callable[..., Any]:
+    def _apply(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        before = dict(layer._parameters)
+        applied = original(layer, *args, **kwargs)
+        for name, own in before.items():
+            now = layer._parameters.get(name)
+            if own is not None and now is not None and same_memory(now, own):
+                layer._parameters[name] = own
+        return applied
+
+    return _apply
 
 
 def _parameter(kind: Any, tensor: Any, mapping: Mapping) -> Any:

@@ -21,7 +21,7 @@ from ...weights.residency.placement import Placement
 from ...weights.transfer.lane import LANES
 from ..common.engine import CPU
 from ..common.timing import COMPONENTS
-from . import corrupted, four_bit, gguf_files
+from . import corrupted, four_bit, gguf_files, gguf_weights
 from .foreign import Foreign
 from .lora import Merges, is_merged, take_back
 from .pinning import Pinning
@@ -59,7 +59,8 @@ class Attachment:
         sources = Sources(self._placement, self._is_streamed)
         return [
             *self._written_over.changes(),
-            *gguf_files.changes(self._placement.registry),
+            *gguf_files.changes(),
+            *gguf_weights.changes(),
             *four_bit.changes(self._placement.registry),
             *corrupted.changes(lambda: self._placement.registry.make_room()),
             Function("backend.loader", "load_state_dict", sources.wrap_load_state_dict),
@@ -84,9 +85,7 @@ class Attachment:
     def _wrap_load_file(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def load_torch_file(ckpt: Any, safe_load: bool = False, device: Any = None) -> Any:
             views = self._views(ckpt) if device is None or device == CPU else None
-            # What only the host can move is built and kept as the host would without us.
-            plain = views is not None and not str(ckpt).lower().endswith(gguf_files.SUFFIXES)
-            self._thread.all_ours = getattr(self._thread, "all_ours", True) and plain
+            self._thread.all_ours = getattr(self._thread, "all_ours", True) and views is not None
             return original(ckpt, safe_load, device) if views is None else views
 
         return load_torch_file
@@ -203,6 +202,7 @@ class Attachment:
         except WeightsError as error:
             log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
             return False
+        gguf_weights.to_be_baked(model)
         if report.copied_back:
             # The host itself makes CLIP's embeddings fp32 at their first use.
             log.info(

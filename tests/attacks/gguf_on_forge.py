@@ -1,0 +1,206 @@
+"""GGUF weights on Forge's own memory manager, layers and LoRA loader, without us and with us.
+
+Runs in Forge's environment on the second device: `test_gguf_on_forge.py` starts it and judges.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.attacks.forge_scene import CARD, CPU, attach, start
+from tests.second_device import full, used
+
+LAYERS, WIDTH = 6, 256
+# Places of half floats in a block, of quantisations that the writer of the host's package cannot make.
+SCALES = {"Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+
+
+def quantised(kind: str, seed: int) -> np.ndarray:
+    import gguf
+
+    quantisation = gguf.GGMLQuantizationType[kind]
+    random = np.random.default_rng(seed)
+    values = random.standard_normal((WIDTH, WIDTH), dtype=np.float32) / 30
+    if kind not in SCALES:
+        return gguf.quants.quantize(values, quantisation)
+    block, size = gguf.GGML_QUANT_SIZES[quantisation]
+    raw = random.integers(0, 256, (WIDTH * WIDTH // block, size), dtype=np.uint8)
+    for at in SCALES[kind]:
+        scale = (random.random(len(raw), dtype=np.float32) / 300).astype(np.float16)
+        raw[:, at : at + 2] = scale[:, None].view(np.uint8)
+    return raw.reshape(WIDTH, -1)
+
+
+def write(path: Path, kind: str, seed: int = 0) -> None:
+    import gguf
+
+    writer = gguf.GGUFWriter(str(path), "flux")
+    for number in range(LAYERS):
+        raw = quantised(kind, seed + number)
+        own = None if raw.dtype in (np.float16, np.float32) else gguf.GGMLQuantizationType[kind]
+        writer.add_tensor(f"layers.{number}.weight", raw, raw_dtype=own)
+        bias = np.random.default_rng(90 + number).standard_normal(WIDTH, dtype=np.float32)
+        writer.add_tensor(f"layers.{number}.bias", bias)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+KINDS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "BF16", "F16", "F32"]
+
+
+class Layers(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = torch.tanh(layer(x)) + x
+        return x
+
+
+class Scene:
+    """A model of six quantised matrices over a GGUF file, as Forge builds one; `ours`: with us."""
+
+    def __init__(self, manager: Any, file: Path, ours: bool) -> None:
+        from backend import operations
+        from backend.patcher.base import ModelPatcher
+        from backend.utils import load_torch_file
+
+        from flux_speedup.hosts.forge import gguf_files
+        from flux_speedup.weights.files.mapping import MAPPINGS
+
+        self.manager, self.size = manager, file.stat().st_size
+        manager.room = 1 << 30
+        self.undo: Callable[[], None] = attach() if ours else lambda: None
+        kind = {"device": CPU, "dtype": torch.bfloat16, "manual_cast_enabled": False, "bnb_dtype": "gguf"}
+        with torch.inference_mode(), operations.using_forge_operations(**kind):
+            self.model = Layers()
+            read = gguf_files.views(MAPPINGS, str(file)) if ours else load_torch_file(str(file))
+            self.model.load_state_dict(read)
+        self.patcher = ModelPatcher(self.model, load_device=CARD, offload_device=CPU)
+        self.current: Any = None
+
+    def image(self, *seeds: int, room: int = 1 << 30, online: bool = False) -> str:
+        """What a request with these LoRAs computes, on a card with so many bytes for weights."""
+        clone = self.patcher.clone()
+        for seed in seeds:
+            clone.add_patches(filename=f"lora-{seed}", patches=patches(seed), online_mode=online)
+        self.manager.room, self.current = room, clone
+        x = torch.linspace(-1, 1, WIDTH * 3).reshape(3, WIDTH).bfloat16()
+        with torch.inference_mode():
+            self.manager.load_models_gpu([clone])
+            answer = self.model(x.to(CARD)).cpu()
+        return digest(answer)
+
+    def weights(self) -> list[str]:
+        """Of the quantised weights, where they are now."""
+        return [
+            f"{digest(layer.weight.data.cpu())} {layer.weight.data.device.type}"
+            for layer in self.model.layers
+        ]
+
+    def unload(self) -> None:
+        with torch.inference_mode():
+            self.manager.unload_all_models()
+
+    def in_file(self) -> int:
+        from flux_speedup.weights.files.span import find
+
+        return sum(
+            find(layer.weight.data) is not None and not layer.weight.baked for layer in self.model.layers
+        )
+
+    def end(self) -> None:
+        self.undo()
+        self.manager.current_loaded_models.clear()
+
+
+def digest(tensor: torch.Tensor) -> str:
+    raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(raw).hexdigest()[:12]
+
+
+def patches(seed: int) -> dict[str, Any]:
+    random = torch.Generator().manual_seed(seed)
+    up, down = (torch.randn(shape, generator=random) / 10 for shape in ((WIDTH, 4), (4, WIDTH)))
+    return {f"layers.{n}.weight": ("lora", (up, down, 4.0, None, None)) for n in (0, 2, 3, 5)}
+
+
+def story(scene: Scene) -> list[Any]:
+    """Loads, unloads, loads in part, LoRAs; what is computed, and what lies on the card."""
+    seen: list[Any] = [scene.image(), scene.weights()]
+    scene.unload()
+    seen += [scene.image(), scene.weights()]
+    for seeds in ((1,), (2,), (1, 2), ()):
+        try:
+            seen += [scene.image(*seeds), scene.weights()]
+        except RuntimeError:
+            seen += ["the host cannot", None]
+    return [*seen, scene.image(3, online=True), scene.weights()]
+
+
+def host_moves_by_itself(scene: Scene) -> list[Any]:
+    """In part, or as ours cannot (the card is full while weights go there), or is gone: none is baked before."""
+    seen = [scene.image(), scene.image(room=scene.size // 2)]
+    scene.unload()
+    with full(scene.size // 3), contextlib.suppress(torch.OutOfMemoryError):
+        scene.image()
+    seen += [scene.image()]
+    scene.undo()
+    scene.undo = lambda: None
+    seen += [scene.image(), scene.weights()]
+    scene.unload()
+    return [*seen, scene.image()]
+
+
+def judged(manager: Any, kind: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "weights.gguf")
+        write(file, kind)
+        found: dict[str, Any] = {}
+        for name, told in (("story", story), ("host", host_moves_by_itself)):
+            for ours in (False, True):
+                before = used()
+                scene = Scene(manager, file, ours)
+                try:
+                    found[f"{name} {'ours' if ours else 'alone'}"] = told(scene)
+                    if ours and name == "story":
+                        scene.unload()
+                        found |= {"in file": scene.in_file(), "used": used() - before}
+                finally:
+                    scene.end()
+                    del scene
+                gc.collect()
+        return found
+
+
+def main() -> None:
+    found: dict[str, Any] = {}
+    kinds = sys.argv[1:] or KINDS
+    with contextlib.redirect_stdout(sys.stderr):
+        manager = start()
+        for kind in kinds:
+            try:
+                found[kind] = judged(manager, kind)
+            except Exception:
+                found[kind] = {"raised": traceback.format_exc()}
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
