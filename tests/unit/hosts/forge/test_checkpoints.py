@@ -67,8 +67,9 @@ class Host:
         self.manager.current_loaded_models = []
         self.manager.vram_state = SimpleNamespace(name="NORMAL_VRAM")
         self.manager.get_torch_device = self.manager.unet_offload_device = lambda: CARD
-        self.manager.unload_all_models = self.manager.current_loaded_models.clear
-        self.manager.soft_empty_cache = lambda: None
+        self.manager.unload_all_models = self._unload_all_models
+        self.emptied = 0
+        self.manager.soft_empty_cache = self._soft_empty_cache
         self.args = self._module(monkeypatch, "backend.args")
         self.args.args, self.args.dynamic_args = SimpleNamespace(unet_in_bf16=True), {}
         self.shared = self._module(monkeypatch, "modules.shared")
@@ -85,6 +86,13 @@ class Host:
             tensors = {"w": random_tensor((50, 60), torch.bfloat16, ord(name))}
             write_weights(folder / f"{name}.safetensors", tensors)
         (folder / "bad.safetensors").write_bytes(b"nothing")
+
+    def _unload_all_models(self) -> None:
+        self.manager.current_loaded_models.clear()
+        self.manager.soft_empty_cache()
+
+    def _soft_empty_cache(self) -> None:
+        self.emptied += 1
 
     @staticmethod
     def _module(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
@@ -175,6 +183,14 @@ def test_there_and_back_is_one_build_each_and_everything_is_as_after_a_build(
     assert host.args.dynamic_args["emphasis_name"] == "Original"
     assert host.want("a") == (a, False)
     assert [(e.kind, e.what, e.source) for e in host.events] == [("checkpoint", "a.safetensors", "kept")]
+
+
+def test_what_one_checkpoint_leaves_on_the_card_is_for_the_next(host: Host, keeper: Keeper) -> None:
+    for name in ("a", "b", "a"):
+        host.want(name)
+    assert host.emptied == 0
+    host.manager.unload_all_models()  # somebody wants it back
+    assert host.emptied == 1
 
 
 def test_weights_are_as_built_and_no_module_is_shared(host: Host, keeper: Keeper) -> None:

@@ -23,8 +23,10 @@ from ...stats.report import size
 from ...weights.checkpoints import Checkpoints, Key, Limits
 from ...weights.files.identity import FileIdentity
 from .built import Builds, Built, Habits, key_of
+from .left_over import LeftOver
 from .model_requests import ModelRequests
 
+MANAGER = "backend.memory_management"
 SD_MODELS = "modules.sd_models"
 PROCESSING = "modules.processing"
 log = logging.getLogger("flux_speedup")
@@ -51,6 +53,7 @@ class Keeper:
         self._on = False
         self._garbage = False
         self._requests = ModelRequests(lambda: self._current, self._drop_failed)
+        self._left_over = LeftOver()
         self._thread = threading.local()
 
     def changes(self) -> list[Change]:
@@ -71,6 +74,7 @@ class Keeper:
                 (SD_MODELS, "forge_model_reload", self._wrap_reload),
                 (PROCESSING, "forge_model_reload", self._wrap_reload),
                 (PROCESSING, "process_images_inner", self._requests.wrap),
+                (MANAGER, "soft_empty_cache", self._left_over.wrap),
             )
         )
 
@@ -208,7 +212,8 @@ class Keeper:
         from backend import memory_management
 
         try:
-            built.put_aside(memory_management)
+            with self._left_over.switching():
+                built.put_aside(memory_management)
         except Exception as error:
             log.warning("%s is not kept (%s); the WebUI throws it away", _name(built), error)
             return None

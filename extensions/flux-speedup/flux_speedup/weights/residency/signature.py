@@ -125,10 +125,12 @@ def _sum_into(target: torch.Tensor, raw: torch.Tensor, scratch: _Scratch) -> Non
     if whole:
         rows = (words[: whole * _COLUMNS] if rest else words).view(whole, _COLUMNS)
         sums = target[:whole] if rest or tail else target
-        for some, to in zip(torch.split(rows, scratch.rows), torch.split(sums, scratch.rows), strict=True):
-            products = scratch.products if len(to) == scratch.rows else scratch.products[: len(to)]
-            torch.mul(some, scratch.factors, out=products)
-            torch.sum(products, 1, out=to)
+        for start in range(0, whole, scratch.rows):
+            count = min(scratch.rows, whole - start)
+            one = count == whole
+            products = scratch.products if count == scratch.rows else scratch.products[:count]
+            torch.mul(rows if one else rows[start : start + count], scratch.factors, out=products)
+            torch.sum(products, 1, out=sums if one else sums[start : start + count])
     if rest:
         products = scratch.products[0, :rest]
         torch.mul(words[whole * _COLUMNS :], scratch.factors[:rest], out=products)
