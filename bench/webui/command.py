@@ -23,6 +23,7 @@ from bench.record import Record, say
 
 from .cases import CASES
 from .host import DETECTOR, Host, detector, host_at
+from .left import BAR_MB, less_free
 from .pictures import compared
 from .server import Gone, Server, Start
 from .turn import Turn
@@ -75,11 +76,14 @@ def run(given: argparse.Namespace, record: Record) -> int:
         say(f"{given.budget - budget.left():.1f} s for the models in {made.folder}")
         record.end(Run(given, host, made, record, budget, Path(scratch)).all(cards))
     pictures = compared(record.rows)
-    record.about(pictures=pictures)
+    taken = less_free(record.rows)
+    record.about(pictures=pictures, taken_after_an_unload_mb=taken)
+    for where, size in taken.items():
+        say(f"after an unload {size} MB more are taken than alone ({where}; at most {BAR_MB})")
     say(
         f"{record.content['ended']}; pictures compared {pictures['compared']}, identical {pictures['identical']}"
     )
-    return 1 if pictures["different"] else 0
+    return 1 if pictures["different"] or any(size > BAR_MB for size in taken.values()) else 0
 
 
 @dataclass(frozen=True)

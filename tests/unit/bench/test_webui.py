@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin
 from bench.record import Record
 from bench.webui.cases import CASES
 from bench.webui.host import flags_of
+from bench.webui.left import less_free
 from bench.webui.log import said, startup
 from bench.webui.pictures import compared, examined
 from bench.webui.server import LAUNCHER, Gone
@@ -112,6 +113,22 @@ def test_a_webui_that_is_gone_ends_the_turn_and_what_was_seen_is_kept(tmp_path: 
         "first",
         "again",
     ]
+
+
+def test_what_is_taken_after_an_unload_is_held_against_the_webui_alone() -> None:
+    def row(card: object, variant: str, free: float | None, request: str = "unload") -> dict[str, Any]:
+        told = {} if free is None else {"vram_free": free}
+        return {"card": card, "variant": variant, "request": request, **told}
+
+    rows = [
+        row("all", "alone", 79.0),
+        row("all", "ours", 78.9),
+        row("all", "ours", 78.96),
+        row("all", "ours", 40.0, "first"),
+        row(24, "ours", 20.0),
+        row("all", "ours+overlap=off", None),
+    ]
+    assert less_free(rows) == {"all, ours": 40}
 
 
 def test_pictures_are_compared_between_variants_of_one_card() -> None:
