@@ -141,6 +141,24 @@ def test_what_comes_to_stay_is_copied_once_more_and_has_no_hook_then() -> None:
     run.check()
 
 
+def test_once_more_units_stream_each_is_brought_once_a_round() -> None:
+    run = Streamed([100] * 40, 8 * 1024)
+    run.stream.set_streamed({leaf: unit for leaf, unit in run.units.items() if unit.number % 3 == 0})
+    for _ in range(4):
+        for number in range(40):
+            run.call(number)
+    run.stream.set_streamed(run.units)
+    for _ in range(3):
+        before = run.stream.figures.units
+        unexpected = run.stream.figures.unexpected
+        for number in range(40):
+            run.call(number)
+        # Besides, what the ring has of the next round.
+        assert run.stream.figures.units - before <= 40 + 16
+        assert run.stream.figures.unexpected - unexpected <= 1
+    run.check()
+
+
 def test_what_does_not_come_after_all_is_let_go_behind_its_copies() -> None:
     run = Streamed([100] * 4, 2 * 1024)
     run.come([1, 2, 3])

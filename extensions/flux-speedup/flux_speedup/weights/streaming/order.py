@@ -31,6 +31,21 @@ class Learner:
         return ended
 
 
+    def forget(self) -> None:
+        """Other units run from now on."""
+        self._round.clear()
+        self._last = ()
+
+
+def is_same_round(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether they are one order, wherever each of them begins."""
+    one, other = list(one), list(other)
+    if len(one) != len(other):
+        return False
+    starts = [at for at, number in enumerate(other) if number == one[0]] if one else []
+    return one == other or any(other[at:] + other[:at] == one for at in starts)
+
+
 class Cursor:
     """Where in the order computing is, and how far copies are ahead of it; at most one round."""
 

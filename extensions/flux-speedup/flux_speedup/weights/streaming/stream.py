@@ -15,7 +15,7 @@ import torch
 
 from .bringing import Bringing, Figures
 from .hooks import Hooks
-from .order import Learner
+from .order import Learner, is_same_round
 from .ring import Place
 from .supply import Supply
 from .timeline import Timeline
@@ -100,7 +100,7 @@ class Stream:
                     continue
                 if unit.look(module, self._dtype_of):
                     self._hooks.add(module, unit)
-            self._bringing.follow(self._in_order())
+            self._follow_order()
 
     def come(self, numbers: Collection[int], arrived: Arrived | None = None) -> None:
         """These, and no others, are streamed once more, into memory of their own, and stay there: then `arrived` is
@@ -131,7 +131,7 @@ class Stream:
         """All units ran in this order."""
         with self._lock:
             self._order = tuple(order)
-            self._bringing.follow(self._in_order())
+            self._follow_order()
 
     def rest(self) -> None:
         """Nobody runs the model for a while: the ring's memory is free for others until its next call."""
@@ -202,7 +202,7 @@ class Stream:
         self._bringing.cursor.drop(unit.number)
         if not self.coming:
             self._arrived = None
-        self._learner = Learner(4 * len(self._order))
+        self._learner.forget()
         return True
 
     def _enter(self, unit: Unit) -> None:
@@ -247,12 +247,15 @@ class Stream:
         if ended is None:
             return
         self.figures.rounds += 1
-        if ended != self._bringing.cursor.order and self.streamed.issuperset(ended):
+        if not is_same_round(ended, self._bringing.cursor.order) and self.streamed.issuperset(ended):
             self._bringing.follow(ended)
 
-    def _in_order(self) -> tuple[int, ...]:
+    def _follow_order(self) -> None:
         streamed = self.streamed
-        return tuple(number for number in self._order if number in streamed)
+        order = tuple(number for number in self._order if number in streamed)
+        if order != self._bringing.cursor.order:
+            self._learner.forget()
+            self._bringing.follow(order)
 
     def _is_at_home(self, unit: Unit, module: torch.nn.Module) -> bool:
         """Whether the unit can be streamed; what was replaced since the last look is seen anew."""
