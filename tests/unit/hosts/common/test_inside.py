@@ -18,6 +18,8 @@ from flux_speedup.hosts.common.forms import as_it_is
 from flux_speedup.hosts.common.inside import Inside
 from flux_speedup.hosts.common.keeping import KeepingInside
 from flux_speedup.weights.checkpoints import Checkpoints, Key, Limits
+from flux_speedup.weights.files.mapping import MAPPINGS
+from tests.unit.weights.weight_files import write_weights
 
 META = torch.device("meta")  # a device that is not the CPU, on every machine
 WHY = "an image is being made"
@@ -216,6 +218,19 @@ def test_weights_in_ram_are_counted_without_a_model() -> None:
     hold = ram.HELD.note(1000)
     assert KeepingInside(Manager(), lambda: None, as_it_is).weights_in_ram()[1] == (pinned or 0) + 1000
     hold.release()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what of a file is in RAM")
+def test_two_builds_of_one_file_share_its_pages(tmp_path: Path) -> None:
+    file = write_weights(tmp_path / "a.safetensors", {"weight": torch.zeros(300_000)})
+    inside = KeepingInside(Manager(), lambda: None, as_it_is)
+    before = inside.weights_in_ram()[0] or 0
+    first = MAPPINGS.open(file).views()
+    once = inside.weights_in_ram()[0]
+    second = MAPPINGS.open(file).views()
+    assert first["weight"].data_ptr() != second["weight"].data_ptr()
+    assert once == inside.weights_in_ram()[0]
+    assert before < (once or 0) <= before + file.stat().st_size
 
 
 def test_a_stand_in_for_a_gpu_tells_what_its_manager_believes(lock: threading.Lock) -> None:

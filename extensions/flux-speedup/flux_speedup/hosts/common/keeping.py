@@ -31,11 +31,12 @@ class KeepingInside(ManagedInside):
     def weights_in_ram(self) -> tuple[int | None, int | None]:
         if "torch" not in sys.modules:
             return None, None
-        from ...weights.files.mapping import MAPPINGS
+        from ...weights.files.mapping import MAPPINGS, Standing
         from ...weights.files.pagecache import resident_fraction
 
-        mappings = MAPPINGS.live()
-        shares = [(resident_fraction(each.path), each.identity.size) for each in mappings]
+        # Every build has mappings of its own; of one file they are the same pages.
+        files = {each.identity: each.path for each in MAPPINGS.live() if each.standing is Standing.FILE}
+        shares = [(resident_fraction(path), identity.size) for identity, path in files.items()]
         known = [int(share * length) for share, length in shares if share is not None]
         return (sum(known) if len(known) == len(shares) else None), ram.HELD.bytes
 
