@@ -184,3 +184,27 @@ def test_others_are_checked_while_something_is_on_its_way(tmp_path: Path) -> Non
     go.set()
     case.residency.load(CARD)
     assert case.residency.unload().copied_back == ()
+
+
+@pytest.mark.parametrize("at", range(9))
+@pytest.mark.parametrize("what", ["copy", "allocation"])
+def test_wherever_it_fails_a_load_afterwards_brings_every_byte(tmp_path: Path, what: str, at: int) -> None:
+    lane = CountingLane(**{"fail_copy_at" if what == "copy" else "fail_empty_at": at})
+    case = Case(tmp_path, lane=lane)
+    before = used()
+    for _ in range(3):  # the place where it fails is passed once
+        try:
+            case.residency.begin(CARD)
+            case.residency.load(CARD)
+        except TransferError as error:
+            error.__traceback__ = None
+            case.residency.stop()
+            case.at_home()
+        case.expect()
+        lane._fail_empty_at = -1
+    case.residency.load(CARD)
+    case.expect()
+    assert case.residency.unload().copied_back == ()
+    lane.made.clear()
+    lane._error.__traceback__ = None
+    assert used() == before
