@@ -18,6 +18,7 @@ from flux_speedup.patching.change import ChangeError, Declined, apply
 from flux_speedup.stats.events import Event
 from flux_speedup.weights.checkpoints import Limits
 from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.residency import residency
 from flux_speedup.weights.residency.placement import Placement
 from flux_speedup.weights.transfer.lane import PlainLane
 from tests.second_device import CARD, used
@@ -204,6 +205,22 @@ def test_weights_are_as_built_and_no_module_is_shared(host: Host, keeper: Keeper
     assert raw_bytes(module.w) == clean
     assert module.lora_loader.loaded_hash == "[]"
     assert b.forge_objects.unet.model is not module
+
+
+def test_a_switch_does_not_look_for_changes_that_nobody_wants(
+    host: Host, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = host.want("a")
+    module = a.forge_objects.unet.model
+    clean, before = raw_bytes(module.w), used()
+    host.attachment.placement.load(module, CARD)
+    with torch.no_grad():
+        module.w[3, 4] = 2.0
+    monkeypatch.setattr(residency, "changed", lambda _: pytest.fail("they were looked for"))
+    host.want("b")
+    assert used() == before
+    assert host.want("a") == (a, True)
+    assert raw_bytes(module.w) == clean
 
 
 def test_whoever_empties_the_hosts_note_gets_a_new_build(host: Host, keeper: Keeper) -> None:

@@ -148,3 +148,16 @@ def test_hooks_and_attributes_that_a_new_build_would_not_have_are_taken_away(tmp
     assert asked == ["again"]
     again.remove()
     assert not inner._forward_hooks
+
+
+@needs_card
+def test_what_others_put_on_a_device_leaves_it_without_a_copy() -> None:
+    module = torch.nn.Linear(3, 2)
+    before = [parameter.data_ptr() for parameter in module.parameters()]
+    as_built = AsBuilt(module)
+    module.to(CARD, torch.float64)
+    as_built.leave({id(module.bias)})
+    assert module.weight.data_ptr() == before[0]
+    assert module.bias.device == CARD
+    as_built.restore()
+    assert [parameter.data_ptr() for parameter in module.parameters()] == before

@@ -282,6 +282,17 @@ def test_a_write_on_the_device_behind_its_back_is_saved(case: Case) -> None:
     case.expect(b=expected)
 
 
+def test_where_nobody_wants_it_a_change_on_the_device_is_not_looked_for(case: Case) -> None:
+    before = used()
+    case.residency.load(CARD)
+    with torch.no_grad():
+        case.parameters["b"][7, 3] = 2.0
+    assert case.residency.unload(check=False).copied_back == ()
+    case.expect()
+    case.at_home()
+    assert used() == before
+
+
 def test_a_write_into_the_host_view_is_loaded_and_kept(case: Case) -> None:
     on_disk = case.path.read_bytes()
     case.parameters["a"].data[3, 3] = 9.0

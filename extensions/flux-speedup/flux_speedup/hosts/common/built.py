@@ -107,6 +107,18 @@ class Built:
         Raises WeightsError (or whatever the host raises): then it must not be kept.
         """
         self._habits.check(self.engine)
+        placement = self._builds.placement
+        for module, as_built in zip(self._modules, self._as_built, strict=True):
+            as_built.leave(placement.of(module).held)
+        with placement.discarding():  # whatever was changed: it becomes what it was built with
+            self._take_off(manager)
+        for as_built in self._as_built:
+            as_built.restore()
+        if self.was_written:
+            raise WeightsError(None, "somebody wrote into its weights in RAM")
+        self._reset()
+
+    def _take_off(self, manager: Any) -> None:
         manager.unload_all_models()
         own = {id(module) for module in self._modules}
         # Left on the list is what the host never takes off it: models that stay on the CPU.
@@ -117,11 +129,6 @@ class Built:
         for patcher, _ in self._patchers:
             # The host forgets abandoned clones and leaves their weights where they are.
             self._habits.take_off(patcher)
-        for as_built in self._as_built:
-            as_built.restore()
-        if self.was_written:
-            raise WeightsError(None, "somebody wrote into its weights in RAM")
-        self._reset()
 
     def bring_back(self, parameters: dict[str, Any]) -> None:
         """Make it the host's model, with everything that a build sets. Not on the device yet."""

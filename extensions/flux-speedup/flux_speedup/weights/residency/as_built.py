@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -44,6 +44,13 @@ class AsBuilt:
         self._attributes = [(part, _attributes(part)) for part in module.modules()]
         # Filled and emptied in place by whoever registers and removes one, whose handle knows this very object.
         self._hooks = [(hooks, dict(hooks)) for part in module.modules() for hooks in _hooks(part)]
+
+    def leave(self, ours: Collection[int]) -> None:
+        """Tensors on a device, but for `ours` by their ids, show the data again that they were built with.
+
+        What the host itself has made of them there it would else copy to RAM, for `restore` to drop.
+        """
+        set_data([(t, data) for t, data in self._data if t.device != _CPU and id(t) not in ours])
 
     def restore(self) -> int:
         """Make the module what it was; returns how many tensors were others, or showed others' data.

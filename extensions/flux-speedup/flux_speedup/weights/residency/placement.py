@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +66,7 @@ class Placement:
         self._direct = direct
         self._lanes = lanes
         self._lock = threading.Lock()
+        self._thread = threading.local()
         self._residencies: weakref.WeakKeyDictionary[torch.nn.Module, Residency] = weakref.WeakKeyDictionary()
         self._arrivals: weakref.WeakKeyDictionary[torch.nn.Module, Arrival] = weakref.WeakKeyDictionary()
         self._inventories: weakref.WeakKeyDictionary[torch.nn.Module, tuple[float, tuple[Share, ...]]]
@@ -113,10 +115,19 @@ class Placement:
 
         `besides`: bytes of the module on the device that its owner lets go at the same time.
         """
-        report = self.of(module).unload(names)
+        report = self.of(module).unload(names, check=not getattr(self._thread, "discarding", False))
         report = replace(report, bytes=report.bytes + besides)
         self._departures[module] = report.bytes
         return report
+
+    @contextlib.contextmanager
+    def discarding(self) -> Iterator[None]:
+        """In here this thread's unloads do not look for what somebody changed on a device: nobody wants it."""
+        self._thread.discarding = True
+        try:
+            yield
+        finally:
+            self._thread.discarding = False
 
     def modules(self) -> list[torch.nn.Module]:
         """Modules that anybody has asked about."""

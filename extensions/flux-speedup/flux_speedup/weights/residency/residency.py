@@ -91,18 +91,19 @@ class Residency:
             seconds = time.perf_counter() - started
             return LoadReport(sum(by_backing.values()), seconds, by_backing, skipped, early)
 
-    def unload(self, names: Collection[str] | None = None) -> UnloadReport:
+    def unload(self, names: Collection[str] | None = None, *, check: bool = True) -> UnloadReport:
         """Give the weights (or those of `names`) their home's data back and let the device memory go.
 
-        What somebody changed on the device is copied to RAM first. Takes no memory on the device. Raises
-        TransferError where there is no RAM for that: then everything is as it was.
+        What somebody changed on the device is copied to RAM first; without `check` nobody looks, and it is lost.
+        Takes no memory on the device. Raises TransferError where there is no RAM for that: then everything is as
+        it was.
         """
         started = time.perf_counter()
         with self._lock:
             self._landing.stop()
             entries = self._roster.entries(names)
             there = _there(entries)
-            spoiled = changed(there)
+            spoiled = changed(there) if check else set()
             dropped = sum(tensor.nbytes for tensor, _ in there)
             self._take_home(there, spoiled)
             return UnloadReport(
@@ -194,6 +195,12 @@ class Residency:
             if not self._roster.away:  # what most who ask before a load find, without looking through the model
                 return ()
             return _names(e for e in self._roster.entries() if isinstance(e.state, OnDevice))
+
+    @property
+    def held(self) -> frozenset[int]:
+        """Ids of the tensors that are on a device by our doing."""
+        with self._lock:
+            return frozenset(id(tensor) for tensor, _ in _there(self._roster.entries()))
 
     def _bring(self, going: list[Departure], device: torch.device) -> tuple[dict[Backing, int], int]:
         """All of these to the device, or none; bytes by backing, and how many came early."""
