@@ -311,6 +311,12 @@ class FakeView:
         self.pruned = replace(self.pruned, can_disable=self.pruned.disabled, disabled=())
         return f"Enabled again: {', '.join(self.pruned.can_disable)}"
 
+    def remove_traces(self, *, folder: bool) -> str:
+        self.calls.append(("remove_traces", (folder,)))
+        if self.error is not None:
+            raise self.error
+        return "Removed from the WebUI's settings: flux_speedup_tier"
+
     def _put_back(self, call: str, items: tuple[str, ...], which: Callable[[Outcome], bool]) -> Status:
         self.calls.append((call, items))
         if self.error is not None:

@@ -140,11 +140,12 @@ class Running:
     # Callbacks.
 
     def _add_settings(self) -> None:
-        from .ui import changes, pruning, settings
+        from .ui import changes, pruning, settings, traces
 
         def panel(**arguments: Any) -> Any:
             result = changes.build(self.seen, self.control, **arguments)
             pruning.build(self.seen, self.control)
+            traces.build(self.control)
             return result
 
         offered = [option for option in settings.OPTIONS if self._host.offers(option.key)]

@@ -1,4 +1,4 @@
-"""Test extension, loaded before ours: this Forge Neo believes in a card, and generates on its stand-in.
+"""Test extension, loaded before ours: Forge Neo or reForge believes in a card, and generates on its stand-in.
 
 PROBE_CARD_GIB: the size of the card. Models are loaded to torch.device("cpu", 0), which is not equal to the home of
 weights, torch.device("cpu"); what is loaded counts as taken from the card.
@@ -13,7 +13,12 @@ def preload(parser):
     if not GIB:
         return
     import torch
-    from backend import memory_management as manager
+
+    try:
+        from backend import memory_management as manager
+    except ImportError:
+        from ldm_patched.modules import model_management as manager
+    manager.cpu = torch.device("cpu")
 
     total = GIB * 2**30
 

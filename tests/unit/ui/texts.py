@@ -28,7 +28,7 @@ from flux_speedup.memory import GIB, Card, MemoryPlan, TierRules, plan
 from flux_speedup.patching.change import Call, Change
 from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.machine import Measuring, Savings
-from flux_speedup.ui import actions, changes, hints, machine, parts, pruning, scripts, settings, tab
+from flux_speedup.ui import actions, changes, hints, machine, parts, pruning, scripts, settings, tab, traces
 from tests.fake_view import FakeView
 
 
@@ -188,6 +188,7 @@ def rendered() -> Iterator[str]:
     with gr.Blocks(analytics_enabled=False) as page:
         changes.build(FakeView(), FakeView())
         pruning.build(FakeView(), FakeView())
+        traces.build(FakeView())
     yield from of_page(page)
     for view in views():
         yield from of_tab(view)

@@ -33,6 +33,12 @@ class DropBody(BaseModel, extra="forbid"):
     key: str | None = Field(..., description="as in GET models")
 
 
+class TracesBody(BaseModel, extra="forbid"):
+    """Take ours out of the WebUI's settings, and with `statistics` delete our folder in its cache as well."""
+
+    statistics: bool = False
+
+
 class DoneModel(BaseModel):
     """What was done, as a sentence."""
 
@@ -60,7 +66,7 @@ NO_SUCH_OPTION: dict[int | str, dict[str, Any]] = {
 
 
 def add_routes(router: APIRouter, control: Control) -> None:
-    """POST measure, drop and settings."""
+    """POST measure, drop, remove_traces and settings."""
     json = [Depends(let_through(Rules.must_be_json))]
 
     @router.post(
@@ -84,6 +90,17 @@ def add_routes(router: APIRouter, control: Control) -> None:
     def drop(body: DropBody, request: Request) -> Json:
         acts = control.by(request.headers)
         return {"done": text(_done(lambda: acts.drop(body.key)))}
+
+    @router.post(
+        "/remove_traces",
+        response_model=DoneModel,
+        responses=NOT_NOW,
+        dependencies=json,
+        summary="Before the extension is removed: nothing of it stays in the WebUI's settings",
+    )
+    def remove_traces(body: TracesBody, request: Request) -> Json:
+        acts = control.by(request.headers)
+        return {"done": text(_done(lambda: acts.remove_traces(folder=body.statistics)))}
 
     @router.post(
         "/settings",

@@ -12,6 +12,7 @@ Value = str | int | float | bool | None | tuple[str, ...]
 EVERYWHERE = ("every WebUI",)
 FORGE = ("Forge",)
 FORGE_AND_NEO = ("Forge", "Forge Neo")
+THE_FOUR = ("Forge", "Forge Neo", "reForge", "A1111")
 
 
 @dataclass(frozen=True)

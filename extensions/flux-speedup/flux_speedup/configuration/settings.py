@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 
 from ..pruning.catalog import LEFT_OUT
 from .kinds import Choice, Kind, Names, Number, Seconds, Switch
-from .setting import FORGE, FORGE_AND_NEO, Setting, setting
+from .setting import FORGE, FORGE_AND_NEO, THE_FOUR, Setting, setting
 
 GROUP_WORDS = ("auto", "keep", "leave out")
 _GROUP = Choice(GROUP_WORDS)
@@ -118,7 +118,7 @@ class Config:
         WEIGHTS,
         "loads stream from the file at the speed of the bus, unloads copy nothing",
         label="Weights stay in their files",
-        hosts=FORGE_AND_NEO,
+        hosts=THE_FOUR,
     )
     direct: str = setting(
         "auto",
@@ -180,14 +180,14 @@ class Config:
         START,
         "the selected model is read into the page cache while the WebUI starts",
         label="Read-ahead",
-        hosts=FORGE_AND_NEO,
+        hosts=THE_FOUR,
     )
     digest: bool = setting(
         True,
         Switch(),
         START,
         "model hashes are computed in the background, once in a file's life",
-        hosts=FORGE_AND_NEO,
+        hosts=THE_FOUR,
     )
     hash_wait: str = setting(
         "when needed",
@@ -197,7 +197,7 @@ class Config:
         more="needs `digest`",
         label="Waiting for hashes",
         choices=("when needed", "never"),
-        hosts=FORGE_AND_NEO,
+        hosts=THE_FOUR,
     )
     fast_callbacks: bool = setting(
         True,

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from ..configuration.sources import OPTION_PREFIX
-from ..facts import left_out
+from ..facts import left_out, traces
 from ..facts.view import Refused
 from ..measuring.measured import CannotMeasure, Measured
 from ..patching.table import PatchTable
@@ -52,6 +52,13 @@ class Acts(Protocol):
 
     def undo_disabled(self) -> str:
         """Take what `disable_left_out` added from the WebUI's list again; a sentence that says what was."""
+        ...
+
+    def remove_traces(self, *, folder: bool) -> str:
+        """Undo every change and take all of ours out of the WebUI's settings; a sentence that says what went.
+
+        `folder`: our own folder with the statistics as well. For whoever removes the extension.
+        """
         ...
 
     def drop(self, key: str | None) -> str:
@@ -135,6 +142,16 @@ class Acting:
 
     def undo_disabled(self) -> str:
         return left_out.undo(self._host)
+
+    def remove_traces(self, *, folder: bool) -> str:
+        with self._nobody_else():
+            # First: the WebUI's settings file is written whole while ours is in force.
+            said = traces.remove(self._host)
+            self._put_back_now()
+            if folder:
+                self._statistics.close()
+                said += traces.delete_folder(self._host)
+        return traces.told(said)
 
     # Models, figures, this machine.
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..stats.tracking import Tracking
 
 SETTINGS_FILE = "The WebUI's settings file stays whole"
-WEIGHTS = "Weights stay in their files"
 STREAMING = "Models that do not fit are streamed"
 OVERLAP = "The transformer comes while the text is encoded"
 GARBAGE = "What the start made is left out of garbage collection"
@@ -73,7 +72,7 @@ def apply_with_scripts(
         if item in in_force:
             table.extend(item, [host.option_change(option, value)])
     arm_refusals(table, host, config)
-    weights = ("weights", WEIGHTS, "the GPU is a cache over the files")
+    weights = ("weights", *host.weights_item)
     where_available(table, config.weights, weights, lambda: host.weight_changes(direct_share(config)))
     _streaming(table, host, config)
     overlap = ("overlap", OVERLAP, "where there is room for both")

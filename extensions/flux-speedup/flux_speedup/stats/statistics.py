@@ -86,6 +86,10 @@ class Statistics:
         with self._lock:
             self._since_start, self._newest = Tally(), None
 
+    def close(self) -> None:
+        """From here on nothing is written."""
+        self._made().close()
+
     def first_image(self) -> FirstImage | None:
         """What the first image of this process waited for, once it is made."""
         return self._first

@@ -1,8 +1,10 @@
-"""Test extension: this Forge Neo accepts small Flux models, and tells what ours knows of its weights."""
+"""Test extension: Forge Neo accepts small Flux models, and it or reForge tells what ours knows of its weights."""
 
 import os
 
 from modules import script_callbacks
+
+WHOLE = ("BaseModel", "SD1ClipModel", "AutoencoderKL", "LatentDiffusion", "KModel")
 
 
 def shrink():
@@ -51,13 +53,29 @@ def on_app_started(_demo, app):
             }
         return found
 
+    @app.get("/probe/alive")
+    def alive():
+        """How many models of each class somebody still holds."""
+        import collections
+        import gc
+
+        import torch
+
+        gc.collect()
+        kinds = [
+            type(each).__name__ for each in gc.get_objects() if torch.nn.Module in type(each).__mro__
+        ]
+        return {kind: count for kind, count in collections.Counter(kinds).items() if kind in WHOLE}
+
     @app.get("/probe/memory")
     def memory():
         """Bytes of weights by where they are: views of files, and memory of their own."""
-        from backend import memory_management as manager
         from modules import sd_models
 
+        from flux_speedup import app as ours
         from flux_speedup.weights.files.span import find
+
+        manager = ours._running._host._manager
 
         views = own = 0
         engine = sd_models.model_data.sd_model
@@ -75,6 +93,17 @@ def on_app_started(_demo, app):
         return {"views": views, "own": own, "loaded": loaded}
 
 
+def believe_in_a_card():
+    """A1111: its device is not equal to the home of weights."""
+    import torch
+    from modules import devices, shared
+
+    devices.device = shared.device = torch.device("cpu", 0)
+    devices.get_optimal_device_name = lambda: "cpu:0"
+
+
+if os.environ.get("PROBE_CARD_OF_A1111"):
+    believe_in_a_card()
 if os.environ.get("PROBE_TINY"):
     shrink()
 script_callbacks.on_app_started(on_app_started)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from ...patching.change import Change, Declined
 from ..common.loads import MODELS
-from ..common.webui import WebUI
+from .chosen import Chosen
 from .inside import A1111Inside
 
 
-class A1111(WebUI):
+class A1111(Chosen):
     """A WebUI of this family without any memory manager. Every name is looked for before it is used."""
 
     family = "A1111"
@@ -21,6 +22,11 @@ class A1111(WebUI):
         "needless_unloads": "there is nothing to do: no model is unloaded between images here",
     }
 
+    weights_item = (
+        "Checkpoints are streamed to the card",
+        "and the next one is written over the model where it is",
+    )
+
     @property
     def name(self) -> str:
         # Its forks took these out or left them without effect; both are imported with the first model only.
@@ -28,6 +34,16 @@ class A1111(WebUI):
         if hasattr(models, "send_model_to_trash") and hasattr(models, "lowvram"):
             return self.family
         return super().name
+
+    def computing_device(self) -> Any:
+        return getattr(sys.modules.get("modules.devices"), "device", None)
+
+    def weight_changes(self, direct: float) -> list[Change]:
+        if str(self.computing_device()) == "cpu":
+            raise Declined("the WebUI computes on the CPU: there is no card to stream to")
+        from .loading import Loading
+
+        return Loading().changes()
 
     def inside(self) -> A1111Inside:
         return A1111Inside()

@@ -37,10 +37,9 @@ class Files:
             Function(names.operations, f"{layer}._load_from_state_dict", self._wrap_layer)
             for layer in names.layers
         ]
-        others: list[Change] = [
-            Function(names.manager, "pin_memory", self._wrap_pin),
-            Function(names.engine, "save_file", self._wrap_save_file, guarded=False),
-        ]
+        others: list[Change] = [Function(names.manager, "pin_memory", self._wrap_pin)]
+        if names.engine is not None:
+            others.append(Function(names.engine, "save_file", self._wrap_save_file, guarded=False))
         return [
             Function("safetensors.torch", "save_file", self._wrap_save_file, guarded=False),
             Function(*names.build, self._wrap_build, guarded=False),

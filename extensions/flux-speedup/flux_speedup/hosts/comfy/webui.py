@@ -76,14 +76,19 @@ class Comfy(WebUI):
             return super().weight_changes(direct)
         # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
         from ..common.placing import Placing
-        from .weights import Attachment
 
         if self._placing is None:
             busy, manager = (lambda: self.inside().busy()), self._manager
             self._placing = Placing(self.quiet, busy, lambda: manager.get_torch_device())
-            self._attachment = Attachment(self.taken_over, self._placing.placement)
+            self._attachment = self.attach(self.taken_over, self._placing.placement)
         assert self._attachment is not None
         return [*self._attachment.changes(), *self._placing.changes(direct)]
+
+    def attach(self, names: Names, placement: Placement) -> Attachment:
+        """What takes weights over on this host."""
+        from .weights import Attachment
+
+        return Attachment(names, placement)
 
     def _arrival(self, model: Any) -> tuple[str, str]:
         return forms.arrival(self._placement(), model)

@@ -12,9 +12,9 @@ from .names import Names
 class Attachment:
     """Files are mapped by us, models come to the device and leave it by us. One for the life of the process."""
 
-    def __init__(self, names: Names, placement: Placement) -> None:
+    def __init__(self, names: Names, placement: Placement, files: type[Files] = Files) -> None:
         self.placement = placement
-        self._files = Files(names, placement.registry)
+        self._files = files(names, placement.registry)
         self._moves = Moves(names, placement)
 
     def was_built_from_files(self) -> bool:

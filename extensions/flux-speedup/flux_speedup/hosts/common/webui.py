@@ -56,12 +56,14 @@ class WebUI:
     has_tiers: its memory numbers can be set. runs_flux: it can load a Flux checkpoint.
     family: its name in the table of settings.
     unavailable: why an item has no changes here, by the item's key.
+    weights_item: what is done about weights, and why.
     """
 
     has_tiers = False
     runs_flux = False
     family = ""
     unavailable: ClassVar[Mapping[str, str]] = {}
+    weights_item = ("Weights stay in their files", "the GPU is a cache over the files")
 
     def __init__(self) -> None:
         # Options that the user changed while ours were in force: theirs until the next start.

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Ahead(WebUI):
-    """A host with `forge_model_reload` and `calculate_sha256_real`."""
+    """A host that says what it loads, and by which function it computes a sha256."""
+
+    hash_function = "calculate_sha256_real"
+    reads_ahead_again = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,15 +39,18 @@ class Ahead(WebUI):
         if self._digests is None:
             folder = self.cache_folder()
             self._digests = FileDigests(Sidecar(folder / "digests.json" if folder else None), self._gate)
-        return forge_digests.changes(self._digests)
+        return forge_digests.changes(self._digests, self.hash_function)
 
     def hash_wait_changes(self, never: bool) -> list[Change]:
-        from .hashes.changes import HashWait
-
         if self._digests is None:
             return []
-        self._hash_wait = HashWait(self._digests, never, self.computing_device)
+        self._hash_wait = self._waiting(self._digests, never)
         return self._hash_wait.changes()
+
+    def _waiting(self, digests: FileDigests, never: bool) -> HashWait:
+        from .hashes.changes import HashWait
+
+        return HashWait(digests, never, self.computing_device)
 
     def lora_hash_wait_changes(self) -> list[Change]:
         return self._hash_wait.lora_changes() if self._hash_wait is not None else []
@@ -57,4 +63,4 @@ class Ahead(WebUI):
 
         if self._background is None:
             self._background = Background(self._digests, self._gate)
-        return self._background.changes()
+        return self._background.changes(again=self.reads_ahead_again)

@@ -14,16 +14,16 @@ from ...patching.change import Call, Change, Function
 from ...weights.files.file_digests import FileDigests
 
 
-def changes(digests: FileDigests) -> list[Change]:
+def changes(digests: FileDigests, function: str = "calculate_sha256_real") -> list[Change]:
     """The function that computes; `sha256` around it asks the host's cache first, and fills it.
 
     Passes in the background end with the undo.
     """
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        def calculate_sha256_real(filename: Any) -> Any:
+        def calculate_sha256(filename: Any) -> Any:
             return digests.of(filename, lambda: original(filename))
 
-        return calculate_sha256_real
+        return calculate_sha256
 
-    return [Call(lambda: digests.stop), Function("modules.hashes", "calculate_sha256_real", make)]
+    return [Call(lambda: digests.stop), Function("modules.hashes", function, make)]

@@ -51,7 +51,10 @@ class Background:
         self._unhashed: Path | None = None
         self._likely: Likely | None = None
 
-    def changes(self) -> list[Change]:
+    def changes(self, again: bool = True) -> list[Change]:
+        """`again`: also when the host has built another model; else at its start alone."""
+        if not again:
+            return [Call(self._begin)]
         return [
             Call(self._begin),
             Function(ENTRY, "forge_main_entry", self._wrap_main_entry),

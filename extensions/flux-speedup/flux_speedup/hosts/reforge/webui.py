@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..a1111.chosen import Chosen
+from ..comfy.names import Names
 from ..comfy.webui import Comfy
 
+if TYPE_CHECKING:
+    from ...weights.residency.placement import Placement
+    from ..comfy.weights import Attachment
+
 MANAGER = "ldm_patched.modules.model_management"
+OPERATIONS = "ldm_patched.modules.ops"
+# Those that read their weights as PyTorch does.
+LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "GroupNorm", "LayerNorm", "Embedding")
 
 
-class ReForge(Comfy):
+class ReForge(Comfy, Chosen):
     """`ldm_patched.modules.model_management`."""
 
+    taken_over = Names(
+        manager=MANAGER,
+        patcher="ldm_patched.modules.model_patcher",
+        build=("modules.sd_models", "load_model"),
+        reading="ldm_patched.modules.utils",
+        engine=None,
+        operations=OPERATIONS,
+        layers=tuple(f"disable_weight_init.{layer}" for layer in LAYERS),
+        initial_device="unet_inital_load_device",
+    )
     family = "reForge"
     manager_name = MANAGER
     args_name = "ldm_patched.modules.args_parser"
@@ -33,3 +53,14 @@ class ReForge(Comfy):
     @property
     def name(self) -> str:
         return self.family
+
+    def computing_device(self) -> Any:
+        return self._manager.get_torch_device()
+
+    def quiet(self) -> AbstractContextManager[None]:
+        return self._gate.loading()
+
+    def attach(self, names: Names, placement: Placement) -> Attachment:
+        from .weights import ReForgeAttachment
+
+        return ReForgeAttachment(names, placement)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -19,18 +19,30 @@ from .texts import Texts
 
 PROCESSING = "modules.processing"
 MODELS = "modules.sd_models"
+RELOADS = tuple((module, "forge_model_reload") for module in (MODELS, PROCESSING))
 FEW_CORES = 2
 """A thread that hashes takes one core; where there are fewer than this, computing would feel it."""
 
 
 class HashWait:
-    """The changes of one process. `never`: images go without a hash that is missing."""
+    """The changes of one process. `never`: images go without a hash that is missing.
 
-    def __init__(self, digests: FileDigests, never: bool, device: Callable[[], Any]) -> None:
+    reloads: functions in which the host loads a checkpoint. kind: how it asks for the hash there.
+    """
+
+    def __init__(
+        self,
+        digests: FileDigests,
+        never: bool,
+        device: Callable[[], Any],
+        reloads: Sequence[tuple[str, str]] = RELOADS,
+        kind: type[Checkpoints] = Checkpoints,
+    ) -> None:
         here = Here()
         self._digests = digests
         self._device = device
-        self._checkpoints = Checkpoints(digests, never, here)
+        self._reloads = reloads
+        self._checkpoints = kind(digests, never, here)
         self._loras = Loras(digests, never, here)
         self._texts = Texts(self._checkpoints, here, self._computing)
 
@@ -53,8 +65,8 @@ class HashWait:
         ]
         return [
             Function(MODELS, "CheckpointInfo.calculate_shorthash", checkpoints.wrap_calculate),
-            Function(MODELS, "forge_model_reload", checkpoints.wrap_reload),
-            Function(PROCESSING, "forge_model_reload", checkpoints.wrap_reload),
+            *(Function(module, name, checkpoints.wrap_reload) for module, name in self._reloads),
+            *checkpoints.changes(),
             Function(PROCESSING, "process_images_inner", texts.wrap_inner),
             Function(PROCESSING, "StableDiffusionProcessing.setup_conds", texts.wrap_setup_conds),
             Function(PROCESSING, "StableDiffusionProcessingTxt2Img.setup_conds", texts.wrap_setup_conds),

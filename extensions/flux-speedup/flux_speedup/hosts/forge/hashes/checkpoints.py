@@ -12,11 +12,13 @@ import logging
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ....patching.change import Undo, in_reverse
+from ....patching.change import Change, Undo, in_reverse
 from ....weights.files.file_digests import FileDigests
 from .attribute import Attribute, watch
 from .here import Here
@@ -49,14 +51,13 @@ class Checkpoints:
 
     def watch(self) -> Undo:
         """Answer for the hash wherever the host keeps it. The undo waits for what is still missing."""
-        from backend.diffusion_engine.base import ForgeDiffusionEngine
         from modules import processing, sd_models
 
         info, request = sd_models.CheckpointInfo, processing.StableDiffusionProcessing
         undo = in_reverse(
             [
                 *(watch(info, name, partial(self._read_entry, name)) for name in SAID),
-                watch(ForgeDiffusionEngine, HELD, self._read_model, self._write),
+                *(watch(model, HELD, self._read_model, self._write) for model in self._models()),
                 watch(request, HELD, self._read_request, self._write_request),
             ]
         )
@@ -70,6 +71,10 @@ class Checkpoints:
                     vars(holder)[HELD] = late.value
 
         return end
+
+    def changes(self) -> list[Change]:
+        """Further functions of the host that have to do with entries."""
+        return []
 
     # What is wrapped.
 
@@ -93,8 +98,7 @@ class Checkpoints:
         self._calculate = original
 
         def calculate_shorthash(info: Any) -> Any:
-            if self._here.expecting and info is _loading():
-                self._here.expecting = False
+            if self._is_loading(info):
                 if self._is_missing(info):
                     return self._later(info)
                 self._newest = None  # the host sets the option itself
@@ -126,6 +130,13 @@ class Checkpoints:
                 if id(info) in self._pending:
                     self._apply(info, late)
 
+    @contextmanager
+    def shown(self, *, waits: bool) -> Iterator[None]:
+        """In here entries are shown or saved: with their hashes, unless another thread's request waits for them."""
+        if waits:
+            self.settle_all()
+        yield
+
     def is_late(self, p: Any) -> bool:
         """Whether a request holds the place of a hash, and there is none yet."""
         late = vars(p).get(HELD)
@@ -134,6 +145,23 @@ class Checkpoints:
         return isinstance(late, Late) and not late.known
 
     # Helpers.
+
+    def _models(self) -> list[type]:
+        """Classes of the host's models."""
+        from backend.diffusion_engine.base import ForgeDiffusionEngine
+
+        return [ForgeDiffusionEngine]
+
+    def _is_loading(self, info: Any) -> bool:
+        """Whether the host asks as it loads, and has not asked before."""
+        if not self._here.expecting or info is not _loading():
+            return False
+        self._here.expecting = False
+        return True
+
+    def _is_quiet(self) -> bool:
+        """Whether whoever reads an entry now takes it as it is."""
+        return False
 
     def _later(self, info: Any) -> Late:
         self._digests.begin(info.filename)
@@ -157,9 +185,12 @@ class Checkpoints:
         with self._lock:
             late.is_of(found)
             self._pending.pop(id(late.info), None)
-            if self._newest is late:
-                self._newest = None
-                _options()[OPTION] = late.info.sha256
+            self._tell_options(late)
+
+    def _tell_options(self, late: Late) -> None:
+        if self._newest is late:
+            self._newest = None
+            options()[OPTION] = late.info.sha256
 
     def _is_missing(self, info: Any) -> bool:
         """Whether the host would have to read the whole file now."""
@@ -181,11 +212,11 @@ class Checkpoints:
             vars(model)[HELD] = late.value
 
     def _read_entry(self, name: str, info: Any, held: Any) -> Any:
-        if self._here.settling or id(info) not in self._pending:
+        if self._here.settling or id(info) not in self._pending or self._is_quiet():
             return held
         if self._here.unasked is info and name == "sha256":
             self._here.unasked = None
-            return _options().get(OPTION, "")  # for the option, which keeps what it has
+            return options().get(OPTION, "")  # for the option, which keeps what it has
         self.settle(info)
         return vars(info).get(name, held)
 
@@ -233,6 +264,7 @@ def _loading() -> Any:
     return parameters.get("checkpoint_info")
 
 
-def _options() -> dict[str, Any]:
+def options() -> dict[str, Any]:
+    """The values of the host's options."""
     found: dict[str, Any] = sys.modules["modules.shared"].opts.data
     return found

@@ -35,6 +35,7 @@ class Here(threading.local):
     """By thread. `expecting`: the host is going to ask for the hash of what it loads. `unasked`: the checkpoint
 
     whose full hash it reads next, for an option. `opening`: a request takes over what the model says of itself.
+    `quiet`: what reads an entry takes it as it is.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,7 @@ class Here(threading.local):
         self.expecting = False
         self.unasked: Any = None
         self.opening = False
+        self.quiet = 0
         self.settling = False
         self.activating = 0
         self.encoding = 0

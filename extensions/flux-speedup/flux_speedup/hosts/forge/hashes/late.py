@@ -10,13 +10,21 @@ log = logging.getLogger("flux_speedup")
 
 
 class Late:
-    """Stands for the short hash of a checkpoint that is still to come. `value` counts once it is `known`."""
+    """Stands for the short hash of a checkpoint that is still to come. `value` counts once it is `known`.
+
+    title: that of the checkpoint's entry until then.
+    """
 
     def __init__(self, info: Any) -> None:
         self.info = info
+        self.title = vars(info).get("title")
         self.known = False
         self.value: str | None = None
         self._file = _as_it_is(info.filename)
+
+    def __str__(self) -> str:
+        """For the lines in which a host tells what it loads."""
+        return self.value or "hash still to come"
 
     def is_of(self, found: str | None) -> None:
         """The hash that the file has now: not that of what was loaded, if it was written over since."""

@@ -131,9 +131,8 @@ class Texts:
         """For what shows or saves entries or options: as long as another thread's request waits, the old ones."""
 
         def shown(*args: Any, **kwargs: Any) -> Any:
-            if self._here.frame is not None or not self.at_work:
-                self._checkpoints.settle_all()
-            return original(*args, **kwargs)
+            with self._checkpoints.shown(waits=self._here.frame is not None or not self.at_work):
+                return original(*args, **kwargs)
 
         return shown
 

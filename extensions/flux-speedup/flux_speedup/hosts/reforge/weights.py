@@ -1,0 +1,20 @@
+"""Attaches the weights room to reForge."""
+
+from __future__ import annotations
+
+from ...patching.change import Change
+from ...weights.residency.placement import Placement
+from ..comfy.names import Names
+from ..comfy.weights import Attachment
+from . import letting_go
+from .files import ReForgeFiles
+
+
+class ReForgeAttachment(Attachment):
+    """And what a checkpoint has on the device leaves it before the WebUI takes it to pieces."""
+
+    def __init__(self, names: Names, placement: Placement) -> None:
+        super().__init__(names, placement, ReForgeFiles)
+
+    def changes(self) -> list[Change]:
+        return [*super().changes(), *letting_go.changes(self.placement)]
