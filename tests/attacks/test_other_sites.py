@@ -29,10 +29,11 @@ READS = [f"{V1}/{name}" for name in ("status", "config", "models", "machine", "r
 WRITES: dict[str, Any] = {
     f"{V1}/measure": {},
     f"{V1}/drop": {"key": None},
+    f"{V1}/remove_traces": {},
     f"{V1}/settings": {"tier": "large"},
 }
 HERE = "127.0.0.1:7860"
-CALLS = {"measure", "drop", "set_options"}
+CALLS = {"measure", "drop", "remove_traces", "set_options"}
 
 
 def flags(**more: Any) -> SimpleNamespace:

@@ -181,6 +181,17 @@ def has_bitsandbytes(checkout: Path) -> bool:
     return BITSANDBYTES.is_dir() or bool(list(checkout.glob("venv/**/site-packages/bitsandbytes")))
 
 
+def cloned(folder: Path) -> Path:
+    """The repository as "Install from URL" would fetch it: every file git knows or would take."""
+    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, folder / name)
+    return folder
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -10,6 +10,8 @@ from typing import Any
 from tests.integration import tiny_flux
 from tests.integration.forge import PROBE, Forge
 
+CARD = Path(__file__).resolve().parent / "neo_probe"
+"""The test extension with a stand-in for a card."""
 FAMILY_FLAGS = ("--skip-torch-cuda-test", "--skip-prepare-environment")
 
 
@@ -18,7 +20,7 @@ class Neo(Forge):
 
     base_flags = ("--cpu", "--skip-python-version-check", *FAMILY_FLAGS)
     health = "/sdapi/v1/options"
-    probe = Path(__file__).resolve().parent / "neo_probe"
+    probe = CARD
     folder = "webui"
 
     def options(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +66,7 @@ class ReForge(Forge):
 
     base_flags = ("--always-cpu", "--no-download-sd-model", *FAMILY_FLAGS)
     health = "/sdapi/v1/options"
-    probe = None
+    probe = CARD
 
 
 class A1111(Forge):
@@ -72,7 +74,7 @@ class A1111(Forge):
 
     base_flags = ("--use-cpu", "all", "--no-half", "--no-download-sd-model", *FAMILY_FLAGS)
     health = "/sdapi/v1/options"
-    probe = None
+    probe = CARD
 
 
 HOSTS: dict[str, tuple[type[Forge], str]] = {

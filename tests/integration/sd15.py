@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,4 +160,19 @@ def write(path: Path, seed: int) -> Path:
         tensors[name] = values.to(torch.float16)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
+    return path
+
+
+def another(path: Path, of: Path) -> Path:
+    """A checkpoint that is another one's, but for the signs of one layer."""
+    name = f"{UNET}.input_blocks.0.0.weight"
+    shutil.copyfile(of, path)
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        begin, end = json.loads(file.read(length))[name]["data_offsets"]
+        file.seek(8 + length + begin)
+        halves = bytearray(file.read(end - begin))
+        halves[1::2] = bytes(each ^ 0x80 for each in halves[1::2])
+        file.seek(8 + length + begin)
+        file.write(halves)
     return path

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -13,26 +13,14 @@ from pathlib import Path
 import pytest
 
 from flux_speedup.pruning.catalog import LEFT_OUT
-from tests.integration.forge import EXTENSION, REPOSITORY, Forge
+from tests.integration.forge import EXTENSION, Forge, cloned
 
 GIB = 1 << 30
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository as "Install from URL" would fetch it: every file git knows or would take."""
-    folder = tmp_path_factory.mktemp("clone")
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (REPOSITORY / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, folder / name)
-    return folder
+    return cloned(tmp_path_factory.mktemp("clone"))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +90,7 @@ def test_api_shows_configuration_and_start(large: Forge) -> None:
     assert "/flux-speedup/v1/status" in large.get("/openapi.json")["paths"]
 
 
-@pytest.mark.parametrize("path", ["measure", "drop", "settings"])
+@pytest.mark.parametrize("path", ["measure", "drop", "remove_traces", "settings"])
 def test_nothing_can_be_done_where_forge_refuses_access_to_extensions(large: Forge, path: str) -> None:
     # `--server-name` turns it off.
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -146,31 +134,22 @@ def test_nothing_else_was_written_into_the_checkout(large: Forge, forge_dir: Pat
     assert (large.data / "cache" / "flux-speedup").is_dir()
 
 
-def test_without_a_gpu_no_tier_applies_and_frozen_settings_start(forge_dir: Path, tmp_path: Path) -> None:
-    with Forge(forge_dir, tmp_path, flags=("--nowebui", "--api", "--freeze-settings")) as forge:
-        state = forge.state()
-        assert state["vram_state"] == "DISABLED"
-        assert state["inference"] == GIB
-        assert any("no GPU" in line for line in forge.our_lines())
-
-
-def test_frozen_settings_leave_the_attributes_and_say_so(forge_dir: Path, tmp_path: Path) -> None:
-    flags = ("--nowebui", "--api", "--freeze-settings")
-    with Forge(forge_dir, tmp_path, flags=flags, environ={"PROBE_CARD_GIB": "80"}) as forge:
+def test_flags_of_the_user_win_and_frozen_settings_leave_the_attributes(
+    forge_dir: Path, tmp_path: Path
+) -> None:
+    flags = ("--nowebui", "--api", "--always-offload-from-vram", "--freeze-settings", "--api-auth", "me:secret")
+    environ = {"PROBE_CARD_GIB": "80", "FLUX_SPEEDUP_PINNING": "perhaps"}
+    with Forge(forge_dir, tmp_path, flags=flags, environ=environ) as forge:
         state = forge.state()
         assert (state["inference"], state["pinned"], state["streams"]) == (20 * GIB, True, True)
         assert state["options"]["forge_async_loading"] != "Async"
-        outcomes = {o["item"]: o for o in forge.get("/flux-speedup/v1/status")["outcomes"]}
+        login = {"Authorization": f"Basic {base64.b64encode(b'me:secret').decode()}"}
+        asked = urllib.request.Request(f"{forge.url}/flux-speedup/v1/status", headers=login)
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            outcomes = {o["item"]: o for o in json.load(answer)["outcomes"]}
         assert outcomes["streams"]["state"] == "applied"
         assert "forge_async_loading cannot be set" in outcomes["streams"]["why"]
         assert sum("cannot be set" in line for line in forge.our_lines()) >= 1
-
-
-def test_flags_of_the_user_win_over_the_tier(forge_dir: Path, tmp_path: Path) -> None:
-    flags = ("--nowebui", "--api", "--always-offload-from-vram", "--api-auth", "me:secret")
-    environ = {"PROBE_CARD_GIB": "80", "FLUX_SPEEDUP_PINNING": "perhaps"}
-    with Forge(forge_dir, tmp_path, flags=flags, environ=environ) as forge:
-        assert forge.state()["pinned"] is True
         assert any(
             "FLUX" not in line and "pinning" in line and "perhaps" in line for line in forge.our_lines()
         )
@@ -191,13 +170,15 @@ def test_turned_off_by_flag_nothing_of_it_is_there(forge_dir: Path, tmp_path: Pa
         assert any("off (command line)" in line for line in forge.our_lines())
 
 
-@pytest.mark.parametrize("name", ["my-clone", "flux-speedup"])
-def test_a_clone_of_the_repository_works_under_any_name(
-    forge_dir: Path, tmp_path: Path, clone: Path, name: str
+def test_a_clone_works_under_any_name_and_without_a_gpu_no_tier_applies(
+    forge_dir: Path, tmp_path: Path, clone: Path
 ) -> None:
-    with Forge(forge_dir, tmp_path, extensions={name: clone}) as forge:
+    with Forge(forge_dir, tmp_path, extensions={"my-clone": clone}) as forge:
         status = forge.get("/flux-speedup/v1/status")
         assert status["enabled"] is True
+        state = forge.state()
+        assert (state["vram_state"], state["inference"]) == ("DISABLED", GIB)
+        assert any("no GPU" in line for line in forge.our_lines())
         assert "Error" not in "".join(line for line in forge.log().splitlines() if "flux" in line.lower())
 
 

@@ -1,9 +1,13 @@
-"""Forge Neo, reForge and A1111 as they really start: what they are said to be, and the images they make."""
+"""Forge Neo, reForge and A1111 as they really start: what they are said to be, and the images they make.
+
+Forge Neo computes on the CPU here; reForge and A1111 on what stands for a card, and they switch there and back.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,14 +17,13 @@ from typing import Any
 import pytest
 
 from tests.integration import sd15
-from tests.integration.forge import EXTENSION
+from tests.integration.forge import EXTENSION, cloned
 from tests.integration.other_hosts import HOSTS, checkout
 
 FORGE = Path.home() / "stable-diffusion-webui-forge"
 TOKENIZER = "backend/huggingface/runwayml/stable-diffusion-v1-5"
-REQUEST = {
+COMMON = {
     "prompt": "a cat",
-    "seed": 1,
     "steps": 1,
     "width": 64,
     "height": 64,
@@ -28,8 +31,20 @@ REQUEST = {
     "sampler_name": "Euler",
     "scheduler": "Automatic",
 }
+# (seed, checkpoint) of every request.
+ON_ONE = ((1, "one"), (2, "one"))
+REQUESTS = {"Forge Neo": ON_ONE}
+SWITCHING = (*ON_ONE, (1, "two"), (1, "one"))
+CARDS = {
+    "Forge Neo": {},
+    "reForge": {"PROBE_CARD_GIB": "8"},
+    "A1111": {"PROBE_CARD_OF_A1111": "1"},
+}
+# Without the flag its transformer is computed in another dtype than its file's, on a CPU.
+FLAGS = {"reForge": ("--unet-in-fp16",)}
+CLONED, WITH_PAGE = ("reForge", "A1111"), ("Forge Neo", "A1111")
 NOT_THERE = ("tier", "streams", "allocator", "checkpoints", "needless_unloads")
-AS_FORGE_LOADS = ("weights", "digest", "hash_wait", "read_ahead", "pruning")
+LOADING = ("weights", "digest", "hash_wait", "read_ahead")
 
 
 @pytest.fixture(scope="module", params=sorted(HOSTS))
@@ -41,10 +56,11 @@ def host(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Written once; gone afterwards, as it has 2 GB."""
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Two checkpoints, written once; gone afterwards, as they have 4 GB."""
     folder = tmp_path_factory.mktemp("sd15")
-    yield sd15.write(folder / "sd15.safetensors", 1)
+    sd15.another(folder / "two.safetensors", sd15.write(folder / "one.safetensors", 1))
+    yield folder
     shutil.rmtree(folder)
 
 
@@ -63,37 +79,69 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Started:
-    """What one start came to."""
+    """What one start came to. `ours`: the extension's folder, None without it."""
 
-    def __init__(self, name: str, data: Path, model: Path, hub: Path, extensions: dict[str, Path]) -> None:
-        models = data / "models" / "Stable-diffusion"
-        models.mkdir(parents=True)
-        os.link(model, models / model.name)
+    def __init__(self, name: str, data: Path, models: Path, hub: Path, ours: Path | None) -> None:
+        folder = data / "models" / "Stable-diffusion"
+        folder.mkdir(parents=True)
+        for file in models.iterdir():
+            os.link(file, folder / file.name)
         kind, _ = HOSTS[name]
         place = checkout(name)
         assert place is not None
-        environ = {"HF_HOME": str(hub), "HF_HUB_OFFLINE": "1"}
-        options = {"sd_model_checkpoint": model.name, "live_previews_enable": False}
-        with kind(place, data, extensions=extensions, environ=environ, options=options) as webui:
-            answers = [webui.post("/sdapi/v1/txt2img", {**REQUEST, "seed": seed}) for seed in (1, 2)]
-            self.images = [hashlib.sha256(base64.b64decode(a["images"][0])).hexdigest() for a in answers]
-            self.status: Any = None
-            if extensions:
-                self.status = webui.get("/flux-speedup/v1/status")
-                self.events: list[Any] = webui.get("/flux-speedup/v1/stats?limit=1000")["events"]
-                self.models: list[Any] = webui.get("/flux-speedup/v1/models")
+        page = ours is not None and name in WITH_PAGE
+        more = [*([] if page else ["--nowebui"]), *FLAGS.get(name, ())]
+        webui = kind(
+            place,
+            data,
+            flags=("--api", "--enable-insecure-extension-access", *more),
+            extensions={} if ours is None else {"flux-speedup": ours},
+            environ={"HF_HOME": str(hub), "HF_HUB_OFFLINE": "1", **CARDS[name]},
+            options={"sd_model_checkpoint": "one.safetensors", "live_previews_enable": False},
+        )
+        with webui:
+            self.images = [self._image(webui, *each) for each in REQUESTS.get(name, SWITCHING)]
+            if ours is not None:
+                self._look(webui)
+                self.page = webui.text("/config") if page else ""
+                webui.post("/flux-speedup/v1/settings", {"read_ahead": "off"})
+                self.chosen = self._saved()
+                self.done = webui.post("/flux-speedup/v1/remove_traces", {"statistics": True})["done"]
+                self.left = self._saved()
+                self.folder_left = (data / "cache" / "flux-speedup").exists()
+                self.afterwards = self._image(webui, 2, "one")
             self.log = webui.log()
+
+    def _image(self, webui: Any, seed: int, checkpoint: str) -> str:
+        chosen = {"sd_model_checkpoint": f"{checkpoint}.safetensors"}
+        request = {**COMMON, "seed": seed, "override_settings": chosen}
+        answer = webui.post(
+            "/sdapi/v1/txt2img", {**request, "override_settings_restore_afterwards": False}
+        )
+        return hashlib.sha256(base64.b64decode(answer["images"][0])).hexdigest()
+
+    def _look(self, webui: Any) -> None:
+        self.status: Any = webui.get("/flux-speedup/v1/status")
+        self.events: list[Any] = webui.get("/flux-speedup/v1/stats?limit=1000")["events"]
+        self.models: list[Any] = webui.get("/flux-speedup/v1/models")
+        self.weights: Any = webui.get("/probe/weights")
+        self._file = webui.data / "config.json"
+
+    def _saved(self) -> list[str]:
+        return [key for key in json.loads(self._file.read_text()) if key.startswith("flux_speedup")]
 
 
 @pytest.fixture(scope="module")
-def with_us(host: str, model: Path, hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Started:
-    return Started(host, tmp_path_factory.mktemp("with"), model, hub, {"flux-speedup": EXTENSION})
+def with_us(host: str, models: Path, hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Started:
+    ours = cloned(tmp_path_factory.mktemp("clone")) if host in CLONED else EXTENSION
+    return Started(host, tmp_path_factory.mktemp("with"), models, hub, ours)
 
 
 def test_it_is_known_by_name_and_by_what_it_computes_on(host: str, with_us: Started) -> None:
     assert with_us.status["host"] == host
-    assert with_us.status["card"] == "cpu"
-    assert with_us.status["tier_why"] == "no GPU: the WebUI runs on the CPU"
+    if host != "reForge":
+        assert with_us.status["card"] == "cpu"
+        assert with_us.status["tier_why"] == "no GPU: the WebUI runs on the CPU"
 
 
 def test_no_item_fails_and_what_is_not_there_says_why(host: str, with_us: Started) -> None:
@@ -102,21 +150,43 @@ def test_no_item_fails_and_what_is_not_there_says_why(host: str, with_us: Starte
     for item in NOT_THERE:
         assert found[item][0] == "skipped"
         assert "backend.memory_management" not in found[item][1]
-    for item in ("fast_callbacks", "statistics", "requests", "attention_kernels"):
+    for item in ("fast_callbacks", "statistics", "requests", "attention_kernels", *LOADING):
         assert found[item][0] == "applied", found[item]
-    for item in AS_FORGE_LOADS:
-        assert (found[item][0] == "applied") is (host == "Forge Neo"), (item, found[item])
+    assert (found["pruning"][0] == "applied") is (host == "Forge Neo")
+    assert ("flux_speedup_tab" in with_us.page) is (host in WITH_PAGE)
 
 
-def test_its_one_load_is_one_event(host: str, with_us: Started, model: Path) -> None:
-    loads = [each for each in with_us.events if each["kind"] == "checkpoint"]
-    assert [(each["what"], each["bytes"]) for each in loads] == [(model.name, model.stat().st_size)]
-    assert [each["name"] for each in with_us.models] == [model.name]
+def test_every_load_is_one_event(host: str, with_us: Started, models: Path) -> None:
+    loads = [each for each in with_us.events if each["kind"] == "checkpoint"][::-1]
+    wanted = ["one"] if host in REQUESTS else ["one", "two", "one"]
+    assert [each["what"] for each in loads] == [f"{name}.safetensors" for name in wanted]
+    assert {each["bytes"] for each in loads} == {(models / "one.safetensors").stat().st_size}
+    assert [each["name"] for each in with_us.models] == ["one.safetensors"]
+
+
+def test_no_load_waited_for_a_hash_and_reforges_weights_come_from_their_files(
+    host: str, with_us: Started
+) -> None:
+    if host in REQUESTS:
+        pytest.skip("Forge Neo has tests of its own")
+    assert with_us.log.count("Loading weights [hash still to come] from") == 2
+    if host == "reForge":
+        transformer, text = with_us.weights["BaseModel"], with_us.weights["SD1ClipModel"]
+        assert transformer["arrived"]["file"] > 0.99 * sum(transformer["arrived"].values())
+        assert text["arrived"]["file"] > 100_000_000
 
 
 def test_the_images_are_the_same_without_us(
-    host: str, with_us: Started, model: Path, hub: Path, tmp_path_factory: pytest.TempPathFactory
+    host: str, with_us: Started, models: Path, hub: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    without = Started(host, tmp_path_factory.mktemp("without"), model, hub, {})
+    without = Started(host, tmp_path_factory.mktemp("without"), models, hub, None)
     assert with_us.images == without.images
-    assert len(set(with_us.images)) == 2
+    assert len(set(with_us.images)) == (2 if host in REQUESTS else 3)
+
+
+def test_removed_nothing_of_ours_is_left_and_the_image_is_the_same(host: str, with_us: Started) -> None:
+    assert with_us.chosen == ["flux_speedup_read_ahead"]
+    assert "flux_speedup_read_ahead" in with_us.done
+    assert with_us.left == []
+    assert not with_us.folder_left
+    assert with_us.afterwards == with_us.images[1]

@@ -41,9 +41,9 @@ def on_app_started(_demo, app):
         """What our residencies know, by the class of the module."""
         from flux_speedup import app as ours
 
-        attachment = ours._running._host._attachment
+        attachment = getattr(ours._running._host, "_attachment", None)
         found = {}
-        for module, residency in list(attachment.placement._residencies.items()):
+        for module, residency in list(attachment.placement._residencies.items()) if attachment else ():
             arrival = attachment.placement.arrival(module)
             found[type(module).__name__] = {
                 "resident": len(residency.resident),
