@@ -1,35 +1,28 @@
-"""How reForge lets a checkpoint go: what it has on the device first, and without looking through memory ten times.
+"""How reForge lets a checkpoint go, without looking through memory ten times.
 
-The WebUI takes a model to pieces (modules become None), looks through everything in memory for large tensors to
-count them in a line of its log, and has garbage collected up to five times in a row, each time through all objects
-there are. One collection finds what can be found.
+It takes the model to pieces, looks through everything in memory for large tensors to count them in a line of its
+log, and has garbage collected up to five times in a row, each time through all objects there are. One collection
+finds what can be found. What is on the device by us goes with the pieces.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
-import torch
-
 from ...patching.change import Change, Function
-from ...weights.errors import WeightsError
-from ...weights.residency.placement import Placement
 
 MODELS = "modules.sd_models"
-log = logging.getLogger("flux_speedup")
 
 
-def changes(placement: Placement) -> list[Change]:
+def changes() -> list[Change]:
     """Of its three functions, and of the two of `gc` that they call again and again."""
     rounds = _Rounds()
     return [
         Function(MODELS, "unload_first_loaded_model", rounds.wrap_unload),
-        Function(MODELS, "complete_model_teardown", partial(rounds.wrap_teardown, placement)),
+        Function(MODELS, "complete_model_teardown", rounds.wrap_teardown),
         Function(MODELS, "force_memory_deallocation", rounds.wrap_deallocation),
         Function("gc", "collect", rounds.wrap_collect),
         Function("gc", "get_objects", rounds.wrap_get_objects),
@@ -62,9 +55,8 @@ class _Rounds:
 
         return unload_first_loaded_model
 
-    def wrap_teardown(self, placement: Placement, original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap_teardown(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def complete_model_teardown(model: Any, *args: Any, **kwargs: Any) -> Any:
-            _let_go(placement, model)
             # Whoever calls it still holds the model, and collects himself once he does not.
             with self._at_most(0 if self._left else 1):
                 return original(model, *args, **kwargs)
@@ -94,14 +86,3 @@ class _Rounds:
             return [] if self._left else original(*args, **kwargs)
 
         return get_objects
-
-
-def _let_go(placement: Placement, model: Any) -> None:
-    objects = getattr(model, "forge_objects_original", None)
-    parts = vars(objects).values() if objects is not None else ()
-    found = [getattr(getattr(each, "patcher", each), "model", None) for each in parts]
-    for part in (each for each in found if isinstance(each, torch.nn.Module)):
-        try:
-            placement.unload(part)
-        except WeightsError as error:
-            log.warning("%s: %s; the WebUI takes it to pieces where it is", type(part).__name__, error)

@@ -11,10 +11,10 @@ from .files import ReForgeFiles
 
 
 class ReForgeAttachment(Attachment):
-    """And what a checkpoint has on the device leaves it before the WebUI takes it to pieces."""
+    """And checkpoints that are let go are let go quickly."""
 
     def __init__(self, names: Names, placement: Placement) -> None:
         super().__init__(names, placement, ReForgeFiles)
 
     def changes(self) -> list[Change]:
-        return [*super().changes(), *letting_go.changes(self.placement)]
+        return [*super().changes(), *letting_go.changes()]
