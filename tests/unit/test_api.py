@@ -48,7 +48,7 @@ from flux_speedup.stats.requests import Request as ImageRequest
 V1 = "/flux-speedup/v1"
 STATUS, STATS, CONFIG = (f"{V1}/{name}" for name in ("status", "stats", "config"))
 READS = tuple(f"{V1}/{name}" for name in ("requests", "models", "machine", "metrics", "local_weights"))
-WRITES = tuple(f"{V1}/{name}" for name in ("measure", "drop", "settings"))
+WRITES = tuple(f"{V1}/{name}" for name in ("measure", "drop", "settings", "remove_traces"))
 OPEN = Access(None, None)
 ODD = 'it\'s "odd"\n🚀 \ud83d\udcff\0'
 WRONG = "Incorrect username or password"
