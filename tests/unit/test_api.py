@@ -165,6 +165,7 @@ class Settings:
             may=lambda: None,
             set_options=self.set,
             drop=view.drop,
+            remove_traces=view.remove_traces,
             measure=view.measure,
             cancel_measuring=view.cancel_measuring,
         )
