@@ -165,7 +165,7 @@ class Settings:
             may=lambda: None,
             set_options=self.set,
             drop=view.drop,
-            remove_traces=view.remove_traces,
+            remove_traces=lambda folder: f"removed, folder too: {folder}",
             measure=view.measure,
             cancel_measuring=view.cancel_measuring,
         )
@@ -381,6 +381,7 @@ def test_what_can_be_done() -> None:
     assert post(app, WRITES[1], {"key": None}).json() == {"done": "dropped None"}
     assert post(app, WRITES[2], {"tier": "large", "flux_speedup_streams": "off"}).status_code == 200
     assert post(app, WRITES[2], {}).status_code == 200
+    assert post(app, WRITES[3], {"statistics": True}).json() == {"done": "removed, folder too: True"}
     assert settings.taken == [{"flux_speedup_tier": "large", "flux_speedup_streams": "off"}, {}]
 
 
