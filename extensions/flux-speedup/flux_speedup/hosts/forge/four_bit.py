@@ -7,6 +7,7 @@ quantises by itself, at its first move, has nothing in a file that could be read
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +16,11 @@ import torch
 from ...patching.change import Call, Change, Function, Undo
 from ...weights.files.mapping import Registry
 from ...weights.residency.forms import KINDS, Recipe
+from ..common.optional import whatever_is_there
 
+OPERATIONS = "backend.operations"
 PARAMETERS = "backend.operations_bnb"
-"""Imported by the host where bitsandbytes is there."""
+"""Imported by the other one, where bitsandbytes is there."""
 
 
 class FourBit:
@@ -81,7 +84,9 @@ def changes(registry: Registry) -> list[Change]:
 
         return to
 
-    return [Call(begin, module=PARAMETERS), Function(PARAMETERS, "ForgeParams4bit.to", make)]
+    found: list[Change] = [Call(begin, module=PARAMETERS), Function(PARAMETERS, "ForgeParams4bit.to", make)]
+    # Where bitsandbytes is not, there is nothing to know, and everything else must go on.
+    return [Call(partial(whatever_is_there, found), module=OPERATIONS)]
 
 
 def _is_on(tensor: torch.Tensor, companions: Mapping[str, torch.Tensor], device: torch.device) -> bool:
