@@ -230,7 +230,8 @@ class Config:
         True,
         Switch(),
         START,
-        "what the start has made is left out of garbage collection, which the WebUI asks for at each build",
+        "what the start has made is left out of garbage collection, which the first build waits for",
+        hosts=FORGE,
     )
     pruning: bool = setting(
         True,

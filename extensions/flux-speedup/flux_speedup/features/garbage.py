@@ -1,21 +1,43 @@
 """What the start has made is left out of Python's garbage collection: it stays anyway.
 
-The WebUI collects whenever it builds a model, and looks through a million objects of the libraries then: tenths
-of a second, in which nothing else runs. What is made from here on is collected as ever.
+The WebUI collects before it builds its first model, and looks through a million objects of the libraries then:
+tenths of a second, in which nothing else runs. What is made from here on is collected as ever. Not where a model is
+there or may be under way: what is left out is never collected, and a model is let go one day.
 """
 
 from __future__ import annotations
 
 import gc
+import sys
+from typing import Any
 
-from ..patching.change import Call, Change, Undo
+from ..patching.change import Call, Change, Declined, Undo
+
+MOST = 16 << 20
+"""Bytes of tensors that are no model."""
 
 
-def changes() -> list[Change]:
-    """To be made when the WebUI has started; costs microseconds."""
+def changes(builds_at_start: bool) -> list[Change]:
+    """To be made when the WebUI has started. `builds_at_start`: a model may be under way on another thread."""
+    if builds_at_start:
+        raise Declined("this WebUI may be building its model while it starts")
     return [Call(_freeze)]
 
 
 def _freeze() -> Undo:
+    if _tensors() > MOST:
+        raise Declined("a model is there already")
     gc.freeze()
     return gc.unfreeze
+
+
+def _tensors() -> int:
+    """Bytes of all tensors that the collector knows of, but for the staging arena, which stays."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return 0
+    from ..weights.residency.residency import STAGING
+
+    found = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+    size: int = sum(each.numel() * each.element_size() for each in found if each.device.type != "meta")
+    return size - STAGING.bytes

@@ -101,7 +101,7 @@ def apply_when_started(table: PatchTable, host: WebUI, config: Config) -> None:
     if "requests" in table.applied():
         table.extend("requests", host.late_request_changes())
     item = ("garbage", GARBAGE, "it stays anyway, and each look through it takes tenths of a second")
-    switch(table, config.garbage, item, garbage.changes())
+    where_available(table, config.garbage, item, lambda: garbage.changes(host.builds_at_start))
 
 
 def _streaming(table: PatchTable, host: WebUI, config: Config) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import logging
 import sys
@@ -173,14 +172,3 @@ def test_a_host_without_processing_keeps_its_requests_to_itself(monkeypatch: pyt
     table.settle()
     assert {o.item: o.state for o in table.outcomes()}["requests"] is State.SKIPPED
     table.put_back()
-
-
-def test_what_the_start_has_made_is_left_out_of_garbage_collection_until_it_is_put_back() -> None:
-    before = gc.get_freeze_count()
-    table = PatchTable(logging.getLogger("flux_speedup.test"))
-    items.apply_when_started(table, WebUI(), Config())
-    try:
-        assert gc.get_freeze_count() > before
-    finally:
-        table.put_back()
-    assert gc.get_freeze_count() == 0

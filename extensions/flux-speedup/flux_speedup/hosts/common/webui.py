@@ -54,7 +54,7 @@ class WebUI:
     host has none for an item they raise Declined, with the reason.
 
     has_tiers: its memory numbers can be set. runs_flux: it can load a Flux checkpoint.
-    family: its name in the table of settings.
+    family: its name in the table of settings. builds_at_start: a model may be under way when it has started.
     unavailable: why an item has no changes here, by the item's key.
     weights_item: what is done about weights, and why.
     """
@@ -62,6 +62,7 @@ class WebUI:
     has_tiers = False
     runs_flux = False
     family = ""
+    builds_at_start = True
     unavailable: ClassVar[Mapping[str, str]] = {}
     weights_item = ("Weights stay in their files", "the GPU is a cache over the files")
 

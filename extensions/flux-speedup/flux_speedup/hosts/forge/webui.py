@@ -41,6 +41,7 @@ class Forge(Ahead):
     has_tiers = True
     runs_flux = True
     family = "Forge"
+    builds_at_start = False
 
     def __init__(self, manager: ModuleType) -> None:
         super().__init__()
