@@ -13,13 +13,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 
 import torch
 
 from ..files.mapping import FileIdentity, Registry
 from ..transfer.reader import FileSource, MemorySource, Source
 from ..transfer.staging import Arena, Slot
+from .cached import CachedPart
+from .job import Job
 from .ring import Mark
 from .slots import Part, Slots, packed
 from .supply import Arrival, Load
@@ -29,30 +30,8 @@ LIMIT = 160 << 20
 CHUNK = 8 << 20
 
 
-@dataclass(eq=False)
-class _Job:
-    """One load. `left`: chunks whose copies are not queued yet; the last one brings the casts and the mark."""
-
-    load: Load
-    after: Sequence[Mark]
-    straight: Sequence[tuple[torch.Tensor, torch.Tensor]]
-    sources: Sequence[Source]
-    left: int
-    read: list[tuple[Sequence[Part], Slot]] = field(default_factory=list)
-    begun: bool = False
-    mark: Mark = None
-    error: BaseException | None = None
-    done: threading.Event = field(default_factory=threading.Event)
-
-    def arrival(self) -> Mark:
-        self.done.wait()
-        if self.error is not None:
-            raise self.error
-        return self.mark
-
-
-_ToRead = tuple[_Job, Sequence[Part]]
-_Read = tuple[_Job, Sequence[Part], Slot | None]
+_ToRead = tuple[Job, Sequence[Part]]
+_Read = tuple[Job, Sequence[Part], Slot | None]
 
 
 class Staged:
@@ -67,13 +46,19 @@ class Staged:
         *,
         arena: Arena | None = None,
         in_ram: Callable[[torch.Tensor], Source] = MemorySource,
+        cached: CachedPart | None = None,
+        is_written: Callable[[FileIdentity, int, int], bool] = lambda _identity, _address, _length: False,
     ) -> None:
-        """`threads`: that read; one more queues. `in_ram`: how a tensor is read that is no view of a file."""
+        """`threads`: that read; one more queues. `in_ram`: how a tensor is read that is no view of a file, or of
+        which `is_written` says that its memory is not as the file is.
+        """
         self.name = name
         self._timeline = timeline
         self._registry = registry
         self._threads = threads
         self._in_ram = in_ram
+        self._is_written = is_written
+        self._cached = cached or CachedPart()
         self._arena = arena or Arena(limit=LIMIT, chunk=CHUNK)
         self._to_read: queue.SimpleQueue[_ToRead | None] = queue.SimpleQueue()
         self._to_queue: queue.SimpleQueue[_Read | None] = queue.SimpleQueue()
@@ -81,7 +66,7 @@ class Staged:
         self._queuer: threading.Thread | None = None
         self._lent: AbstractContextManager[list[Slot]] | None = None
         self._files: dict[FileIdentity, FileSource] = {}
-        self._under_way: deque[_Job] = deque()  # as they were brought; copies are queued in this order
+        self._under_way: deque[Job] = deque()  # as they were brought; copies are queued in this order
 
     def bring(self, load: Load, after: Sequence[Mark]) -> Arrival:
         straight: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -91,9 +76,11 @@ class Staged:
                 straight.append((target, source))
             else:
                 parts.append(self._part(target, source))
+        # All of a weight at once: what the system keeps together goes only as a whole.
+        passing = [part for part in parts if isinstance(part.source, FileSource) and not self._stays(part)]
         chunks = packed(parts, self._arena.chunk)
         sources = {id(part.source): part.source for part in parts}
-        job = _Job(load, tuple(after), straight, tuple(sources.values()), len(chunks))
+        job = Job(load, tuple(after), straight, tuple(sources.values()), passing, len(chunks))
         self._start()
         self._under_way.append(job)
         for chunk in chunks:
@@ -123,13 +110,16 @@ class Staged:
         if target.numel() != length:
             raise ValueError(f"{length} bytes do not go where {target.numel()} are")
         mapping = self._registry.around(address, length)
-        if mapping is None:
+        if mapping is None or self._is_written(mapping.identity, address, length):
             return Part(target, self._in_ram(source), 0)
         file = self._files.get(mapping.identity)
         if file is None:
             file = FileSource(mapping.path, mapping.identity, self._registry)
             self._files[mapping.identity] = file
         return Part(target, file, address - mapping.address)
+
+    def _stays(self, part: Part) -> bool:
+        return self._cached.stays((part.source, part.offset), part.length)
 
     def _start(self) -> None:
         if self._queuer is not None:
@@ -192,7 +182,7 @@ class Staged:
                     self._under_way.popleft()
                 self._slots.collect()
 
-    def _go_on(self, job: _Job) -> bool:
+    def _go_on(self, job: Job) -> bool:
         """Queue what has been read of it; whether that was all."""
         for parts, slot in job.read:
             self._slots.copied(slot, self._copy(job, parts, slot))
@@ -203,7 +193,7 @@ class Staged:
         self._end(job)
         return True
 
-    def _copy(self, job: _Job, parts: Sequence[Part], slot: Slot) -> Mark:
+    def _copy(self, job: Job, parts: Sequence[Part], slot: Slot) -> Mark:
         """Raises nothing; after an error no copy reads the slot."""
         if job.error is not None:
             return None
@@ -220,7 +210,7 @@ class Staged:
                 self._timeline.drain()
             return None
 
-    def _begin(self, job: _Job) -> None:
+    def _begin(self, job: Job) -> None:
         if job.begun:
             return
         with self._timeline.copying(job.after):  # what the place held before is not needed any more
@@ -228,16 +218,23 @@ class Staged:
                 target.copy_(source, non_blocking=True)
         job.begun = True
 
-    def _end(self, job: _Job) -> None:
+    def _end(self, job: Job) -> None:
         try:
             if job.error is None:
                 self._begin(job)
                 for source in job.sources:
                     source.check()
+                for part in job.passing:
+                    part.source.forget(part.offset, part.length)
                 for target, cast in job.load.casts:
                     target.copy_(cast)
                 job.mark = self._timeline.copied()
         except BaseException as error:
             job.error = error
         finally:
+            job.load, job.straight, job.passing = (
+                Load(()),
+                (),
+                (),
+            )  # whoever keeps the arrival does not keep memory
             job.done.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import os
 import threading
 from collections.abc import Callable
@@ -29,6 +30,10 @@ class Source(Protocol):
 
     def read_into(self, offset: int, target: memoryview) -> None:
         """Fill `target` with the bytes at `offset`. Raises ReadError."""
+        ...
+
+    def forget(self, offset: int, length: int) -> None:
+        """These bytes are not read soon again: the system need not keep them. `read_into`'s thread."""
         ...
 
     def check(self) -> None:
@@ -85,6 +90,13 @@ class FileSource:
                 self._registry.lost()
                 raise ReadError(self.path, "the file ended here", offset=offset + done)
             done += count
+
+    def forget(self, offset: int, length: int) -> None:
+        advise = getattr(os, "posix_fadvise", None)
+        if advise is not None and self._positional:
+            start = offset - offset % mmap.PAGESIZE
+            with contextlib.suppress(OSError):
+                advise(self._shared, start, offset + length - start, os.POSIX_FADV_DONTNEED)
 
     def check(self) -> None:
         with self._lock:
@@ -148,6 +160,9 @@ class MemorySource:
             # Not by PyTorch, which would start threads for it, beside all those that read already.
             to = np.frombuffer(target, dtype=np.uint8).ctypes.data
             ctypes.memmove(to, self._bytes[offset : offset + len(target)].data_ptr(), len(target))
+
+    def forget(self, offset: int, length: int) -> None:
+        return
 
     def check(self) -> None:
         return
