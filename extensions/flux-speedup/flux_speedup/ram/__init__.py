@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from .cores import cores
 from .free import Free
-from .held import HALF, HELD, Held, Hold, available, available_and_total
+from .held import HALF, HELD, SHORT, Held, Hold, available, available_and_total
 from .process import anonymous
 
 __all__ = [
     "HALF",
     "HELD",
+    "SHORT",
     "Free",
     "Held",
     "Hold",

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from .free import Free, read
 
 HALF = 0.5
+SHORT = 1 / 8
+"""Of all the RAM: with less free than that, nothing is held for speed alone."""
 
 
 class Hold:
@@ -52,6 +54,13 @@ class Held:
     def free(self) -> Free | None:
         """RAM that can still be had beside all that is held; None where the system does not say."""
         return self._read(self.file_bytes)
+
+    def is_short(self, share: float = SHORT, more: int = 0) -> bool:
+        """Whether less than this share of all RAM is free, or will be once `more` bytes are taken: then what is
+        held for speed alone should go.
+        """
+        free = self.free()
+        return free is not None and free.available - more < free.total * share
 
     def room(self, share: float = HALF) -> int:
         """Bytes that may still be held, so that all held together is `share` of what there would be without."""

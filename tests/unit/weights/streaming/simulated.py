@@ -57,6 +57,9 @@ class Device:
     def computed(self) -> Point:
         return self._mark(self._computing)
 
+    def back(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        self.compute(lambda: target.copy_(source))
+
     def wait(self, mark: Point | None) -> None:
         while mark is not None and not mark.reached:
             self.let_time_pass()
@@ -86,7 +89,7 @@ class Device:
 
     # Time.
 
-    def compute(self, what: Callable[[], None]) -> None:
+    def compute(self, what: Callable[[], object]) -> None:
         self._computing.append(("do", what))
 
     def copy(self, what: Callable[[], object]) -> None:

@@ -126,7 +126,7 @@ class Room:
             log.warning("%s cannot give way (%s); the WebUI unloads it", name_of(model), error)
             return 0
         if gone:
-            streamed.choose_source(manager().PIN_SHARED_MEMORY)
+            streamed.choose_source()
             log.debug("%s: %s gave way, %s were missing", name_of(model), in_words(gone), in_words(missing))
         return gone
 

@@ -19,7 +19,7 @@ from ...weights.transfer.direct import Direct
 from ..common.engine import CPU
 from ..common.timing import name_of as name_of
 from . import need
-from .need import Loading, free, manager
+from .need import Loading, free
 from .streamed import Means, Streamed, streamable
 from .streamed_lora import Known, StreamedLoras, at_hand
 
@@ -113,7 +113,7 @@ class SplitModels:
                 skipped = self._placement.load(model, device, streamed.always).skipped
             if not skipped:
                 self.fit(streamed, model, one_pass=one_pass)
-                streamed.choose_source(manager().PIN_SHARED_MEMORY)
+                streamed.choose_source()
         except (WeightsError, ValueError, RuntimeError) as error:
             skipped = (str(error),)
         if streamed is None or skipped:
@@ -188,7 +188,7 @@ class SplitModels:
             self._timelines[device] = found
         timeline = self._timelines[device]
         direct = self._direct if device.type == "cuda" and self.registers else None
-        return Means(self._placement, timeline, direct, timeline.pinned)
+        return Means(self._placement, timeline, direct)
 
     def _tell(self, model: torch.nn.Module, streamed: Streamed, because: str) -> None:
         name, sentence = name_of(model), streamed.sentence()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +13,13 @@ import torch
 from ...stats.report import size as in_words
 from ...weights.residency.placement import Placement
 from ...weights.streaming.clock import Clock, Timed
+from ...weights.streaming.origin import Origin
 from ...weights.streaming.ring import ring_bytes
-from ...weights.streaming.sources import Sources
 from ...weights.streaming.split import Owner, Split, units_of
-from ...weights.streaming.staged import Staged
 from ...weights.streaming.stream import Stream
-from ...weights.streaming.supply import Straight, Supply
 from ...weights.streaming.timeline import Timeline
 from ...weights.streaming.unit import Unit
 from ...weights.transfer.direct import Direct
-from ...weights.transfer.pinned import HOMES
-from ...weights.transfer.registration import Refused
-from ...weights.transfer.transfer import default_threads
 from ..common.engine import CPU
 from ..common.timing import name_of
 from .streamed_moves import Moves
@@ -40,7 +35,6 @@ class Means:
     placement: Placement
     timeline: Timeline
     direct: Direct | None
-    pins: bool
 
 
 class Streamed:
@@ -63,12 +57,11 @@ class Streamed:
         own = {id(p) for module in self.units for p in module._parameters.values() if p is not None}
         self.always = {name for name, tensor in everything if id(tensor) not in own}
         self.always_bytes = sum(tensor.nbytes for _, tensor in everything if id(tensor) not in own)
-        self._sources = Sources(means.placement.registry, means.direct)
-        self._registry = means.placement.registry
-        self._way, self._straight = "", False
-        supply = self._another_way("page cache", straight=not means.timeline.pinned)
+        self._origin = origin = Origin(means.timeline, means.placement.registry, means.direct)
         ring = ring_bytes(room, max(unit.bytes for unit in self.units.values()), RING)
-        stream = Stream(self.units, means.timeline, supply, ring, pieces=self._sources.pieces)
+        stream = Stream(
+            self.units, means.timeline, origin.supply(), ring, pieces=origin.pieces, kept=origin.kept
+        )
         moves = Moves(means.placement, weakref.ref(model), device)
         here = moves.on_device()
         staying = [unit.number for module, unit in self.units.items() if _names(module, unit) <= here]
@@ -115,7 +108,8 @@ class Streamed:
     @property
     def source(self) -> str:
         """Where the bytes come from, in words."""
-        return self.stream.source
+        streamed = self.stream.streamed
+        return self._origin.words([unit for unit in self.units.values() if unit.number in streamed])
 
     def waiting(self) -> Callable[[], float | None]:
         """What answers, once it is measured, which share of the round under way waited for weights."""
@@ -131,41 +125,23 @@ class Streamed:
         """Units that stay take at most `budget` bytes. `later`: those that come do so while the model runs next,
         where that is no slower than at once. Raises WeightsError: some did not come then.
         """
-        self.split.fit(budget, later=later and self._straight)
+        self.split.fit(budget, later=later and self._origin.straight)
 
-    def choose_source(self, pin: bool) -> None:
-        """Register the files of what streams, or else, where the host pins what it swaps, pin it."""
+    def choose_source(self) -> None:
+        """See where the bytes of what streams come from, from now on."""
         parameters = [
             p for module in self.split.modules for p in module._parameters.values() if p is not None
         ]
-        at_home = [p for p in parameters if p.device == CPU]
-        registered = self._sources.registered
-        whole = self._sources.hold(at_home)
-        if self._sources.registered != registered:
+        files = self._origin.files
+        another = self._origin.choose([p for p in parameters if p.device == CPU])
+        if self._origin.files != files:
             self.stream.forget([unit.number for unit in self.units.values()])
-        if whole:
-            self._come_from("registered file pages", straight=True)
-        elif pin and self._means.pins and self._pin(at_home):
-            self._come_from("pinned memory", straight=True)
-        else:
-            self._come_from("page cache", straight=not self._means.timeline.pinned)
+        if another:
+            self.stream.set_supply(self._origin.supply())
+            self._trim()
 
-    def _pin(self, at_home: Sequence[torch.Tensor]) -> bool:
-        try:
-            return HOMES.pin(at_home)
-        except Refused as error:
-            log.info("streamed weights are not pinned (%s); they come from the page cache", error)
-            return False
-
-    def _come_from(self, name: str, *, straight: bool) -> None:
-        if name != self._way:
-            self.stream.set_supply(self._another_way(name, straight=straight))
-
-    def _another_way(self, name: str, *, straight: bool) -> Supply:
-        self._way, self._straight = name, straight
-        if straight:
-            return Straight(self._means.timeline, name)
-        return Staged(self._means.timeline, self._registry, name, default_threads())
+    def _trim(self) -> None:
+        self.stream.trim(() if self._origin.is_short() else [unit.number for unit in self.units.values()])
 
     def look_again(self) -> None:
         """At the begin of something new: what was measured counts, and what was written at home."""
@@ -173,8 +149,9 @@ class Streamed:
             self.timed, self._clock = timed, None
             self.split.measured(timed)
         self.split.stop_coming()
-        if self._sources.changed():
+        if self._origin.changed():
             self.stream.forget([unit.number for unit in self.units.values()])
+        self._trim()
 
     def measure(self) -> None:
         """Time a round, if none is being timed; nothing to time where nothing streams, or soon will not."""
@@ -192,14 +169,14 @@ class Streamed:
         if self._clock is not None:
             self._clock.stop()
         self.split.close()
-        self._sources.close()
+        self._origin.close()
 
     def sentence(self) -> str:
         """What stays, what streams, and how."""
         coming = self.split.coming
         stay, stream = in_words(self.resident + coming), in_words(self.split.streaming - coming)
         ring = in_words(self.stream.ring)
-        return f"{stay} stay on the card, {stream} stream through a ring of {ring} ({self.stream.source})"
+        return f"{stay} stay on the card, {stream} stream through a ring of {ring} ({self.source})"
 
     def _set_flags(self, module: torch.nn.Module, at_home: bool) -> None:
         """As the host marks what it swaps: then it moves by itself whatever is not there when it is needed."""

@@ -1,4 +1,4 @@
-"""LoRAs in split models: what stays is merged once, what streams as it arrives, by the host's own arithmetic."""
+"""LoRAs in split models, by the host's own arithmetic: what stays has them at once, what streams as it arrives."""
 
 from __future__ import annotations
 
@@ -47,17 +47,19 @@ class StreamedLoras:
         ) -> Any:
             offload_device = torch.device("cpu") if offload_device is None else offload_device
             model = loader.model
-            self._merges[model] = Known(str(list(lora_patches.keys())), merges_of(lora_patches))
+            before = self.known(model)
+            known = self._merges[model] = Known(str(list(lora_patches.keys())), merges_of(lora_patches))
             streamed = self._of(model)
             if streamed is None:
                 return original(loader, lora_patches, offload_device, force_refresh)
-            merges = self._merges[model].merges
+            merges = known.merges
             online = any(is_online for (_, _, _, is_online) in lora_patches)
             if merges and (online or loader.online_backup or _is_hosts(loader)):
                 log.info("LoRAs of both kinds at once: the WebUI merges them, and swaps the model by itself")
                 self._drop(model)
                 return original(loader, lora_patches, offload_device, True)
-            streamed.split.set_merges(at_hand(merges))
+            if force_refresh or before.hash != known.hash:
+                streamed.split.set_merges(at_hand(merges))
             streams = streamed.split.streamed_names
             staying = {
                 name: {key: patches for key, patches in by_key.items() if name[3] or key not in streams}

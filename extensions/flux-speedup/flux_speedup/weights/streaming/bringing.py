@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import OUT_OF_MEMORY
+from .kept import Copy, Kept
 from .order import Cursor
 from .ring import Place, Ring
 from .supply import Arrival, Load, Supply
@@ -41,7 +42,13 @@ class Bringing:
     """The ring, and how far copies are ahead of computing."""
 
     def __init__(
-        self, units: Mapping[int, Unit], timeline: Timeline, supply: Supply, ring: int, pieces: Pieces
+        self,
+        units: Mapping[int, Unit],
+        timeline: Timeline,
+        supply: Supply,
+        ring: int,
+        pieces: Pieces,
+        kept: Kept | None = None,
     ) -> None:
         """`ring`: bytes, which take device memory from the first unit brought there on, until `rest`."""
         self.figures = Figures()
@@ -52,6 +59,7 @@ class Bringing:
         self._units = units
         self._timeline = timeline
         self._pieces = pieces
+        self._kept = kept
         self._ring = Ring(ring)
         self._memory: TwoKinds | None = None
         self._own: dict[int, Own] = {}
@@ -98,7 +106,7 @@ class Bringing:
 
     def place(self, unit: Unit) -> Place | None:
         """The place with the unit's weights, brought now if nobody expected it; None where the ring has no room."""
-        found = self._ring.find(unit.number)
+        found = self._find(unit)
         if found is None:
             self.figures.unexpected += 1
             found = self._bring(unit, force=True)
@@ -117,7 +125,7 @@ class Bringing:
         """Bring what comes next, as far as there is room."""
         while (number := self.cursor.upcoming()) is not None:
             if number not in self._own and not self._bring_own(self._units[number]):
-                place = self._ring.find(number) or self._bring(self._units[number])
+                place = self._find(self._units[number]) or self._bring(self._units[number])
                 if place is None:
                     return
                 place.expected = True  # still there from the last time, or asked for twice
@@ -128,7 +136,7 @@ class Bringing:
         self.come(())
         if self._memory is None:
             return
-        self._settle()
+        self.settle()
         self._memory = None
         self._ring = Ring(self.size)
         self.cursor.restart(self.cursor.order)
@@ -141,7 +149,7 @@ class Bringing:
         self._ring = Ring(0)
         self._memory = None
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Whoever gets memory that is let go now comes after the copies that may still go there."""
         self.supply.rest()
         self._timeline.computing_waits(self._timeline.copied())
@@ -149,7 +157,7 @@ class Bringing:
     def _drop(self, numbers: Collection[int]) -> None:
         gone = [self._own.pop(number) for number in list(numbers) if number in self._own]
         if gone:
-            self._settle()
+            self.settle()
 
     def _bring_own(self, unit: Unit) -> bool:
         """Whether a unit that comes to stay is on its way; where there is no room for it, it streams on."""
@@ -174,6 +182,14 @@ class Bringing:
         self._count(unit)
         return True
 
+    def _find(self, unit: Unit) -> Place | None:
+        """The place with its weights; one that has others' LoRAs in them is not to be found any more."""
+        found = self._ring.find(unit.number)
+        if found is not None and found.made is not None and not found.made.is_of(unit):
+            self._ring.forget(unit.number)
+            return None
+        return found
+
     def _bring(self, unit: Unit, *, force: bool = False) -> Place | None:
         """A place of the ring for a unit, its bytes on their way. `force`: what others expect gives way."""
         found = self._ring.place(unit.number, unit.place)
@@ -191,12 +207,13 @@ class Bringing:
             return None
         place, marks = found
         try:
-            load, views = self._load_into(unit, place)
-            place.arrival = self.supply.bring(load, marks)
+            copy = self._kept.find(unit) if self._kept is not None else None
+            load, views = self._load_into(unit, place, copy)
+            place.arrival = self.supply.bring(load, marks if copy is None else [*marks, copy.mark])
         except BaseException:
             self._ring.hand_back(unit.number, marks)
             raise
-        place.views = views
+        place.views, place.made = views, None if copy is None else copy.made
         self._count(unit)
         return place
 
@@ -204,17 +221,21 @@ class Bringing:
         self.figures.bytes += sum(slot.home.nbytes for slot in unit.slots)
         self.figures.units += 1
 
-    def _load_into(self, unit: Unit, place: Place) -> tuple[Load, list[torch.Tensor]]:
+    def _load_into(self, unit: Unit, place: Place, copy: Copy | None) -> tuple[Load, list[torch.Tensor]]:
         copies: list[tuple[torch.Tensor, torch.Tensor]] = []
         casts: list[tuple[torch.Tensor, torch.Tensor]] = []
         views: list[torch.Tensor] = []
         if self._memory is None:
             self._memory = TwoKinds(self._timeline.memory(self.size))
-        for slot in unit.slots:
+        for number, slot in enumerate(unit.slots):
             memory = self._memory.like(slot.parameter)
             with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
                 start = place.start + slot.start
                 view = memory[start : start + slot.bytes].view(slot.dtype).view(slot.home.shape)
+                views.append(view)
+                if copy is not None:
+                    copies.append((memory[start : start + slot.bytes], copy.bytes[number]))
+                    continue
                 at = first = start if slot.raw is None else place.start + slot.raw
                 for piece in self._pieces(slot):
                     copies.append((memory[at : at + piece.numel()], piece))
@@ -222,5 +243,4 @@ class Bringing:
                 if slot.raw is not None:
                     raw = memory[first:at].view(slot.home.dtype).view(slot.home.shape)
                     casts.append((view, raw))
-                views.append(view)
         return Load(copies, casts), views

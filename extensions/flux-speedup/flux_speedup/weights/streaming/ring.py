@@ -19,7 +19,7 @@ class Place:
 
     `expected`: brought ahead and not used yet. `users`: computations that use it and are still being queued.
     `computed`: marks of computations that are queued; all of them must be over before it is overwritten.
-    `arrival`, `views`: kept here for whoever fills it.
+    `arrival`, `views`, `made` (what the copy that it is filled from was made of): kept for whoever fills it.
     """
 
     unit: int
@@ -30,6 +30,7 @@ class Place:
     computed: list[Mark] = field(default_factory=list)
     arrival: Any = None
     views: Any = None
+    made: Any = None
 
     @property
     def free(self) -> bool:

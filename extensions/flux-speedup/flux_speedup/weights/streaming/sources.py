@@ -39,6 +39,7 @@ class Sources:
         spans = [find(home, self._registry) for home in homes]
         files = {span.identity: span for span in spans if span is not None}
         for span in files.values():
+            self.is_written(span.identity, 0, 0)  # looked at from now on
             self._hold_file(span)
         return bool(spans) and all(span is not None and span.identity in self._lent for span in spans)
 
@@ -58,9 +59,21 @@ class Sources:
             found = self._known[key] = self._find(slot)
         return found
 
+    def is_registered(self, slot: Slot) -> bool:
+        """Whether its bytes are read from registered pages."""
+        pieces = self.pieces(slot)
+        return not any(piece.data_ptr() == slot.home.data_ptr() for piece in pieces)
+
+    def is_written(self, identity: FileIdentity, address: int, length: int) -> bool:
+        """Whether somebody may have written at home, into memory that is a view of that file."""
+        if identity not in self._written:
+            self._written[identity] = self._ranges(identity)
+        written = self._written[identity]
+        return written is None or overlaps(written, address, length)
+
     def changed(self) -> bool:
         """Whether somebody has written into a file's pages at home since they were looked at: see all anew."""
-        now = {identity: self._ranges(identity) for identity in self._lent}
+        now = {identity: self._ranges(identity) for identity in self._written}
         if now == self._written:
             return False
         self._written = now
@@ -81,14 +94,12 @@ class Sources:
             self._loans.enter_context(self._direct.lend([Item(span, span.dtype, span.shape)]))
             self._lent.add(span.identity)
             self._known.clear()
-            self._written[span.identity] = mapping.written()
 
     def _find(self, slot: Slot) -> Sequence[torch.Tensor]:
         span = find(slot.home, self._registry) if self._direct is not None else None
         if span is None or self._direct is None or span.identity not in self._lent:
             return home_bytes(slot)
-        written = self._written.get(span.identity)
-        if written is None or overlaps(written, slot.home.data_ptr(), span.length):
+        if self.is_written(span.identity, slot.home.data_ptr(), span.length):
             return home_bytes(slot)  # the file's own pages do not have what was written here
         return self._direct.pieces(span) or home_bytes(slot)
 

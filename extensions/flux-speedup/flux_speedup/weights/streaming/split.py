@@ -126,7 +126,9 @@ class Split:
         self.merges = merges
         for number, unit in self._by_number.items():
             own = {name.rpartition(".")[2]: merges[name] for name in self._names([number]) if name in merges}
-            unit.merges = own
+            if own or unit.merges:
+                unit.merges = own  # another object: what was made with others does not count any more
+        self.stream.trim(self._by_number.keys())
 
     def measured(self, timed: Timed) -> None:
         """A round was timed: from now on the order is known, and units are spread by computing."""

@@ -15,6 +15,7 @@ import torch
 
 from .bringing import Bringing, Figures
 from .hooks import Hooks
+from .kept import Kept
 from .order import Learner, is_same_round
 from .ring import Place
 from .supply import Supply
@@ -39,6 +40,7 @@ class Stream:
         *,
         dtype_of: DtypeOf = lambda tensor: tensor.dtype,
         pieces: Pieces = home_bytes,
+        kept: Kept | None = None,
     ) -> None:
         """`units`: all that may stream, by module, in the order to begin with. `ring`: bytes.
 
@@ -47,7 +49,8 @@ class Stream:
         self._units = {unit.number: unit for unit in units.values()}
         self._timeline = timeline
         self._dtype_of = dtype_of
-        self._bringing = Bringing(self._units, timeline, supply, ring, pieces)
+        self._bringing = Bringing(self._units, timeline, supply, ring, pieces, kept)
+        self._kept = kept
         self._arrived: Arrived | None = None
         self._in_use: dict[int, Place] = {}
         self._order = tuple(unit.number for unit in units.values())
@@ -114,7 +117,17 @@ class Stream:
         """What is on its way for these is not what they need any more: their source or dtype changed."""
         with self._lock:
             self._bringing.forget(numbers)
+            if self._kept is not None:
+                self._kept.forget(numbers)
             self._bringing.follow(self._bringing.cursor.order)
+
+    def trim(self, numbers: Collection[int]) -> None:
+        """Copies are kept in RAM of these units alone, and of those only that need it. Not while one runs."""
+        with self._lock:
+            if self._kept is not None and not self._kept.is_empty and not self._in_use:
+                self._bringing.supply.rest()
+                self._timeline.drain()
+                self._kept.trim([self._units[number] for number in numbers])
 
     def order(self) -> tuple[int, ...]:
         """All units in the order in which they run, as far as that is known."""
@@ -148,6 +161,8 @@ class Stream:
             for number in list(self._in_use):
                 self._go_home(self._units[number])
             self._bringing.close()
+            if self._kept is not None:
+                self._kept.close()
 
     # A module is about to run, and has run.
 
@@ -220,12 +235,23 @@ class Stream:
         for slot, view in zip(unit.slots, views, strict=True):
             slot.parameter.data = view
             slot.shown = view.data_ptr()
-            merge = unit.merges.get(slot.name)
+            merge = unit.merges.get(slot.name) if place is None or place.made is None else None
             if merge is not None:
                 merged = merge(slot.parameter)
                 unit.alone.append(merged)
                 slot.parameter.data = merged
                 slot.shown = merged.data_ptr()
+        if self._kept is not None and place is not None and place.made is None:
+            self._keep(self._kept, unit)
+
+    def _keep(self, kept: Kept, unit: Unit) -> None:
+        try:
+            kept.keep(unit)
+        except Exception as error:
+            kept.forget([unit.number])
+            self._say(
+                f"{unit.name} is not kept in RAM as it is now ({error}); it comes from its file each time"
+            )
 
     def _go_home(self, unit: Unit) -> None:
         unit.users = 0

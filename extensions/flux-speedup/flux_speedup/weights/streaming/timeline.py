@@ -41,6 +41,10 @@ class Timeline(Protocol):
         """A mark after all computing queued so far."""
         ...
 
+    def back(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        """Computing queues a copy from the device to `target`, in RAM."""
+        ...
+
     def stamp(self) -> Any:
         """As `computed`, and with the time at which it is reached."""
         ...
@@ -85,6 +89,9 @@ class PlainTimeline:
 
     def computed(self) -> Mark:
         return None
+
+    def back(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        _back(target, source)
 
     def stamp(self) -> Any:
         return time.perf_counter()
@@ -151,6 +158,9 @@ class CudaTimeline:
     def computed(self) -> Mark:
         return self._module.current_stream(self._device).record_event()
 
+    def back(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        _back(target, source)
+
     def stamp(self) -> Any:
         event = self._module.Event(enable_timing=True)
         event.record(self._module.current_stream(self._device))
@@ -168,6 +178,11 @@ class CudaTimeline:
 
     def drain(self) -> None:
         self._copies.synchronize()
+
+
+def _back(target: torch.Tensor, source: torch.Tensor) -> None:
+    with torch.inference_mode():
+        target.copy_(source, non_blocking=True)
 
 
 def timeline_for(device: torch.device, others: Callable[[], Sequence[Any]] = tuple) -> Timeline | None:

@@ -29,7 +29,6 @@ from .registration import CUDA, Registered, Registrar, map_shared
 
 WARM = 0.95
 SETTLE_S = 0.05  # between asking for a piece and queueing its copy lie microseconds
-SHORT = 1 / 8  # of all the RAM: with less free than that, nothing is held for speed alone
 _log = logging.getLogger("flux_speedup")
 
 Straight = dict[int, tuple[torch.Tensor, ...]]
@@ -130,7 +129,7 @@ class Direct:
     def relieve(self) -> bool:
         """Let files go while RAM is short, what was used longest ago first; whether any is held still."""
         with self._changing:
-            while self._is_short() and (gone := self._files.let_oldest_go()) is not None:
+            while self._ledger.is_short() and (gone := self._files.let_oldest_go()) is not None:
                 self._failed.add(gone.identity)
                 _log.info("RAM is short: %s of a weight file are not held any longer", size(gone.memory.size))
             return bool(self._files)
@@ -202,7 +201,3 @@ class Direct:
             self._files.let_go(held)
             self.let_go += 1
             self._settle()
-
-    def _is_short(self) -> bool:
-        free = self._ledger.free()
-        return free is not None and free.available < free.total * SHORT
