@@ -16,6 +16,7 @@ from flux_speedup.features import moments as items
 from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.patching.change import Declined
 from flux_speedup.patching.table import PatchTable, State
+from flux_speedup.weights.residency.residency import STAGING
 
 TITLE = ("garbage", "title", "why")
 
@@ -66,6 +67,14 @@ def test_a_model_that_is_there_is_collected_once_it_is_dropped(
     del model
     gc.collect()
     assert gone() is None
+
+
+def test_the_staging_arena_is_no_model() -> None:
+    before = garbage._tensors()
+    with STAGING.slots(pinned=False) as slots:
+        assert slots
+        assert garbage._tensors() == before
+    STAGING.release()
 
 
 def test_where_a_model_may_be_under_way_it_is_not_done(table: PatchTable) -> None:

@@ -39,5 +39,6 @@ def _tensors() -> int:
     from ..weights.residency.residency import STAGING
 
     found = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
-    size: int = sum(each.numel() * each.element_size() for each in found if each.device.type != "meta")
-    return size - STAGING.bytes
+    memory = [each.untyped_storage() for each in found if each.device.type != "meta"]
+    sizes: dict[int, int] = {each.data_ptr(): each.nbytes() for each in memory}  # several show the same
+    return sum(sizes.values()) - STAGING.bytes
