@@ -110,12 +110,15 @@ class Files:
     def _wrap_initial_device(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def initial_load_device(*args: Any, **kwargs: Any) -> Any:
             # Built on the device, weights would be copies there; built at home they stay views of the file.
-            read = getattr(self._thread, "read", [])
-            if getattr(self._thread, "building", False) and read and all(read):
+            if self._builds_from_files():
                 return CPU
             return original(*args, **kwargs)
 
         return initial_load_device
+
+    def _builds_from_files(self) -> bool:
+        read = getattr(self._thread, "read", [])
+        return bool(getattr(self._thread, "building", False) and read and all(read))
 
     def _wrap_pin(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def pin_memory(tensor: Any) -> Any:

@@ -13,7 +13,11 @@ class ReForgeFiles(Files):
     """What is read outside of a load (LoRAs, ControlNets) is the WebUI's to read."""
 
     def changes(self) -> list[Change]:
-        return [*super().changes(), Function("safetensors.torch", "load_file", self._wrap_whole_file)]
+        return [
+            *super().changes(),
+            Function("safetensors.torch", "load_file", self._wrap_whole_file),
+            Function(self._names.manager, "text_encoder_initial_device", self._wrap_text_encoder_device),
+        ]
 
     @property
     def _building(self) -> bool:
@@ -37,3 +41,12 @@ class ReForgeFiles(Files):
             return original(filename, *args, **kwargs) if mapping is None else mapping.views()
 
         return load_file
+
+    def _wrap_text_encoder_device(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def text_encoder_initial_device(load_device: Any, offload_device: Any, *args: Any, **kwargs: Any) -> Any:
+            # As the transformer: built on the device, a large one would be a copy there.
+            if self._builds_from_files():
+                return offload_device
+            return original(load_device, offload_device, *args, **kwargs)
+
+        return text_encoder_initial_device
