@@ -167,6 +167,8 @@ class Running:
         from .facts import left_out
 
         self._page = demo is not None
+        if not self._host.has_our_settings():
+            self._add_settings()  # without a page some WebUIs ask nobody for options; the API sets them all the same
         left_out.finish(self._host, self._table.applied(), demo, app)
         self._record_startup()
         if self._host.api_is_on():

@@ -38,7 +38,7 @@ class Host(WebUI):
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
     made = Options(tmp_path / "config.json")
-    made.data.update(CHOSEN, disabled_extensions=["user", "sag"])
+    made.data.update(CHOSEN, flux_speedup_streams="as configured", disabled_extensions=["user", "sag"])
     shared: Any = ModuleType("modules.shared")
     shared.opts, shared.config_filename = made, str(tmp_path / "config.json")
     shared.cmd_opts = SimpleNamespace(freeze_settings=False, disable_extension_access=False)
@@ -75,7 +75,7 @@ def test_what_was_chosen_goes_and_what_is_the_users_stays(options: Options, tmp_
     assert json.loads((tmp_path / "config.json").read_text()) == {"disabled_extensions": ["user"], "other": 1}
     assert not ours.in_force
     assert ours.folder.is_dir()
-    assert "flux_speedup_enabled, flux_speedup_tier" in said
+    assert "flux_speedup_enabled, flux_speedup_tier;" in said
     assert "enabled again from the next start on: sag" in said
 
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...configuration.config import AS_CONFIGURED
 from ...configuration.sources import OPTION_PREFIX
 from ...pruning.disabled import Remembered
 from . import disabling
-
-
-def chosen(opts: Any) -> list[str]:
-    """Our options that have a value of their own."""
-    return [key for key in opts.data if key.startswith(OPTION_PREFIX)]
 
 
 def remove(folder: Path | None) -> tuple[list[str], list[str]]:
@@ -26,7 +22,7 @@ def remove(folder: Path | None) -> tuple[list[str], list[str]]:
     if getattr(shared.cmd_opts, "freeze_settings", False):
         raise disabling.Refused("the settings are frozen (--freeze-settings)")
     enabled = disabling.undo(folder) if Remembered(folder).names() else []
-    before = {key: opts.data[key] for key in chosen(opts)}
+    before: dict[str, Any] = {key: opts.data[key] for key in opts.data if key.startswith(OPTION_PREFIX)}
     for key in before:
         del opts.data[key]
     try:
@@ -35,4 +31,4 @@ def remove(folder: Path | None) -> tuple[list[str], list[str]]:
     except (AssertionError, OSError, TypeError) as error:
         opts.data.update(before)
         raise disabling.Refused(f"the WebUI did not save its settings: {error}") from error
-    return sorted(before), enabled
+    return sorted(key for key, value in before.items() if value != AS_CONFIGURED), enabled

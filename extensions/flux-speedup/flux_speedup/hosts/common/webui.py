@@ -286,6 +286,10 @@ class WebUI:
         """Whether this WebUI has that callback."""
         return hasattr(sys.modules.get("modules.script_callbacks"), f"on_{event}")
 
+    def has_our_settings(self) -> bool:
+        """Whether our section is on the Settings page, or there are no options at all."""
+        return f"{OPTION_PREFIX}enabled" in getattr(self._opts(), "data_labels", (f"{OPTION_PREFIX}enabled",))
+
     def add_settings(
         self,
         options: Iterable[Option],
