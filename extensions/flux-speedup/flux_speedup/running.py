@@ -168,7 +168,8 @@ class Running:
 
         self._page = demo is not None
         if not self._host.has_our_settings():
-            self._add_settings()  # without a page some WebUIs ask nobody for options; the API sets them all the same
+            # Without a page some WebUIs ask nobody for options, which the API sets all the same.
+            self._add_settings()
         left_out.finish(self._host, self._table.applied(), demo, app)
         self._record_startup()
         if self._host.api_is_on():
