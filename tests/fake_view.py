@@ -113,7 +113,7 @@ FORMS = (
     FormUse("transformer", "bf16", "file", 704, 23_700_000_000),
     FormUse("transformer", "bf16", "RAM", 76, 76_000_000),
     FormUse("text encoders", "GGUF Q8_0", "file, made on the card", 169, 5_060_000_000),
-    FormUse("text encoders", "NF4", "WebUI", 24, 520_000_000, "of a form that is left to it"),
+    FormUse("text encoders", "NF4", "WebUI", 24, 520_000_000, "quantised by the WebUI itself"),
 )
 MODELS = (
     Model("dev", "flux1-dev.safetensors", "in use", 33_600_000_000, 33_768_000_000, 920_000_000, FORMS),

@@ -16,7 +16,7 @@ def test_kept_models_can_be_dropped_and_the_one_in_use_cannot() -> None:
         assert expected in read.text
     for expected in (
         "transformer: bf16 23.7 GB from the file, bf16 76 MB from RAM",
-        "GGUF Q8_0 5.1 GB from the file, made on the card, NF4 520 MB moved by the WebUI (of a form",
+        "GGUF Q8_0 5.1 GB from the file, made on the card, NF4 520 MB moved by the WebUI (quantised by the WebUI",
     ):
         assert expected in read.text
     assert len(read.classed("fsu-slow")) == 1

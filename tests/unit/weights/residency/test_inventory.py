@@ -56,7 +56,7 @@ def test_a_class_nobody_told_us_of_is_the_webuis(tmp_path: Path) -> None:
     module = torch.nn.Module()
     module.weight = Packed(torch.zeros(8, dtype=torch.uint8), requires_grad=False)
     inventory = residency_of(module, Case(tmp_path).registry).inventory()
-    assert inventory == (Share("uint8", Way.HOST, 1, 8, "of a form that is left to it"),)
+    assert inventory == (Share("uint8", Way.HOST, 1, 8, "Packed"),)
 
 
 class Q4_K:

@@ -14,7 +14,7 @@ import torch
 from ...stats.report import size
 from ..files.span import dense
 from .backing import Backing
-from .forms import recipe_of
+from .forms import recipe_of, why_not
 from .roster import Entry
 from .state import AtHome, Elsewhere, OnDevice
 
@@ -111,7 +111,7 @@ def _why(tensor: torch.Tensor) -> str:
     if not dense(tensor):
         return "of a class of its own"
     if tensor.device.type == "cpu":
-        return "of a form that is left to it"
+        return why_not(tensor)
     return "it put them there, or a LoRA is merged into them"
 
 
