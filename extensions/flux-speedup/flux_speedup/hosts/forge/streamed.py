@@ -59,9 +59,9 @@ class Streamed:
         self.always_bytes = sum(tensor.nbytes for _, tensor in everything if id(tensor) not in own)
         self._origin = origin = Origin(means.timeline, means.placement.registry, means.direct)
         ring = ring_bytes(room, max(unit.bytes for unit in self.units.values()), RING)
-        stream = Stream(
-            self.units, means.timeline, origin.supply(), ring, pieces=origin.pieces, kept=origin.kept
-        )
+        # What runs once a load does not take RAM from what runs at every step.
+        kept = origin.kept if hasattr(model, "diffusion_model") else None
+        stream = Stream(self.units, means.timeline, origin.supply(), ring, pieces=origin.pieces, kept=kept)
         moves = Moves(means.placement, weakref.ref(model), device)
         here = moves.on_device()
         staying = [unit.number for module, unit in self.units.items() if _names(module, unit) <= here]
