@@ -16,6 +16,7 @@ import torch
 from ...patching.change import Call, Change, Function, Undo
 from ...weights.files.mapping import Registry
 from ...weights.residency.forms import KINDS, Recipe
+from ...weights.transfer.pinned import HOMES
 from ..common.optional import whatever_is_there
 
 OPERATIONS = "backend.operations"
@@ -26,7 +27,7 @@ PARAMETERS = "backend.operations_bnb"
 class FourBit:
     """What residencies are told of the host's class."""
 
-    foreign = "quantised by the WebUI itself"
+    foreign = "quantised by it at its load"
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -35,7 +36,8 @@ class FourBit:
         """Whether it was packed when it was read."""
         packed = tensor.bnb_quantized and tensor.quant_state is not None
         data = tensor.data
-        return packed and self._registry.around(data.data_ptr(), data.nbytes) is not None
+        in_file = self._registry.around(data.data_ptr(), data.nbytes) is not None
+        return packed and (in_file or HOMES.holds(data))
 
     def recipe(self, tensor: Any) -> Recipe | None:
         return None

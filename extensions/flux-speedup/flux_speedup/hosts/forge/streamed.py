@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from ...stats.report import size as in_words
+from ...weights.files.span import plain
+from ...weights.residency.forms import bytes_of, companions_of
 from ...weights.residency.placement import Placement
 from ...weights.streaming.clock import Clock, Timed
 from ...weights.streaming.origin import Origin
@@ -18,7 +20,7 @@ from ...weights.streaming.ring import ring_bytes
 from ...weights.streaming.split import Owner, Split, units_of
 from ...weights.streaming.stream import Stream
 from ...weights.streaming.timeline import Timeline
-from ...weights.streaming.unit import Unit
+from ...weights.streaming.unit import Unit, named_tensors
 from ...weights.transfer.direct import Direct
 from ..common.engine import CPU
 from ..common.timing import name_of
@@ -129,11 +131,9 @@ class Streamed:
 
     def choose_source(self) -> None:
         """See where the bytes of what streams come from, from now on."""
-        parameters = [
-            p for module in self.split.modules for p in module._parameters.values() if p is not None
-        ]
+        tensors = [tensor for module in self.split.modules for _, tensor in named_tensors(module)]
         files = self._origin.files
-        another = self._origin.choose([p for p in parameters if p.device == CPU])
+        another = self._origin.choose([tensor for tensor in tensors if tensor.device == CPU])
         if self._origin.files != files:
             self.stream.forget([unit.number for unit in self.units.values()])
         if another:
@@ -195,15 +195,14 @@ def streamable(model: torch.nn.Module) -> Mapping[torch.nn.Module, Unit]:
     """The layers that the host itself could swap, but for embeddings (of which a few rows are used)."""
     if any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
         return {}
-    return units_of(model, _may_stream, lambda tensor: tensor.nbytes)
+    return units_of(model, _may_stream, bytes_of)
 
 
 def _may_stream(module: torch.nn.Module) -> bool:
     if not hasattr(module, "parameters_manual_cast") or isinstance(module, torch.nn.Embedding):
         return False
     own = [parameter for parameter in module._parameters.values() if parameter is not None]
-    # Quantised weights are more than their bytes.
-    return not any(hasattr(p, "gguf_cls") or hasattr(p, "quant_type") for p in own) and not module._buffers
+    return all(plain(p) or companions_of(p) for p in own) and not module._buffers
 
 
 def _names(module: torch.nn.Module, unit: Unit) -> set[str]:

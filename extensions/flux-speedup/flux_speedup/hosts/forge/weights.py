@@ -22,7 +22,6 @@ from ...weights.transfer.lane import LANES
 from ..common.engine import CPU
 from ..common.timing import COMPONENTS
 from . import corrupted, four_bit, gguf_files, gguf_weights
-from .foreign import Foreign
 from .lora import Merges, is_merged, take_back
 from .pinning import Pinning
 from .saving import real, wrap_save
@@ -43,7 +42,6 @@ class Attachment:
         self._kinds = kinds
         self._pinning = Pinning()
         self._written_over = WrittenOver(placement)
-        self._foreign = Foreign()
         self._thread = threading.local()
 
     @property
@@ -182,14 +180,12 @@ class Attachment:
         """Whether every weight asked for is on the device now."""
         self._written_over.forbid(model)
         try:
-            skipped = self._placement.load(model, device, names).skipped
+            return not self._placement.load(model, device, names).skipped
         except Exception as error:
             self._written_over.forbid(model)
             # Whatever it is: the host has done its part already, so that no guard would let it move the model.
             log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
             return False
-        self._foreign.tell(model, skipped)
-        return not skipped
 
     def unload(self, model: torch.nn.Module, names: Collection[str] | None = None) -> bool:
         """Let weights go that are on the device by our doing, merged ones too; whether there were any and they

@@ -93,3 +93,8 @@ def companions_of(tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
     """Tensors that go and come with it."""
     kind = KINDS.get(type(tensor))
     return {} if kind is None else kind.companions(tensor)
+
+
+def bytes_of(tensor: torch.Tensor) -> int:
+    """Bytes of a tensor with its companions."""
+    return sum(each.data.nbytes for each in (tensor, *companions_of(tensor).values()))

@@ -36,7 +36,7 @@ class Sources:
 
         Reads what is not in RAM yet. Where there is no room for a file, nothing of it is registered.
         """
-        spans = [find(home, self._registry) for home in homes]
+        spans = [find(home.data, self._registry) for home in homes]
         files = {span.identity: span for span in spans if span is not None}
         for span in files.values():
             self.is_written(span.identity, 0, 0)  # looked at from now on

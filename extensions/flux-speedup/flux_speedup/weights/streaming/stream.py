@@ -233,14 +233,9 @@ class Stream:
             views = place.views
         unit.users = 1
         for slot, view in zip(unit.slots, views, strict=True):
-            slot.parameter.data = view
-            slot.shown = view.data_ptr()
-            merge = unit.merges.get(slot.name) if place is None or place.made is None else None
-            if merge is not None:
-                merged = merge(slot.parameter)
-                unit.alone.append(merged)
-                slot.parameter.data = merged
-                slot.shown = merged.data_ptr()
+            slot.show(view)
+        if place is None or place.made is None:
+            unit.merge()
         if self._kept is not None and place is not None and place.made is None:
             self._keep(self._kept, unit)
 
@@ -285,9 +280,7 @@ class Stream:
 
     def _is_at_home(self, unit: Unit, module: torch.nn.Module) -> bool:
         """Whether the unit can be streamed; what was replaced since the last look is seen anew."""
-        parameters = module._parameters
-        present = sum(parameter is not None for parameter in parameters.values())
-        if present == len(unit.slots) and all(slot.is_at(parameters.get(slot.name)) for slot in unit.slots):
+        if unit.is_at_home(module):
             return True
         self._bringing.forget([unit.number])
         size = unit.place

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from ..files.span import plain
+from ..residency.forms import companions_of, known, recipe_of
 from .ring import ALIGN
 
 DtypeOf = Callable[[torch.Tensor], torch.dtype]
@@ -19,7 +19,10 @@ Merge = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(eq=False)
 class Slot:
-    """One parameter of a unit: `home` is the data it has between passes, `dtype` what it has on the device."""
+    """One tensor of a unit: `home` is the data it has between passes, `dtype` what it has on the device.
+
+    `name`: of a parameter, or of a companion of one, as `named_tensors` has it.
+    """
 
     name: str
     parameter: torch.Tensor
@@ -33,9 +36,14 @@ class Slot:
     def bytes(self) -> int:
         return math.prod(self.home.shape) * self.dtype.itemsize
 
-    def is_at(self, parameter: torch.Tensor | None) -> bool:
-        """Whether this is still the module's parameter and has its home data."""
-        return parameter is self.parameter and parameter.data_ptr() == self.home.data_ptr()
+    def is_at(self, tensor: torch.Tensor) -> bool:
+        """Whether this is still the module's tensor and has its home data."""
+        return tensor is self.parameter and tensor.data_ptr() == self.home.data_ptr()
+
+    def show(self, data: torch.Tensor) -> None:
+        """The tensor has this data while its module runs."""
+        self.parameter.data = data
+        self.shown = data.data_ptr()
 
 
 @dataclass(eq=False)
@@ -56,22 +64,40 @@ class Unit:
     alone: list[torch.Tensor] = field(default_factory=list)
     merges: Mapping[str, Merge] = field(default_factory=dict)
 
+    def is_at_home(self, module: torch.nn.Module) -> bool:
+        """Whether the module's tensors are those of the last look, at home."""
+        now = [tensor for _, tensor in named_tensors(module)]
+        return len(now) == len(self.slots) and all(
+            slot.is_at(tensor) for slot, tensor in zip(self.slots, now, strict=True)
+        )
+
+    def merge(self) -> None:
+        """Tensors that are on the device get their LoRA."""
+        for name, merge in self.merges.items():
+            slot = next(slot for slot in self.slots if slot.name == name)
+            merged = merge(slot.parameter)
+            parts = {name: merged, **_companions(name, merged)}
+            own = [each for each in self.slots if each.name in parts]
+            if len(own) != len(parts):
+                raise ValueError(f"{self.name}.{name} has other parts with its LoRA than without")
+            for each in own:
+                each.show(parts[each.name].data)
+            self.alone += parts.values()
+
     def look(self, module: torch.nn.Module, dtype_of: DtypeOf) -> bool:
-        """Take the module's parameters as they are now; False where one is not at home, or not plain bytes."""
+        """Take the module's tensors as they are now; False where one is not at home, or not plain bytes."""
         slots: list[Slot] = []
         end = 0
-        for name, parameter in module._parameters.items():
-            if parameter is None:
-                continue
-            if not plain(parameter) or hasattr(parameter, "gguf_cls") or parameter.device.type != "cpu":
+        for name, tensor in named_tensors(module):
+            home = tensor.data
+            if not known(tensor) or recipe_of(tensor) is not None:
                 return False
-            home = parameter.data
             if not home.is_contiguous() or home.device != torch.device("cpu"):
                 return False
-            dtype = dtype_of(parameter)
+            dtype = dtype_of(tensor)
             raw = end if dtype != home.dtype else None
             end += _aligned(home.nbytes) if raw is not None else 0
-            slots.append(Slot(name, parameter, home, dtype, end, raw))
+            slots.append(Slot(name, tensor, home, dtype, end, raw))
             end += _aligned(slots[-1].bytes)
         self.slots, self.place = tuple(slots), end
         self.bytes = sum(slot.bytes for slot in slots)
@@ -85,6 +111,18 @@ Pieces = Callable[[Slot], Sequence[torch.Tensor]]
 def home_bytes(slot: Slot) -> Sequence[torch.Tensor]:
     """A slot's bytes where they are, in one piece."""
     return (slot.home.reshape(-1).view(torch.uint8),)
+
+
+def named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """A module's own parameters, each followed by what goes with it, which has a name after it."""
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            yield name, parameter
+            yield from _companions(name, parameter).items()
+
+
+def _companions(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {f"{own} of {name}": companion for own, companion in companions_of(tensor).items()}
 
 
 def _aligned(size: int) -> int:

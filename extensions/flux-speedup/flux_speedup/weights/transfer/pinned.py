@@ -15,8 +15,8 @@ from functools import partial
 import torch
 
 from ...ram import HELD, Held, Hold
-from ..files.span import plain
 from ..residency.data import set_data
+from ..residency.forms import known
 from .registration import CUDA_WRITABLE, Refused, Registered, Registrar
 
 _ALIGN = 64
@@ -44,8 +44,8 @@ class PinnedHomes:
         had or registered: then everything is as it was.
         """
         with self._lock:
-            missing = [t for t in tensors if t.numel() and not self._holds(t)]
-            movable = [t for t in missing if plain(t) and t.device.type == "cpu" and t.is_contiguous()]
+            missing = [t for t in tensors if t.numel() and not self.holds(t)]
+            movable = [t for t in missing if _can_move(t)]
             starts, size = _laid_out(movable, self._held.room())
             hold = self._held.take(size) if size else None
             if hold is None:  # nothing fits, or somebody else was faster
@@ -56,7 +56,8 @@ class PinnedHomes:
                 raise Refused(str(error)) from error
             return len(starts) == len({tensor.data_ptr() for tensor in missing})
 
-    def _holds(self, tensor: torch.Tensor) -> bool:
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """Whether the data of a tensor are in a block."""
         address = tensor.data_ptr() if tensor.device.type == "cpu" else -1
         return any(start <= address < start + size for start, size in list(self._blocks.items()))
 
@@ -67,8 +68,9 @@ class PinnedHomes:
             if start is None:
                 continue
             with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-                (flat,) = block.bytes_at(start, tensor.nbytes)
-                pairs.append((tensor, flat.view(tensor.dtype).reshape(tensor.shape).copy_(tensor)))
+                data = tensor.data
+                (flat,) = block.bytes_at(start, data.nbytes)
+                pairs.append((tensor, flat.view(data.dtype).reshape(data.shape).copy_(data)))
         set_data(pairs)
 
     def _block(self, size: int, hold: Hold) -> Registered:
@@ -86,6 +88,10 @@ class PinnedHomes:
         # Runs wherever the last view dies, perhaps inside one of our own calls: it takes no lock.
         self._blocks.pop(address, None)
         hold.release()
+
+
+def _can_move(tensor: torch.Tensor) -> bool:
+    return known(tensor) and tensor.device.type == "cpu" and tensor.data.is_contiguous()
 
 
 def _laid_out(tensors: Sequence[torch.Tensor], room: int) -> tuple[dict[int, int], int]:
