@@ -210,7 +210,9 @@ def pictures(page: Page, artifacts: Path, file: str) -> None:
             page.wait_for_timeout(200)
             page.screenshot(path=artifacts / f"{file}-{theme}-{width}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        boxes = page.locator(".fsu-card, .fsu-tile, .fsu-row, .fsu-stage, .fsu-key, .fsu-scroll, .fsu-panel button")
+        boxes = page.locator(
+            ".fsu-card, .fsu-tile, .fsu-row, .fsu-stage, .fsu-key, .fsu-scroll, .fsu-panel button"
+        )
         cut = "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.innerText)"
         assert boxes.evaluate_all(cut) == []
     page.evaluate("document.body.classList.remove('dark')")

@@ -75,7 +75,8 @@ def filled(model, path, seed):
     """Weights that are views of a file."""
     torch.manual_seed(seed)
     values = {
-        name: torch.ones(shape) if "norm" in name else torch.randn(shape) / 30 for name, shape in shapes(model)
+        name: torch.ones(shape) if "norm" in name else torch.randn(shape) / 30
+        for name, shape in shapes(model)
     }
     save_file({name: value.to(dtype_of(model)) for name, value in values.items()}, path)
     return path

@@ -92,7 +92,16 @@ lora = {f"diffusion_model.layers.{number}.weight": [DIFFERENCE] for number in (0
 patched = unet
 if int(file[-1]) % 2:
     HELD.room = lambda share=0.5: 0  # no RAM for merged copies: each LoRA is merged whenever a weight arrives
-seen = {"kept": 0, "wrong": 0, "runs": 0, "least": [], "streamed": 0, "encoded": 0, "errors": 0, "batches": []}
+seen = {
+    "kept": 0,
+    "wrong": 0,
+    "runs": 0,
+    "least": [],
+    "streamed": 0,
+    "encoded": 0,
+    "errors": 0,
+    "batches": [],
+}
 
 
 def resident(patcher, compute, loras=()):

@@ -137,7 +137,14 @@ def test_nothing_else_was_written_into_the_checkout(large: Forge, forge_dir: Pat
 def test_flags_of_the_user_win_and_frozen_settings_leave_the_attributes(
     forge_dir: Path, tmp_path: Path
 ) -> None:
-    flags = ("--nowebui", "--api", "--always-offload-from-vram", "--freeze-settings", "--api-auth", "me:secret")
+    flags = (
+        "--nowebui",
+        "--api",
+        "--always-offload-from-vram",
+        "--freeze-settings",
+        "--api-auth",
+        "me:secret",
+    )
     environ = {"PROBE_CARD_GIB": "80", "FLUX_SPEEDUP_PINNING": "perhaps"}
     with Forge(forge_dir, tmp_path, flags=flags, environ=environ) as forge:
         state = forge.state()

@@ -119,9 +119,7 @@ class Started:
     def _image(self, webui: Any, seed: int, checkpoint: str) -> str:
         chosen = {"sd_model_checkpoint": f"{checkpoint}.safetensors"}
         request = {**COMMON, "seed": seed, "override_settings": chosen}
-        answer = webui.post(
-            "/sdapi/v1/txt2img", {**request, "override_settings_restore_afterwards": False}
-        )
+        answer = webui.post("/sdapi/v1/txt2img", {**request, "override_settings_restore_afterwards": False})
         return hashlib.sha256(base64.b64decode(answer["images"][0])).hexdigest()
 
     def _look(self, webui: Any) -> None:

@@ -137,7 +137,7 @@ class Config:
         "a model that does not fit on the card is run from its files: layers come while others compute",
         more="CUDA, with `weights`",
         label="Models that do not fit are streamed",
-        hosts=FORGE,
+        hosts=FORGE_AND_NEO,
     )
     overlap: bool = setting(
         True,

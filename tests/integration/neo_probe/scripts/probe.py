@@ -62,9 +62,7 @@ def on_app_started(_demo, app):
         import torch
 
         gc.collect()
-        kinds = [
-            type(each).__name__ for each in gc.get_objects() if torch.nn.Module in type(each).__mro__
-        ]
+        kinds = [type(each).__name__ for each in gc.get_objects() if torch.nn.Module in type(each).__mro__]
         return {kind: count for kind, count in collections.Counter(kinds).items() if kind in WHOLE}
 
     @app.get("/probe/memory")

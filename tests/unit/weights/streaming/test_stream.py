@@ -131,7 +131,9 @@ def test_what_comes_to_stay_is_copied_once_more_and_has_no_hook_then() -> None:
             run.call(number)
     assert run.stream.streamed == {0, 2, 3, 4, 6}
     assert run.stream.coming == frozenset()
-    assert [not leaf._forward_pre_hooks for leaf in run.leaves] == [number in (1, 5, 7) for number in range(8)]
+    assert [not leaf._forward_pre_hooks for leaf in run.leaves] == [
+        number in (1, 5, 7) for number in range(8)
+    ]
     brought, unexpected = run.stream.figures.units, run.stream.figures.unexpected
     for _ in range(3):
         for number in range(8):

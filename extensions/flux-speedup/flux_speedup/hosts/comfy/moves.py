@@ -4,8 +4,8 @@ The host's own functions decide and keep their books; what they do with `Module.
 they put on the device is brought in one transfer when they have chosen all of it, what they take off it is dropped
 at once. Whatever ours cannot move is moved as they would have.
 
-LoRAs are merged by the host's own function as well, but after everything has come: into what is on the device, and
-with the file's view as the backup that it keeps of each weight.
+LoRAs are merged by the host's own function as well, but once their weights have come: into what is on the device,
+and with the file's view as the backup that it keeps of each weight.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -32,8 +32,8 @@ log = logging.getLogger("flux_speedup")
 
 Taken = Callable[[torch.nn.Module, torch.device], bool]
 """Takes a `module.to(device)` over; whether it did."""
-Merge = Callable[[], Any]
-"""The host's merge of one weight, to be made once the weight is on the device."""
+Merges = dict[str, Callable[[], Any]]
+"""The host's merge of a weight, by its name, to be made once the weight is on the device."""
 
 
 class Backup(NamedTuple):
@@ -43,6 +43,21 @@ class Backup(NamedTuple):
     inplace_update: bool
 
 
+class Streaming(Protocol):
+    """What a model that does not fit is left to; `memory`: bytes that the host gives its weights.
+
+    fits_again: a model that streams goes on to, with as much of it there as fits now. begin: it streams from now
+    on, in place of the host's choice of what stays. around: what the host has left at home streams. give_way: so
+    many bytes leave, or fewer. drop: it does not stream any more.
+    """
+
+    def fits_again(self, patcher: Any, memory: float) -> bool: ...
+    def begin(self, patcher: Any, device: torch.device, memory: float) -> bool: ...
+    def around(self, patcher: Any, device: torch.device) -> None: ...
+    def give_way(self, patcher: Any, size: float) -> int: ...
+    def drop(self, model: torch.nn.Module) -> None: ...
+
+
 class Moves:
     """`ModelPatcher.load`, `unpatch_model` and `partially_unload`, and what a thread in one of them calls."""
 
@@ -50,6 +65,7 @@ class Moves:
         self._names = names
         self._placement = placement
         self._thread = threading.local()
+        self.streaming: Streaming | None = None
 
     def changes(self) -> list[Change]:
         patcher = self._names.patcher
@@ -75,7 +91,7 @@ class Moves:
         return to
 
     @contextmanager
-    def _taking(self, taken: Taken | None, merges: list[Merge] | None = None) -> Iterator[None]:
+    def _taking(self, taken: Taken | None, merges: Merges | None = None) -> Iterator[None]:
         before = getattr(self._thread, "taken", None), getattr(self._thread, "merges", None)
         self._thread.taken, self._thread.merges = taken, merges
         try:
@@ -89,35 +105,64 @@ class Moves:
         def load(patcher: Any, device_to: Any = None, *args: Any, **kwargs: Any) -> Any:
             if not is_streamed(device_to):
                 return original(patcher, device_to, *args, **kwargs)
-            chosen: list[torch.nn.Module] = []
-            merges: list[Merge] = []
-
-            def collect(module: torch.nn.Module, device: torch.device) -> bool:
-                if device != device_to:
-                    return False
-                chosen.append(module)
-                return True
-
-            with self._taking(collect, merges):
-                done = original(patcher, device_to, *args, **kwargs)
-            self._bring(patcher.model, device_to, chosen)
-            for merge in merges:
-                merge()
+            memory = 0 if kwargs.get("full_load") else kwargs.get("lowvram_model_memory", 0)
+            if memory and self.streaming is not None and self.streaming.fits_again(patcher, memory):
+                return None
+            self._end_streaming(patcher.model)
+            host = partial(original, patcher, device_to, *args, **kwargs)
+            done, chosen, merges = self._collected(host, device_to)
+            if _are_twice(patcher, merges):
+                # The host gives it less than it has, and computes LoRAs anew for what they are merged into.
+                patcher.unpatch_model(CPU)
+                done, chosen, merges = self._collected(host, device_to)
+            streaming = self.streaming if memory and patcher.model.model_lowvram else None
+            if streaming is None or not streaming.begin(patcher, device_to, memory):
+                self._merge(patcher.model, device_to, merges)
+                self._bring(patcher.model, device_to, chosen)
+                if streaming is not None:
+                    streaming.around(patcher, device_to)
             return done
 
         return load
 
+    def _collected(
+        self, host: Callable[[], Any], device_to: torch.device
+    ) -> tuple[Any, list[torch.nn.Module], Merges]:
+        """The host's own, with what it would have moved to the device and merged there."""
+        chosen: list[torch.nn.Module] = []
+        merges: Merges = {}
+
+        def collect(module: torch.nn.Module, device: torch.device) -> bool:
+            if device != device_to:
+                return False
+            chosen.append(module)
+            return True
+
+        with self._taking(collect, merges):
+            return host(), chosen, merges
+
     def _wrap_merge(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def patch_weight_to_device(patcher: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
-            merges: list[Merge] | None = getattr(self._thread, "merges", None)
+            merges: Merges | None = getattr(self._thread, "merges", None)
             if merges is None or not _is_merged_on_the_way(patcher, key, args, kwargs):
                 return original(patcher, key, *args, **kwargs)
             weight = patcher.model.get_parameter(key)
             patcher.backup.setdefault(key, Backup(weight.data, False))
-            merges.append(partial(original, patcher, key, *args, **kwargs))
+            merges[key] = partial(original, patcher, key, *args, **kwargs)
             return None
 
         return patch_weight_to_device
+
+    def _merge(self, model: torch.nn.Module, device: torch.device, merges: Merges) -> None:
+        """Before anything else comes, as the host does it: what merging takes is free then."""
+        if not merges:
+            return
+        try:
+            self._placement.load(model, device, merges.keys())
+        except WeightsError as error:
+            log.warning("%s: %s; the WebUI merges into what is in RAM", _called(model), error)
+        for merge in merges.values():
+            merge()
 
     def _bring(self, model: torch.nn.Module, device: torch.device, chosen: list[torch.nn.Module]) -> None:
         """Put the chosen modules on the device, by us as far as possible."""
@@ -143,13 +188,22 @@ class Moves:
                 return False
 
             home = self._home(patcher, device_to)
+            if unpatch_weights:
+                self._end_streaming(patcher.model)
             with self._taking(drop if unpatch_weights and home == CPU else None):
                 return original(patcher, home, unpatch_weights)
 
         return unpatch_model
 
     def _wrap_partially_unload(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def partially_unload(patcher: Any, device_to: Any, *args: Any, **kwargs: Any) -> Any:
+        def partially_unload(
+            patcher: Any, device_to: Any, memory_to_free: float = 0, *args: Any, **kwargs: Any
+        ) -> Any:
+            streaming = self.streaming
+            gone = streaming.give_way(patcher, memory_to_free) if streaming is not None else 0
+            if gone >= memory_to_free > 0:
+                return gone
+            self._end_streaming(patcher.model)
             called = {id(module): name for name, module in patcher.model.named_modules()}
 
             def drop(module: torch.nn.Module, device: torch.device) -> bool:
@@ -159,9 +213,16 @@ class Moves:
 
             home = self._home(patcher, device_to)
             with self._taking(drop if home == CPU else None):
-                return original(patcher, home, *args, **kwargs)
+                gone += original(patcher, home, memory_to_free - gone, *args, **kwargs)
+            if streaming is not None and is_streamed(patcher.load_device):
+                streaming.around(patcher, patcher.load_device)
+            return gone
 
         return partially_unload
+
+    def _end_streaming(self, model: torch.nn.Module) -> None:
+        if self.streaming is not None:
+            self.streaming.drop(model)
 
     def _home(self, patcher: Any, device: Any) -> Any:
         """Where a model goes back to: in HIGH_VRAM the host names the GPU, and giving way would free nothing."""
@@ -189,6 +250,14 @@ class Moves:
 def is_streamed(device: Any) -> bool:
     """A device that is not home, and that weights can be streamed to."""
     return device is not None and device != CPU and device.type in LANES
+
+
+def _are_twice(patcher: Any, merges: Merges) -> bool:
+    """Whether a weight has its LoRA in it already, and would get it at each use as well."""
+    merged = [key.rpartition(".") for key in patcher.backup if key not in merges]
+    return any(
+        getattr(patcher.model.get_submodule(owner), f"{leaf}_function", None) for owner, _, leaf in merged
+    )
 
 
 def _is_merged_on_the_way(patcher: Any, key: Any, args: Any, kwargs: Any) -> bool:

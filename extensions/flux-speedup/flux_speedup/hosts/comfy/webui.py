@@ -91,7 +91,11 @@ class Comfy(WebUI):
         return Attachment(names, placement)
 
     def _arrival(self, model: Any) -> tuple[str, str]:
-        return forms.arrival(self._placement(), model)
+        return forms.arrival(self._placement(), model, self.streamed_of(model))
+
+    def streamed_of(self, model: Any) -> str:
+        """What of a model streams, in words; empty where nothing does."""
+        return ""
 
     def _inventory(self, module: Any) -> tuple[Share, ...]:
         placement = self._placement()

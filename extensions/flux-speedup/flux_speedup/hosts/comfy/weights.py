@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...patching.change import Change
 from ...weights.residency.placement import Placement
 from .files import Files
-from .moves import Moves
+from .moves import Moves, Streaming
 from .names import Names
 
 
@@ -16,6 +16,10 @@ class Attachment:
         self.placement = placement
         self._files = files(names, placement.registry)
         self._moves = Moves(names, placement)
+
+    def stream_by(self, streaming: Streaming) -> None:
+        """What does not fit is left to this."""
+        self._moves.streaming = streaming
 
     def was_built_from_files(self) -> bool:
         """Whether every file of the build that this thread has just made was mapped by us. Answers once."""

@@ -173,8 +173,7 @@ class Streamed:
 
     def sentence(self) -> str:
         """What stays, what streams, and how."""
-        coming = self.split.coming
-        stay, stream = in_words(self.resident + coming), in_words(self.split.streaming - coming)
+        stay, stream = in_words(self.resident + self.split.coming), in_words(self.coming)
         ring = in_words(self.stream.ring)
         return f"{stay} stay on the card, {stream} stream through a ring of {ring} ({self.source})"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from ..common.checkpoints import Keeper
     from ..common.keeping import KeepingInside
+    from ..common.sampling import Streamed
+    from .streaming import Streaming
 
 MANAGER = "backend.memory_management"
 # Those that read their weights as PyTorch does.
@@ -52,6 +54,7 @@ class Neo(Comfy, Ahead):
     def __init__(self, manager: ModuleType) -> None:
         super().__init__(manager)
         self._keeper: Keeper | None = None
+        self._streaming: Streaming | None = None
 
     @property
     def name(self) -> str:
@@ -75,6 +78,25 @@ class Neo(Comfy, Ahead):
 
     def load_events(self, record: Record) -> list[Change]:
         return [Function("modules.sd_models", "forge_loader", partial(timing.time_checkpoint, record))]
+
+    def streaming_changes(self, registers: bool) -> list[Change]:
+        from ..forge.need import is_card
+        from .streaming import Streaming
+
+        device = getattr(self._manager, "get_torch_device", lambda: None)()
+        if self._placing is None or self._attachment is None or not is_card(device):
+            return []
+        if self._streaming is None:
+            self._streaming = Streaming(self.taken_over, self._placing.placement, self._placing.direct)
+            self._attachment.stream_by(self._streaming)
+        self._streaming.registers = registers
+        return self._streaming.changes()
+
+    def streamed_of(self, model: Any) -> str:
+        return self._streaming.sentence(model) if self._streaming is not None else ""
+
+    def streams(self) -> Sequence[Streamed]:
+        return self._streaming.all() if self._streaming is not None else ()
 
     def checkpoint_changes(
         self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]

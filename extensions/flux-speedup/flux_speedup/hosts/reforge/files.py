@@ -43,7 +43,9 @@ class ReForgeFiles(Files):
         return load_file
 
     def _wrap_text_encoder_device(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def text_encoder_initial_device(load_device: Any, offload_device: Any, *args: Any, **kwargs: Any) -> Any:
+        def text_encoder_initial_device(
+            load_device: Any, offload_device: Any, *args: Any, **kwargs: Any
+        ) -> Any:
             # As the transformer: built on the device, a large one would be a copy there.
             if self._builds_from_files():
                 return offload_device

@@ -192,7 +192,9 @@ class Residency:
     def resident(self) -> tuple[str, ...]:
         """Names whose data is on a device by our doing."""
         with self._lock:
-            if not self._roster.away:  # what most who ask before a load find, without looking through the model
+            if (
+                not self._roster.away
+            ):  # what most who ask before a load find, without looking through the model
                 return ()
             return _names(e for e in self._roster.entries() if isinstance(e.state, OnDevice))
 

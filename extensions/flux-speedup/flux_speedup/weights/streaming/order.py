@@ -30,7 +30,6 @@ class Learner:
         self._round.append(number)
         return ended
 
-
     def forget(self) -> None:
         """Other units run from now on."""
         self._round.clear()

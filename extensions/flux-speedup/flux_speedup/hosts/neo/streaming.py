@@ -1,0 +1,254 @@
+"""Models that do not fit on the card, in Forge Neo: in place of the host's copies of whole layers at every step.
+
+The host decides how much of a model stays, and keeps its books; ours which layers those are, spread over the
+order in which they run, and brings the others while it computes. With LoRAs the host's choice stands as well, as it
+merges into what stays and computes them anew, at each use, for what does not; so both are as they were without us.
+What streams is marked as the host marks what it keeps in RAM, and lies there, so that the host moves by itself
+whatever is not there when it is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ...patching.change import Call, Change, Function, Undo
+from ...weights.errors import WeightsError
+from ...weights.residency.placement import Placement
+from ...weights.streaming.timeline import Timeline, timeline_for
+from ...weights.transfer.direct import Direct
+from ..comfy.names import Names
+from ..forge.streamed import Means, Streamed, streamable
+from ..forge.streamed_pass import Passes
+
+log = logging.getLogger("flux_speedup")
+
+
+class Split(Streamed):
+    """One model of which a part streams. `own`: which layers stay is ours to choose, as no LoRA is in it."""
+
+    def __init__(self, *about: Any, own: bool) -> None:
+        self.own = own
+        super().__init__(*about)
+
+    @property
+    def coming(self) -> int:
+        """Bytes of weights that stream; with a LoRA, what is merged and stays is not known to the split."""
+        if self.own:
+            return super().coming
+        streamed = self.stream.streamed
+        return sum(unit.bytes for unit in self.units.values() if unit.number in streamed)
+
+    @property
+    def resident(self) -> int:
+        return super().resident if self.own else self.always_bytes + self.split.whole - self.coming
+
+    def _set_flags(self, module: torch.nn.Module, at_home: bool) -> None:
+        if self.own:
+            super()._set_flags(module, at_home)
+            module.forge_patched_weights = not at_home  # type: ignore[assignment]
+
+
+class Streaming:
+    """The split models of one process. The host moves one at a time."""
+
+    def __init__(self, names: Names, placement: Placement, direct: Direct) -> None:
+        """`registers`: whether files may be registered with CUDA. `on`: whether models are split."""
+        self.registers, self.on = True, False
+        self._names = names
+        self._placement = placement
+        self._direct = direct
+        self._splits: weakref.WeakKeyDictionary[torch.nn.Module, Split] = weakref.WeakKeyDictionary()
+        self._timelines: dict[torch.device, Timeline | None] = {}
+        self._said: dict[str, str] = {}
+
+    def changes(self) -> list[Change]:
+        passes = Passes(self._make_room)
+        one_pass = Function("backend.modules.k_model", "KModel.apply_model", passes.wrap, guarded=False)
+        loads = Function(self._names.manager, "load_models_gpu", self._wrap_load_models)
+        return [Call(self._begin, module=self._names.manager), loads, one_pass]
+
+    def _wrap_load_models(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def load_models_gpu(*args: Any, **kwargs: Any) -> Any:
+            # The manager counts what is free without our rings, as it would alone.
+            for split in list(self._splits.values()):
+                split.stream.rest()
+            return original(*args, **kwargs)
+
+        return load_models_gpu
+
+    def of(self, model: torch.nn.Module) -> Split | None:
+        """The split of a model, if it is split."""
+        return self._splits.get(model)
+
+    def all(self) -> list[Split]:
+        return [split for split in self._splits.values() if split.coming]
+
+    def sentence(self, model: torch.nn.Module) -> str:
+        """What of it stays and what streams; empty where it does not stream."""
+        found = self.of(model)
+        return found.sentence() if found is not None and found.coming else ""
+
+    def drop(self, model: torch.nn.Module) -> None:
+        """It is not split any more: what stays, stays, the rest is at home, the host's to move."""
+        found = self._splits.pop(model, None)
+        if found is not None:
+            found.close()
+
+    def fits_again(self, patcher: Any, memory: float) -> bool:
+        """Whether a model that is split has what it needs: units stay, as many as `memory` bytes hold now."""
+        split = self.of(patcher.model)
+        same = patcher.model.current_weight_patches_uuid == patcher.patches_uuid
+        if split is None or not split.own or not same or not is_plain(patcher):
+            return False
+        budget = int(memory) + split.held - split.ring - split.always_bytes
+        if budget >= split.resident + split.coming - split.always_bytes:
+            return False
+        split.look_again()
+        return self._fit(patcher, split, budget)
+
+    def begin(self, patcher: Any, device: torch.device, memory: float) -> bool:
+        """Split a model that the host loads in part, into which nothing is merged; what stays is brought. False:
+        it is not split, and nothing has changed."""
+        if not self.on or not is_plain(patcher):
+            return False
+        marks = [(module, dict(vars(module))) for module in patcher.model.modules() if _is_marked(module)]
+        try:
+            split = self._split(patcher.model, device, memory, own=True)
+            if split is None:
+                return False
+            self._splits[patcher.model] = split
+            moved = not self._placement.load(patcher.model, device, split.always).skipped
+            if moved and self._fit(patcher, split, int(memory) - split.ring - split.always_bytes):
+                _bring_marks_up_to_date(patcher.model, split)
+                self._tell(split)
+                return True
+        except (WeightsError, ValueError, RuntimeError) as error:
+            log.warning(
+                "%s is not streamed (%s); the WebUI copies by itself", type(patcher.model).__name__, error
+            )
+        self.drop(patcher.model)
+        for module, before in marks:
+            _mark(module, before)
+        return False
+
+    def around(self, patcher: Any, device: torch.device) -> None:
+        """Stream what the host has left at home of a model of which the rest is on the device."""
+        if not self.on or not patcher.model.model_lowvram:
+            return
+        try:
+            split = self._split(patcher.model, device, patcher.model.model_loaded_weight_memory, own=False)
+            if split is not None:
+                split.split.give_way(0)
+                split.choose_source()
+                self._splits[patcher.model] = split
+                self._tell(split)
+        except (WeightsError, ValueError, RuntimeError) as error:
+            log.warning(
+                "%s is not streamed (%s); the WebUI copies by itself", type(patcher.model).__name__, error
+            )
+
+    def give_way(self, patcher: Any, size: float) -> int:
+        """Units of a split model leave; how many bytes went."""
+        split = self.of(patcher.model)
+        if split is None or not split.own:
+            return 0
+        try:
+            gone = split.split.give_way(int(size) + 1)
+            if gone:
+                split.choose_source()
+        except WeightsError as error:
+            log.warning("%s cannot give way (%s); the WebUI unloads it", split.name, error)
+            return 0
+        patcher.model.model_loaded_weight_memory -= gone
+        return gone
+
+    def _fit(self, patcher: Any, split: Split, budget: int) -> bool:
+        try:
+            split.split.fit(max(0, budget))
+            split.choose_source()
+        except WeightsError as error:
+            log.warning("%s is not streamed (%s); the WebUI copies by itself", split.name, error)
+            return False
+        patcher.model.model_loaded_weight_memory = split.resident
+        split.measure()
+        return True
+
+    def _split(self, model: torch.nn.Module, device: torch.device, room: float, *, own: bool) -> Split | None:
+        units = streamable(model)
+        named = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+        if not units or (own and not named <= self._placement.of(model).movable()):
+            return None
+        if device not in self._timelines:
+            self._timelines[device] = timeline_for(device)
+        timeline = self._timelines[device]
+        if timeline is None:
+            return None
+        direct = self._direct if device.type == "cuda" and self.registers else None
+        means = Means(self._placement, timeline, direct)
+        return Split(model, device, means, int(room), None, own=own)
+
+    def _make_room(self, size: int) -> int:
+        manager, gone = _manager(self._names), 0
+        for loaded in list(manager.current_loaded_models):
+            if loaded.model is not None and gone < size:
+                gone += self.give_way(loaded.model, size - gone)
+        return gone
+
+    def _begin(self) -> Undo:
+        self.on = True
+
+        def end() -> None:
+            self.on = False
+            for model in list(self._splits):
+                self._leave(model)
+
+        return end
+
+    def _leave(self, model: torch.nn.Module) -> None:
+        """It leaves the device as a whole: at home it is as the host would have it."""
+        current = _manager(self._names).current_loaded_models
+        for loaded in [each for each in current if each.model is not None and each.model.model is model]:
+            current.remove(loaded)
+            loaded.model_unload()
+        self.drop(model)
+
+    def _tell(self, split: Split) -> None:
+        sentence = split.sentence()
+        if self._said.get(split.name) != sentence:
+            self._said[split.name] = sentence
+            log.info("%s: %s", split.name, sentence)
+
+
+def is_plain(patcher: Any) -> bool:
+    """Whether nothing is merged into its weights, nor computed of them at each use."""
+    return not (patcher.patches or patcher.weight_wrapper_patches or patcher.force_cast_weights)
+
+
+def _is_marked(module: torch.nn.Module) -> bool:
+    return hasattr(module, "parameters_manual_cast")
+
+
+def _mark(module: Any, before: dict[str, Any]) -> None:
+    """The marks that the host had put on a layer."""
+    for name in ("prev_parameters_manual_cast", "parameters_manual_cast", "forge_patched_weights"):
+        if name in before:
+            setattr(module, name, before[name])
+        elif name in vars(module):
+            delattr(module, name)
+
+
+def _bring_marks_up_to_date(model: torch.nn.Module, split: Split) -> None:
+    """Layers that never stream are on the device."""
+    for module in model.modules():
+        if _is_marked(module) and module not in split.units and module._parameters:
+            split._set_flags(module, False)
+
+
+def _manager(names: Names) -> Any:
+    return sys.modules[names.manager]
