@@ -30,7 +30,7 @@ def run(forge_dir: Path, *words: str) -> dict[str, Any]:
 
 
 @needs_card()
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 3])  # in 3 there is no RAM for merged copies
 def test_random_loads_on_a_card_that_is_too_small(forge_dir: Path, tmp_path: Path, seed: int) -> None:
     seen = run(forge_dir, str(tmp_path / f"weights{seed}"))
     assert seen["failed"] == []
