@@ -5,6 +5,7 @@ weights, torch.device("cpu"); what is loaded counts as taken from the card.
 """
 
 import os
+import weakref
 
 GIB = float(os.environ.get("PROBE_CARD_GIB", "0"))
 
@@ -21,11 +22,20 @@ def preload(parser):
     manager.cpu = torch.device("cpu")
 
     total = GIB * 2**30
+    # Also those that the manager has just taken off its list, to load them with other LoRAs.
+    on_card = weakref.WeakSet()
+    model_load = manager.LoadedModel.model_load
+
+    def counted(loaded, *args, **kwargs):
+        if loaded.device != manager.cpu:
+            on_card.add(loaded.model.model)
+        return model_load(loaded, *args, **kwargs)
 
     def get_free_memory(dev=None, torch_free_too=False):
-        card = [each for each in manager.current_loaded_models if each.model is not None]
-        free = total - sum(each.model_loaded_memory() for each in card if each.device != manager.cpu)
+        free = total - sum(getattr(model, "model_loaded_weight_memory", 0) for model in on_card)
         return (free, free) if torch_free_too else free
+
+    manager.LoadedModel.model_load = counted
 
     manager.vram_state = manager.VRAMState.NORMAL_VRAM
     manager.total_vram = GIB * 1024
