@@ -9,10 +9,11 @@ import contextlib
 import gc
 import hashlib
 import json
+import mmap
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.second_device import full, used
 
 LAYERS, WIDTH = 6, 256
 # Places of half floats in a block, of quantisations that the writer of the host's package cannot make.
-SCALES = {"Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+SCALES = {"IQ4_NL": (0,), "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
 
 
 def quantised(kind: str, seed: int) -> np.ndarray:
@@ -43,10 +44,12 @@ def quantised(kind: str, seed: int) -> np.ndarray:
     return raw.reshape(WIDTH, -1)
 
 
-def write(path: Path, kind: str, seed: int = 0) -> None:
+def write(path: Path, kind: str, seed: int = 0, align: int = 0) -> None:
     import gguf
 
     writer = gguf.GGUFWriter(str(path), "flux")
+    if align:
+        writer.add_custom_alignment(align)
     for number in range(LAYERS):
         raw = quantised(kind, seed + number)
         own = None if raw.dtype in (np.float16, np.float32) else gguf.GGMLQuantizationType[kind]
@@ -189,11 +192,75 @@ def judged(manager: Any, kind: str) -> dict[str, Any]:
         return found
 
 
+def damaged(file: Path) -> dict[str, bytes]:
+    """Files that are not what they should be; the whole one first."""
+    write(file, "Q8_0")
+    whole = file.read_bytes()
+    write(file, "Q8_0", align=1)
+    odd = file.read_bytes()
+    write(file, "IQ4_NL")
+    unread = file.read_bytes()
+    at = whole.index(b"layers.0.weight") + 15 + 4 + 2 * 8  # behind the name: how many dimensions, and those
+    return {
+        "whole": whole,
+        "cut": whole[:-100],
+        "header cut": whole[:200],
+        "no GGUF": bytes(1000),
+        "empty": b"",
+        "aligned to one byte": odd,
+        "quantisation that is not computed with": unread,
+        "unknown quantisation": whole[:at] + b"\x63" + whole[at + 1 :],
+    }
+
+
+def read(file: Path) -> dict[str, dict[str, Any]]:
+    """What the host makes of each file, and what we do: the bytes of its tensors, or the kind of error."""
+    from backend.utils import load_torch_file
+
+    from flux_speedup.hosts.forge import gguf_files
+    from flux_speedup.weights.errors import WeightsError
+    from flux_speedup.weights.files.mapping import MAPPINGS
+
+    found: dict[str, dict[str, Any]] = {}
+    for name, content in damaged(file).items():
+        file.write_bytes(content)
+        readers = {"alone": load_torch_file, "ours": lambda path: gguf_files.views(MAPPINGS, path)}
+        for who, reader in readers.items():
+            seen: Any
+            try:
+                seen = {key: digest(tensor.data) for key, tensor in reader(str(file)).items()}
+            except WeightsError:
+                seen = "ours"
+            except Exception as error:
+                seen = type(error).__name__
+            found.setdefault(name, {})[who] = seen
+        found[name]["untouched"] = file.read_bytes() == content
+        file.unlink()
+    return found
+
+
+@contextlib.contextmanager
+def read_only() -> Iterator[None]:
+    """As on Windows, nobody may write into a mapped file: whoever did would end this process."""
+    from flux_speedup.weights.files import mapping
+    from flux_speedup.weights.files.read_only import ReadOnly
+
+    before = mapping._mapped, mapping._bytes_of
+    mapping._mapped = lambda file, size: mmap.mmap(file, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+    mapping._bytes_of = lambda buffer, at, size: torch.from_numpy(np.asarray(ReadOnly(buffer, at, size)))
+    yield
+    mapping._mapped, mapping._bytes_of = before
+
+
 def main() -> None:
     found: dict[str, Any] = {}
     kinds = sys.argv[1:] or KINDS
     with contextlib.redirect_stdout(sys.stderr):
         manager = start()
+        with tempfile.TemporaryDirectory() as folder:
+            found["files"] = read(Path(folder, "odd.gguf"))
+        with read_only():
+            found["read only"] = judged(manager, "Q8_0")
         for kind in kinds:
             try:
                 found[kind] = judged(manager, kind)

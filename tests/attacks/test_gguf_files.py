@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,7 @@ from tests.second_device.marks import needs_card
 
 INTEGRATION = Path(tiny_flux.__file__).parent
 LORA = "<lora:tiny-lora-a:1>"
-pytestmark = [
-    needs_card,
-    pytest.mark.forge,
-    pytest.mark.skipif(sys.platform == "win32", reason="there the host reads GGUF files by itself"),
-]
+pytestmark = [needs_card, pytest.mark.forge]
 
 
 def python_of(forge_dir: Path) -> str:

@@ -39,3 +39,21 @@ def test_every_quantisation_is_forges_own_and_leaves_nothing_behind(
     assert seen["used"] == 0
     # One that the host has begun to merge into stays its own, and it makes bf16 of what is not quantised.
     assert seen["in file"] >= (0 if kind in ("F16", "F32") else LAYERS - (kind not in MERGED))
+
+
+def test_nothing_is_written_into_a_mapped_file(found: dict[str, dict[str, Any]]) -> None:
+    assert {name: seen for name, seen in found["read only"].items() if name.endswith("ours")} == {
+        name: seen for name, seen in found["Q8_0"].items() if name.endswith("ours")
+    }
+
+
+def test_what_cannot_be_viewed_is_the_hosts_to_read_or_refuse(found: dict[str, dict[str, Any]]) -> None:
+    for name, seen in found["files"].items():
+        readable = isinstance(seen["alone"], dict)
+        assert seen["ours"] == (seen["alone"] if readable else "ours"), name
+        assert seen["untouched"], name
+    assert [name for name, seen in found["files"].items() if isinstance(seen["alone"], dict)] == [
+        "whole",
+        "aligned to one byte",
+        "quantisation that is not computed with",
+    ]

@@ -6,7 +6,6 @@ use.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +21,7 @@ from ...weights.files.mapping import Mapping, Registry
 from ...weights.residency.data import same_memory
 from .gguf_weights import PARAMETERS
 
-# On Windows mapped files cannot be written, and what all the host does to these is its own.
-SUFFIXES: tuple[str, ...] = () if sys.platform == "win32" else (".gguf",)
+SUFFIXES = (".gguf",)
 
 
 def views(registry: Registry, file: str) -> dict[str, Any]:
@@ -75,8 +73,10 @@ def _parameter(kind: Any, tensor: Any, mapping: Mapping) -> Any:
     data = tensor.data  # NumPy's, over a mapping of the reader's
     empty = np.empty(0, data.dtype)
     parameter = kind(SimpleNamespace(data=empty, tensor_type=tensor.tensor_type, shape=tensor.shape))
-    flat = mapping.bytes_at(int(tensor.data_offset), data.nbytes)
-    parameter.data = flat.view(torch.from_numpy(empty).dtype).reshape(data.shape)
+    flat, dtype = mapping.bytes_at(int(tensor.data_offset), data.nbytes), torch.from_numpy(empty).dtype
+    # Where a file is aligned to less than its elements, those are copied.
+    flat = flat.clone() if flat.data_ptr() % dtype.itemsize else flat
+    parameter.data = flat.view(dtype).reshape(data.shape)
     return parameter
 
 
