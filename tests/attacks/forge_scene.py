@@ -25,6 +25,7 @@ MODULES = (
     "backend.patcher.lora",
     "backend.operations",
     "backend.operations_gguf",
+    "backend.stream",
     "backend.operations_bnb",
 )
 
@@ -48,17 +49,24 @@ def start() -> Any:
     return manager
 
 
-def attach() -> Callable[[], None]:
-    """Our functions in the place of the manager's, the patcher's and the LoRA loader's; returns the undo."""
+def attach(streaming: Any = None) -> Callable[[], None]:
+    """Our functions in the place of the manager's, the patcher's and the LoRA loader's; returns the undo.
+
+    `streaming`: of ours, too; on the same placement.
+    """
     from flux_speedup.hosts.forge.weights import Attachment
     from flux_speedup.patching.change import apply_all
     from flux_speedup.weights.files.mapping import MAPPINGS
     from flux_speedup.weights.residency.placement import Placement
     from flux_speedup.weights.transfer.lane import PlainLane
 
-    attachment = Attachment(Placement(MAPPINGS, lanes=PlainLane), kinds={"hpu"})
+    placement = Placement(MAPPINGS, lanes=PlainLane)
+    if streaming is not None:
+        placement = streaming.models._placement
+    attachment = Attachment(placement, kinds={"hpu"})
     there = [module for module in MODULES if module in sys.modules]
-    return apply_all(change for change in attachment.changes() if change.module in there)
+    changes = [*attachment.changes(), *(streaming.changes() if streaming is not None else ())]
+    return apply_all(change for change in changes if change.module in there)
 
 
 class Scene:

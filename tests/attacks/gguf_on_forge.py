@@ -68,6 +68,7 @@ KINDS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K",
 class Layers(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
+        self.diffusion_model = None  # what computes many times a load has one
         self.layers = torch.nn.ModuleList([torch.nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -79,7 +80,7 @@ class Layers(torch.nn.Module):
 class Scene:
     """A model of six quantised matrices over a GGUF file, as Forge builds one; `ours`: with us."""
 
-    def __init__(self, manager: Any, file: Path, ours: bool) -> None:
+    def __init__(self, manager: Any, file: Path, ours: bool, streaming: Any = None) -> None:
         from backend import operations
         from backend.patcher.base import ModelPatcher
         from backend.utils import load_torch_file
@@ -89,7 +90,9 @@ class Scene:
 
         self.manager, self.size = manager, file.stat().st_size
         manager.room = 1 << 30
-        self.undo: Callable[[], None] = attach() if ours else lambda: None
+        self.streaming, self.streamed = streaming, 0
+        self.base = used()  # a table of the host's stays on the card once it is used
+        self.undo: Callable[[], None] = attach(streaming) if ours else lambda: None
         kind = {"device": CPU, "dtype": torch.bfloat16, "manual_cast_enabled": False, "bnb_dtype": "gguf"}
         with torch.inference_mode(), operations.using_forge_operations(**kind):
             self.model = Layers()
@@ -103,7 +106,7 @@ class Scene:
         clone = self.patcher.clone()
         for seed in seeds:
             clone.add_patches(filename=f"lora-{seed}", patches=patches(seed), online_mode=online)
-        self.manager.room, self.current = room, clone
+        self.manager.room, self.current = self.base + room, clone
         x = torch.linspace(-1, 1, WIDTH * 3).reshape(3, WIDTH).bfloat16()
         with torch.inference_mode():
             self.manager.load_models_gpu([clone])
@@ -171,20 +174,56 @@ def host_moves_by_itself(scene: Scene) -> list[Any]:
     return [*seen, scene.image()]
 
 
+def streams(scene: Scene) -> list[Any]:
+    """On a card that is too small, with LoRAs that come and go; then whole again."""
+    small = scene.size * 3 // 4
+    seen = [scene.image()]
+    scene.unload()
+    seen += [scene.image(room=small) for _ in range(3)]
+    if scene.streaming is not None:
+        found = scene.streaming.models.of(scene.model)
+        scene.streamed = found.split.streaming if found is not None else 0
+    for seeds in ((1,), (2,), ()):
+        try:
+            seen += [scene.image(*seeds, room=small), scene.image(*seeds, room=small)]
+        except NotImplementedError:
+            seen += ["the host cannot"]
+    seen += [scene.image(3, room=small, online=True), scene.image(room=small)]
+    scene.unload()
+    return [*seen, scene.image(), scene.image(room=small)]
+
+
+def stream_too() -> Any:
+    """Our streaming, of what is as small as here; nothing of it may fail."""
+    from flux_speedup.hosts.forge import need, split_models, streamed, streaming
+    from flux_speedup.weights.residency import signature
+    from flux_speedup.weights.residency.placement import Placement
+    from flux_speedup.weights.streaming import split, timeline
+    from flux_speedup.weights.transfer.direct import Direct
+    from flux_speedup.weights.transfer.lane import PlainLane
+
+    need.KINDS, need.QUIET, need.OURS, split_models.LEAST_MODEL = ("hpu",), 1 << 12, 1 << 12, 1 << 10
+    signature._ROWS, signature._COLUMNS, streamed.RING, split.LEAST = (1,), 1 << 10, 1 << 18, 1 << 10
+    split_models.timeline_for = timeline.PlainTimeline
+    return streaming.Streaming(Placement(lanes=PlainLane), Direct())
+
+
 def judged(manager: Any, kind: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "weights.gguf")
         write(file, kind)
         found: dict[str, Any] = {}
-        for name, told in (("story", story), ("host", host_moves_by_itself)):
+        stories = {"story": story, "host": host_moves_by_itself, "streams": streams}
+        for name, told in stories.items() if kind in ("Q8_0", "Q4_K") else [("story", story)]:
             for ours in (False, True):
                 before = used()
-                scene = Scene(manager, file, ours)
+                scene = Scene(manager, file, ours, stream_too() if ours and told is streams else None)
                 try:
                     found[f"{name} {'ours' if ours else 'alone'}"] = told(scene)
-                    if ours and name == "story":
-                        scene.unload()
-                        found |= {"in file": scene.in_file(), "used": used() - before}
+                    scene.unload()
+                    if ours and told is not host_moves_by_itself:
+                        found |= {f"{name} in file": scene.in_file(), f"{name} used": used() - before}
+                        found["streamed"] = scene.streamed
                 finally:
                     scene.end()
                     del scene

@@ -19,9 +19,11 @@ from ...weights.transfer.direct import Direct
 from ..common.engine import CPU
 from ..common.timing import name_of as name_of
 from . import need
-from .need import Loading, free
+from .gguf_weights import to_be_baked
+from .need import Loading, free, manager
 from .streamed import Means, Streamed, streamable
 from .streamed_lora import Known, StreamedLoras, at_hand
+from .streamed_moves import cast_there
 
 LEAST_MODEL = 256 << 20
 """Bytes of a model that is worth being split."""
@@ -74,6 +76,7 @@ class SplitModels:
         if found is not None:
             found.close()
             self.loras.dropped(model, found.split)
+            to_be_baked(model)
 
     def rest(self, kept: Collection[int]) -> None:
         """Rings of models that are not among these (by id) take no memory until they run again."""
@@ -178,7 +181,8 @@ class SplitModels:
 
     def _here(self, model: torch.nn.Module) -> set[str]:
         loader: Any = getattr(model, "lora_loader", None)
-        return {*self._placement.of(model).resident, *(getattr(loader, "backup", None) or ())}
+        here = {*self._placement.of(model).resident, *(getattr(loader, "backup", None) or ())}
+        return here | cast_there(model, manager().get_torch_device())
 
     def _means(self, device: torch.device) -> Means:
         if device not in self._timelines:

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from ...stats.report import size as in_words
-from ...weights.files.span import plain
-from ...weights.residency.forms import bytes_of, companions_of
+from ...weights.residency.forms import bytes_of, known
 from ...weights.residency.placement import Placement
 from ...weights.streaming.clock import Clock, Timed
 from ...weights.streaming.origin import Origin
@@ -201,7 +200,7 @@ def _may_stream(module: torch.nn.Module) -> bool:
     if not hasattr(module, "parameters_manual_cast") or isinstance(module, torch.nn.Embedding):
         return False
     own = [parameter for parameter in module._parameters.values() if parameter is not None]
-    return all(plain(p) or companions_of(p) for p in own) and not module._buffers
+    return all(known(p) for p in own) and not module._buffers
 
 
 def _names(module: torch.nn.Module, unit: Unit) -> set[str]:

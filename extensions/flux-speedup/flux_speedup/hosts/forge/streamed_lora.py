@@ -13,6 +13,7 @@ import torch
 from ...weights.streaming.split import Split
 from ...weights.streaming.unit import Merge
 from .lora import DROPPED, LoraMerge, Merged, merges_of
+from .need import manager
 
 if TYPE_CHECKING:
     from .streamed import Streamed
@@ -57,6 +58,7 @@ class StreamedLoras:
             if merges and (online or loader.online_backup or _is_hosts(loader)):
                 log.info("LoRAs of both kinds at once: the WebUI merges them, and swaps the model by itself")
                 self._drop(model)
+                manager().bake_gguf_model(model)  # it merges into what is at home
                 return original(loader, lora_patches, offload_device, True)
             if force_refresh or before.hash != known.hash:
                 streamed.split.set_merges(at_hand(merges))
@@ -69,6 +71,7 @@ class StreamedLoras:
             if _is_hosts(loader):
                 log.info("the WebUI merged LoRAs by itself, and swaps the model by itself")
                 self._drop(model)
+                manager().bake_gguf_model(model)  # it merges into what is at home
                 return original(loader, lora_patches, offload_device, True)
             return done
 

@@ -9,9 +9,18 @@ from typing import Any
 import torch
 
 from ...weights.errors import WeightsError
+from ...weights.residency.data import own_copy
 from ...weights.residency.placement import Placement
 from ...weights.streaming.split import Arrive
 from .lora import Merge, Merged, merge_in, take_back
+
+SMALL = 1 << 20
+
+
+def cast_there(model: torch.nn.Module, device: torch.device) -> set[str]:
+    """Names of small parameters on the device, such as biases that the host has put in the places of GGUF's."""
+    named = model.named_parameters()
+    return {name for name, one in named if one.data.nbytes <= SMALL and one.data.device == device}
 
 
 class Moves:
@@ -39,6 +48,9 @@ class Moves:
         self._placement.unload(model, names)
         if take_back(loader, names).count:
             loader.loaded_hash = known  # as they arrive they get it again
+        for name in cast_there(model, self._device).intersection(names):
+            parameter = model.get_parameter(name)
+            parameter.data = own_copy(parameter)
 
     def merge(self, merges: Mapping[str, Merge]) -> None:
         model = self._found()
@@ -54,7 +66,7 @@ class Moves:
         known = getattr(loader, "loaded_hash", None)
         if take_back(loader, set(merged) - there).count:
             loader.loaded_hash = known
-        return there | set(self._placement.of(model).resident)
+        return there | set(self._placement.of(model).resident) | cast_there(model, self._device)
 
     def _found(self) -> Any:
         found = self._model()

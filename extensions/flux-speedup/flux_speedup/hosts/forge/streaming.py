@@ -61,6 +61,7 @@ class Streaming:
             Function(MANAGER, "free_memory", self._wrap_free_memory),
             Function(MANAGER, "LoadedModel.model_load", self._wrap_model_load),
             Function(MANAGER, "build_module_profile", self._wrap_profile),
+            Function(MANAGER, "bake_gguf_model", self._wrap_bake),
             Function(PATCHER, "ModelPatcher.forge_unpatch_model", self._wrap_unpatch),
             # Asked at every layer: nothing stands around it, and nothing in it can fail.
             Function("backend.stream", "should_use_stream", self._wrap_should_use_stream, guarded=False),
@@ -170,6 +171,13 @@ class Streaming:
             return [Placed(streamed.resident)], [], at_home
 
         return build_module_profile
+
+    def _wrap_bake(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def bake_gguf_model(model: Any) -> Any:
+            # On the card it is done; at home it would take RAM.
+            return original(model) if self.models.of(model) is None else None
+
+        return bake_gguf_model
 
     def _may(self, loaded: Any) -> bool:
         saving = getattr(self._thread, "saving", False)

@@ -37,13 +37,16 @@ class Arriving:
         """
         with self._lock:
             known = [self._at_home(tensor) for tensor, _ in pairs]
-            for (_, data), (number, _) in zip(pairs, known, strict=True):
+            made = [departure.made(data) for (_, data), (_, departure) in zip(pairs, known, strict=True)]
+            for data, (number, _) in zip(made, known, strict=True):
                 self._signature.add(number, data)
-            set_data(list(pairs))
+            set_data([(tensor, data) for (tensor, _), data in zip(pairs, made, strict=True)])
             for (tensor, _), (number, departure) in zip(pairs, known, strict=True):
-                place = Place.of(tensor)
-                state = OnDevice(departure.home, place, departure.backing, self._signature, number)
+                place, recipe = Place.of(tensor), departure.recipe
+                state = OnDevice(departure.home, place, departure.backing, self._signature, number, recipe)
                 self._roster.note(tensor, state)
+                if recipe is not None:
+                    recipe.arrived(tensor)
 
     def _at_home(self, tensor: torch.Tensor) -> tuple[int, Departure]:
         known = self._going.get(id(tensor))

@@ -96,5 +96,7 @@ def companions_of(tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
 
 
 def bytes_of(tensor: torch.Tensor) -> int:
-    """Bytes of a tensor with its companions."""
-    return sum(each.data.nbytes for each in (tensor, *companions_of(tensor).values()))
+    """Bytes of a tensor on a device, with its companions."""
+    recipe = recipe_of(tensor)
+    own = tensor.data.nbytes if recipe is None else recipe.bytes
+    return own + sum(each.nbytes for each in companions_of(tensor).values())

@@ -36,6 +36,17 @@ class Departure:
         """Bytes it has on the device."""
         return self.item.bytes if self.recipe is None else self.recipe.bytes
 
+    def made(self, data: torch.Tensor) -> torch.Tensor:
+        """What it is on the device, from its bytes there. Raises what the host raises, or ValueError."""
+        recipe = self.recipe
+        if recipe is None:
+            return data
+        with torch.inference_mode(self.item.inference), torch.no_grad():
+            made = recipe.make(data)
+        if (made.dtype, tuple(made.shape)) != (recipe.dtype, recipe.shape):
+            raise ValueError(f"{made.dtype} {tuple(made.shape)} was made, not {recipe.dtype} {recipe.shape}")
+        return made
+
 
 def departures(entries: Iterable[Entry], registry: Registry) -> list[Departure]:
     """Those at home, each with what the transfer is to bring.

@@ -102,15 +102,9 @@ class Landing:
 def _make_all(going: Sequence[Departure], new: list[torch.Tensor], signature: Signature) -> None:
     """In the place of the bytes that have arrived, one after the other, what the host makes of them."""
     for number, departure in enumerate(going):
-        recipe = departure.recipe
-        if recipe is not None:
-            with torch.inference_mode(departure.item.inference), torch.no_grad():
-                made = new[number] = recipe.make(new[number])
-            if (made.dtype, tuple(made.shape)) != (recipe.dtype, recipe.shape):
-                raise ValueError(
-                    f"{made.dtype} {tuple(made.shape)} was made, not {recipe.dtype} {recipe.shape}"
-                )
-            signature.add(number, made)
+        if departure.recipe is not None:
+            new[number] = departure.made(new[number])
+            signature.add(number, new[number])
 
 
 def nothing_placed(device: torch.device, error: Exception) -> TransferError:

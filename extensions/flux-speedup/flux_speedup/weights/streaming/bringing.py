@@ -5,12 +5,14 @@ Not thread safe: its stream calls it under a lock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from ..errors import OUT_OF_MEMORY
+from ..residency.forms import Recipe
 from .kept import Copy, Kept
 from .order import Cursor
 from .ring import Place, Ring
@@ -32,7 +34,7 @@ class Figures:
 
 @dataclass(frozen=True, eq=False)
 class Own:
-    """A unit's weights in memory of their own, and the mark after which they are there."""
+    """A unit's weights in memory of their own, as they are at home, and the mark after which they are there."""
 
     views: list[torch.Tensor]
     arrival: Arrival
@@ -116,9 +118,13 @@ class Bringing:
         """Beside the ring, which has no room: in memory of its own, on the stream that computes."""
         views: list[torch.Tensor] = []
         for slot in unit.slots:
-            memory = TwoKinds(self._timeline.memory(slot.bytes)).like(slot.parameter)
+            size, dtype = (
+                (slot.bytes, slot.dtype) if slot.recipe is None else (slot.home.nbytes, slot.home.dtype)
+            )
+            memory = TwoKinds(self._timeline.memory(size)).like(slot.parameter)
             with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
-                views.append(memory.view(slot.dtype).view(slot.home.shape).copy_(slot.home))
+                view = memory.view(dtype).view(slot.home.shape).copy_(slot.home)
+                views.append(view if slot.recipe is None else slot.recipe.make(view))
         return views
 
     def fill(self) -> None:
@@ -161,12 +167,14 @@ class Bringing:
 
     def _bring_own(self, unit: Unit) -> bool:
         """Whether a unit that comes to stay is on its way; where there is no room for it, it streams on."""
-        if unit.number not in self.coming or any(slot.raw is not None for slot in unit.slots):
+        if unit.number not in self.coming or any(
+            slot.raw is not None and slot.recipe is None for slot in unit.slots
+        ):
             return False
         views: list[torch.Tensor] = []
         copies: list[tuple[torch.Tensor, torch.Tensor]] = []
         try:
-            memories = [self._timeline.memory(slot.bytes) for slot in unit.slots]
+            memories = [self._timeline.memory(slot.home.nbytes) for slot in unit.slots]
         except OUT_OF_MEMORY:
             self.coming = frozenset()
             return False
@@ -177,7 +185,7 @@ class Bringing:
                 at += piece.numel()
             kind = TwoKinds(memory).like(slot.parameter)
             with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
-                views.append(kind.view(slot.dtype).view(slot.home.shape))
+                views.append(kind.view(slot.home.dtype).view(slot.home.shape))
         self._own[unit.number] = Own(views, self.supply.bring(Load(copies), ()))
         self._count(unit)
         return True
@@ -224,6 +232,7 @@ class Bringing:
     def _load_into(self, unit: Unit, place: Place, copy: Copy | None) -> tuple[Load, list[torch.Tensor]]:
         copies: list[tuple[torch.Tensor, torch.Tensor]] = []
         casts: list[tuple[torch.Tensor, torch.Tensor]] = []
+        made: list[Callable[[], object]] = []
         views: list[torch.Tensor] = []
         if self._memory is None:
             self._memory = TwoKinds(self._timeline.memory(self.size))
@@ -231,7 +240,7 @@ class Bringing:
             memory = self._memory.like(slot.parameter)
             with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
                 start = place.start + slot.start
-                view = memory[start : start + slot.bytes].view(slot.dtype).view(slot.home.shape)
+                view = memory[start : start + slot.bytes].view(slot.dtype).view(slot.shape)
                 views.append(view)
                 if copy is not None:
                     copies.append((memory[start : start + slot.bytes], copy.bytes[number]))
@@ -242,5 +251,12 @@ class Bringing:
                     at += piece.numel()
                 if slot.raw is not None:
                     raw = memory[first:at].view(slot.home.dtype).view(slot.home.shape)
-                    casts.append((view, raw))
-        return Load(copies, casts), views
+                    if slot.recipe is None:
+                        casts.append((view, raw))
+                    else:
+                        made.append(partial(_make, slot.recipe, view, raw))
+        return Load(copies, casts, made), views
+
+
+def _make(recipe: Recipe, target: torch.Tensor, raw: torch.Tensor) -> None:
+    target.copy_(recipe.make(raw))

@@ -139,7 +139,7 @@ class Kept:
 
 def _as_expected(slot: Slot) -> bool:
     data = slot.parameter.data
-    return (data.dtype, data.shape) == (slot.dtype, slot.home.shape) and data.is_contiguous()
+    return (data.dtype, tuple(data.shape)) == (slot.dtype, slot.shape) and data.is_contiguous()
 
 
 def _aligned(size: int) -> int:

@@ -23,7 +23,7 @@ from .cached import CachedPart
 from .job import Job
 from .ring import Mark
 from .slots import Part, Slots, packed
-from .supply import Arrival, Load
+from .supply import Arrival, Load, finish
 from .timeline import Timeline
 
 LIMIT = 160 << 20
@@ -226,8 +226,7 @@ class Staged:
                     source.check()
                 for part in job.passing:
                     part.source.forget(part.offset, part.length)
-                for target, cast in job.load.casts:
-                    target.copy_(cast)
+                finish(job.load)
                 job.mark = self._timeline.copied()
         except BaseException as error:
             job.error = error

@@ -250,12 +250,7 @@ class Stream:
 
     def _go_home(self, unit: Unit) -> None:
         unit.users = 0
-        for slot in unit.slots:
-            # What its module gave another memory while it ran is the host's.
-            if slot.shown and slot.parameter.data_ptr() == slot.shown:
-                slot.parameter.data = slot.home
-            slot.shown = 0
-        unit.alone.clear()
+        unit.go_home()
         place = self._in_use.pop(unit.number, None)
         if place is not None:
             place.computed.append(self._timeline.computed())

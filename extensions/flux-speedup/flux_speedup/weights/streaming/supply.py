@@ -14,10 +14,11 @@ from .timeline import Timeline
 
 @dataclass(frozen=True, eq=False)
 class Load:
-    """What goes to one place: copies first (bytes), then casts on the device, in this order."""
+    """What goes to one place: copies first (bytes), then what is cast of them or made, on the device."""
 
     copies: Sequence[tuple[torch.Tensor, torch.Tensor]]
     casts: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()
+    made: Sequence[Callable[[], object]] = ()
 
 
 Arrival = Callable[[], Mark]
@@ -66,5 +67,12 @@ def queue(load: Load) -> None:
     with torch.inference_mode():
         for target, source in load.copies:
             target.copy_(source, non_blocking=True)
-        for target, source in load.casts:
-            target.copy_(source)
+        finish(load)
+
+
+def finish(load: Load) -> None:
+    """Queue what follows the copies."""
+    for target, source in load.casts:
+        target.copy_(source)
+    for make in load.made:
+        make()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
-from ..residency.forms import companions_of, known, recipe_of
+from ..residency.forms import KINDS, Recipe, companions_of, known, recipe_of
 from .ring import ALIGN
 
 DtypeOf = Callable[[torch.Tensor], torch.dtype]
@@ -21,7 +22,7 @@ Merge = Callable[[torch.Tensor], torch.Tensor]
 class Slot:
     """One tensor of a unit: `home` is the data it has between passes, `dtype` what it has on the device.
 
-    `name`: of a parameter, or of a companion of one, as `named_tensors` has it.
+    `name`: of a parameter, or of a companion of one, as `named_tensors` has it. `recipe`: what is made of it.
     """
 
     name: str
@@ -29,12 +30,18 @@ class Slot:
     home: torch.Tensor
     dtype: torch.dtype
     start: int  # in the place
-    raw: int | None  # in the place: where its bytes go before they are cast
+    raw: int | None  # in the place: where its bytes go before they are cast, or made something of
+    recipe: Recipe | None = None
     shown: int = 0  # address of the data it has while its module runs
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """On the device."""
+        return tuple(self.home.shape) if self.recipe is None else self.recipe.shape
+
+    @property
     def bytes(self) -> int:
-        return math.prod(self.home.shape) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def is_at(self, tensor: torch.Tensor) -> bool:
         """Whether this is still the module's tensor and has its home data."""
@@ -44,6 +51,16 @@ class Slot:
         """The tensor has this data while its module runs."""
         self.parameter.data = data
         self.shown = data.data_ptr()
+        if self.recipe is not None:
+            self.recipe.arrived(self.parameter)
+
+    def hide(self) -> None:
+        """The tensor is as it is at home, unless its module gave it another memory while it ran."""
+        if self.shown and self.parameter.data_ptr() == self.shown:
+            self.parameter.data = self.home
+            if self.recipe is not None:
+                self.recipe.left(self.parameter)
+        self.shown = 0
 
 
 @dataclass(eq=False)
@@ -63,6 +80,18 @@ class Unit:
     seconds: float = 0.0
     alone: list[torch.Tensor] = field(default_factory=list)
     merges: Mapping[str, Merge] = field(default_factory=dict)
+    parameters: dict[str, torch.nn.Parameter | None] = field(default_factory=dict)
+    """The module's own, by name."""
+
+    def go_home(self) -> None:
+        """The module's tensors are at home. What the host cast of one of its own classes it casts again."""
+        for slot in self.slots:
+            slot.hide()
+            own: Any = slot.parameter
+            now = self.parameters.get(slot.name)
+            if type(own) in KINDS and now is not None and now is not own:
+                self.parameters[slot.name] = own
+        self.alone.clear()
 
     def is_at_home(self, module: torch.nn.Module) -> bool:
         """Whether the module's tensors are those of the last look, at home."""
@@ -90,27 +119,19 @@ class Unit:
         end = 0
         for name, tensor in named_tensors(module):
             home = tensor.data
-            if not known(tensor) or recipe_of(tensor) is not None:
+            if not known(tensor):
                 return False
             if not home.is_contiguous() or home.device != torch.device("cpu"):
                 return False
-            dtype = dtype_of(tensor)
-            raw = end if dtype != home.dtype else None
+            recipe = recipe_of(tensor)
+            dtype = dtype_of(tensor) if recipe is None else recipe.dtype
+            raw = end if recipe is not None or dtype != home.dtype else None
             end += _aligned(home.nbytes) if raw is not None else 0
-            slots.append(Slot(name, tensor, home, dtype, end, raw))
+            slots.append(Slot(name, tensor, home, dtype, end, raw, recipe))
             end += _aligned(slots[-1].bytes)
-        self.slots, self.place = tuple(slots), end
+        self.slots, self.place, self.parameters = tuple(slots), end, module._parameters
         self.bytes = sum(slot.bytes for slot in slots)
         return bool(slots)
-
-
-Pieces = Callable[[Slot], Sequence[torch.Tensor]]
-"""A slot's bytes at home, one after the other, as the supply copies them (uint8, one dimension)."""
-
-
-def home_bytes(slot: Slot) -> Sequence[torch.Tensor]:
-    """A slot's bytes where they are, in one piece."""
-    return (slot.home.reshape(-1).view(torch.uint8),)
 
 
 def named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -123,6 +144,15 @@ def named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]
 
 def _companions(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     return {f"{own} of {name}": companion for own, companion in companions_of(tensor).items()}
+
+
+Pieces = Callable[[Slot], Sequence[torch.Tensor]]
+"""A slot's bytes at home, one after the other, as the supply copies them (uint8, one dimension)."""
+
+
+def home_bytes(slot: Slot) -> Sequence[torch.Tensor]:
+    """A slot's bytes where they are, in one piece."""
+    return (slot.home.reshape(-1).view(torch.uint8),)
 
 
 def _aligned(size: int) -> int:
