@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from typing import Any
 
 import pytest
 import torch
 
 from flux_speedup.hosts.forge import lora
-from flux_speedup.hosts.forge.streamed_lora import at_hand
+from flux_speedup.hosts.forge.streamed_lora import MERGING, StreamedLoras, at_hand
 
 
 class HostsOwn:
@@ -46,3 +48,39 @@ def test_what_is_merged_is_moved_once_unless_it_is_large(
     assert (host.seen[0] is not own) is moved
     assert host.seen[0] == own
     assert up.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("free", "asked"), [(MERGING // 4, [MERGING * 3 // 4]), (MERGING, [])])
+def test_units_give_way_before_loras_are_merged_where_there_is_no_room_for_that(
+    monkeypatch: pytest.MonkeyPatch, free: int, asked: list[int]
+) -> None:
+    manager = types.SimpleNamespace(get_free_memory=lambda device: free)
+    monkeypatch.setitem(sys.modules, "backend.memory_management", manager)
+    model, split = torch.nn.Linear(2, 2), Split()
+    streamed: Any = types.SimpleNamespace(split=split, device=torch.device("cpu"), choose_source=lambda: None)
+    loader = types.SimpleNamespace(model=model, backup={}, online_backup=[], loaded_hash=str([]))
+    patches = {("one", 1.0, 1.0, False): {"weight": [[0.5, ("lora", (torch.ones(1),)), 1.0, None, None]]}}
+    refresh = StreamedLoras(lambda _: streamed, lambda _: None).wrap_refresh(
+        lambda *_: split.told.append("merged")
+    )
+    refresh(loader, {})
+    assert split.told == ["none", "merged"]
+    split.told.clear()
+    refresh(loader, patches)
+    assert split.told == [*asked, "weight", "merged"]
+
+
+class Split:
+    """Stands for a split model: notes what it is asked for, in order."""
+
+    streamed_names: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def give_way(self, size: int) -> int:
+        self.told.append(size)
+        return size
+
+    def set_merges(self, merges: Any) -> None:
+        self.told.append(", ".join(merges) or "none")

@@ -154,11 +154,13 @@ class SplitModels:
     ) -> None:
         """Let stay all of it where there is room for that, else what fits besides the ring and inference.
 
+        With a LoRA only the latter: merging it takes room as well.
         `one_pass`: nothing comes that is not there yet. `later`: what comes need not be there yet.
         """
         split, stream, loading = streamed.split, streamed.stream, self.loading()
         streamed.least = loading.least
-        for keep, budget in ((loading.whole, split.whole), (loading.need, None)):
+        ways = ((loading.whole, split.whole), (loading.need, None))
+        for keep, budget in ways[1 if split.merges else 0 :]:
             room = split.staying + stream.held + (0 if one_pass else free(streamed.device) - keep)
             if budget is not None and room < budget:
                 continue

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...weights.errors import WeightsError
 from ...weights.streaming.split import Split
 from ...weights.streaming.unit import Merge
 from .lora import DROPPED, LoraMerge, Merged, merges_of
-from .need import manager
+from .need import free, manager
 
 if TYPE_CHECKING:
     from .streamed import Streamed
 
 SMALL = 1 / 8
 """Of a weight's bytes: what of a LoRA is kept on the device for it."""
+MERGING = 1 << 30
+"""Bytes: a Flux's largest weight in fp32, the LoRA's difference, their sum, and room for the allocator."""
 log = logging.getLogger("flux_speedup")
 
 
@@ -61,6 +64,7 @@ class StreamedLoras:
                 manager().bake_gguf_model(model)  # it merges into what is at home
                 return original(loader, lora_patches, offload_device, True)
             if force_refresh or before.hash != known.hash:
+                _make_room(streamed, merges)
                 streamed.split.set_merges(at_hand(merges))
             streams = streamed.split.streamed_names
             staying = {
@@ -104,6 +108,18 @@ class StreamedLoras:
         loader = getattr(model, "lora_loader", None)
         if loader is not None and not split.streamed_names.isdisjoint(split.merges):
             loader.loaded_hash = DROPPED
+
+
+def _make_room(streamed: Streamed, merges: Mapping[str, Merge]) -> None:
+    """Units stream instead of staying where merging would not find the memory that it takes."""
+    missing = MERGING - free(streamed.device) if merges else 0
+    if missing <= 0:
+        return
+    try:
+        if streamed.split.give_way(missing):
+            streamed.choose_source()
+    except WeightsError as error:
+        log.warning("nothing gives way to merging LoRAs (%s)", error)
 
 
 def _is_hosts(loader: Any) -> bool:

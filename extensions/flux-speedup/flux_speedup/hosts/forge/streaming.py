@@ -6,7 +6,9 @@ streaming cannot or must not be, the host moves weights by itself and computes t
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +47,7 @@ class Streaming:
         self.models = SplitModels(placement, direct)
         self._room = Room(self.models)
         self._thread = threading.local()
+        self._swapped: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()  # by the host itself
 
     def changes(self) -> list[Change]:
         passes, refresh = Passes(self._room.make_now), self.models.loras.wrap_refresh
@@ -137,11 +140,17 @@ class Streaming:
             model = loaded.model.model
             self._thread.known = self.models.loras.known(model)
             self.models.drop(model)
+            self._swapped.discard(model)
             host = manager()
             pinned = host.PIN_SHARED_MEMORY
             self._thread.loading = loaded
             try:
                 return original(loaded, model_gpu_memory_when_using_cpu_swap)
+            except BaseException:
+                # It is in no list of the host's: nobody else would take off the card what has come of it.
+                with contextlib.suppress(Exception):
+                    loaded.model_unload()
+                raise
             finally:
                 self._thread.loading = None
                 host.PIN_SHARED_MEMORY = pinned
@@ -161,6 +170,7 @@ class Streaming:
                     model, loaded.device, self._thread.known, one_pass=one_pass
                 )
             if streamed is None:
+                self._swapped.add(model)
                 return original(model, model_gpu_memory_when_using_cpu_swap)
             at_home = list(streamed.split.modules)
             for module in at_home:
@@ -193,8 +203,9 @@ class Streaming:
 
     def _wrap_should_use_stream(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def should_use_stream() -> Any:
-            """While ours brings weights, the host's stream would only cast them ahead, and keep all it has cast."""
-            return original() and not self.models.any_streams()
+            """Only for what the host swaps by itself. Elsewhere all is on the card when it is needed: the host's
+            stream would only cast ahead, and keep all it has cast, for which a full card has no room."""
+            return original() and len(self._swapped) > 0 and not self.models.any_streams()
 
         return should_use_stream
 

@@ -1,0 +1,50 @@
+"""What streaming tells the host's own machinery, and what it leaves after a load that failed."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import pytest
+import torch
+
+from flux_speedup.hosts.forge.streaming import Streaming
+from flux_speedup.weights.residency.placement import Placement
+
+
+def streaming(monkeypatch: pytest.MonkeyPatch) -> Streaming:
+    manager = types.SimpleNamespace(PIN_SHARED_MEMORY=False)
+    monkeypatch.setitem(sys.modules, "backend.memory_management", manager)
+    direct: Any = None
+    return Streaming(Placement(), direct)
+
+
+def loaded(model: torch.nn.Module, unloads: list[str]) -> Any:
+    patcher = types.SimpleNamespace(model=model, offload_device=torch.device("cpu"))
+    return types.SimpleNamespace(
+        model=patcher, device=torch.device("cpu"), model_unload=lambda: unloads.append("unloaded")
+    )
+
+
+def test_the_hosts_stream_is_for_what_the_host_swaps_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, model = streaming(monkeypatch), torch.nn.Linear(2, 2)
+    asked = ours._wrap_should_use_stream(lambda: True)
+    profile = ours._wrap_profile(lambda model, memory: "the host's")
+    assert asked() is False, "all is on the card: what it casts ahead would only stay there"
+    assert profile(model, 0) == "the host's"
+    assert asked() is True
+    assert ours._wrap_should_use_stream(lambda: False)() is False
+    ours._wrap_model_load(lambda *_: None)(loaded(model, []), -1)
+    assert asked() is False, "loaded anew, as a whole"
+
+
+def test_what_a_failed_load_has_put_on_the_card_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: Any) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    unloads: list[str] = []
+    one = loaded(torch.nn.Linear(2, 2), unloads)
+    with pytest.raises(torch.OutOfMemoryError):
+        streaming(monkeypatch)._wrap_model_load(out_of_memory)(one, -1)
+    assert unloads == ["unloaded"]
