@@ -90,7 +90,7 @@ encoder = models.patcher_of(models.encoder(), f"{file}-encoder.safetensors", vie
 DIFFERENCE = [0.5, ("diff", (torch.ones(512, 512) * 0.01,)), 1.0, None, None]
 lora = {f"diffusion_model.layers.{number}.weight": [DIFFERENCE] for number in (0, 5, 11, 17, 23)}
 patched = unet
-if int(file[-1]) % 2:
+if file[-1] in "13579":
     HELD.room = lambda share=0.5: 0  # no RAM for merged copies: each LoRA is merged whenever a weight arrives
 seen = {
     "kept": 0,
