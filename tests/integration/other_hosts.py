@@ -44,7 +44,11 @@ def tiny_neo(
     webui = Neo(
         neo_dir,
         data,
-        flags=(*(() if page else ("--nowebui",)), "--api", "--bf16-unet", *flags),
+        flags=(
+            *(() if page else ("--nowebui",)),
+            *("--api", "--bf16-unet", "--enable-insecure-extension-access"),
+            *flags,
+        ),
         options={
             "sd_model_checkpoint": "tiny-one.safetensors",
             "forge_additional_modules": modules,
