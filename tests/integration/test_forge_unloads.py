@@ -106,9 +106,12 @@ def digests(data: Path) -> dict[str, str]:
     return {Path(path).name: entry["sha256"] for path, entry in files.items()}
 
 
-def sha256_of(data: Path, *names: str) -> dict[str, str]:
-    found = {path.name: path for path in (data / "models").rglob("*.safetensors")}
-    return {name: hashlib.sha256(found[name].read_bytes()).hexdigest() for name in names}
+def are_right(data: Path, *names: str) -> bool:
+    """Whether the digests of these files are kept, and all that are kept are the files' own."""
+    files = {path.name: path for path in (data / "models").rglob("*.safetensors")}
+    kept = digests(data)
+    own = {name: hashlib.sha256(files[name].read_bytes()).hexdigest() for name in kept}
+    return kept == own and kept.keys() >= set(names)
 
 
 def test_a_page_load_settings_as_they_were_and_overrides_cost_nothing(
@@ -120,13 +123,13 @@ def test_a_page_load_settings_as_they_were_and_overrides_cost_nothing(
         with tiny_forge(forge_dir, tmp_path / name, extensions, page=True, **card) as forge:
             session = Session(forge, ours=bool(extensions))
             if extensions:
-                # While it started, before anybody asked for an image. What was just written is not read ahead.
-                assert digests(forge.data) == sha256_of(forge.data, "tiny-one.safetensors")
+                # While it started, before anybody asked for an image; other checkpoints in RAM may be done as well.
+                assert are_right(forge.data, "tiny-one.safetensors")
             seen[name], images[name] = requests(session, browser), session.images
             if extensions:
                 assert not [line for line in forge.our_lines() if "failed" in line]
                 used = ("tiny-one.safetensors", "tiny-two.safetensors", "tiny-lora-a.safetensors")
-                assert digests(forge.data) == sha256_of(forge.data, *used)
+                assert are_right(forge.data, *used)
     # The files, metadata included.
     assert images["with"] == images["without"]
     assert b"Model hash: " in images["with"][0]
