@@ -35,7 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if any(item.path == place or place in item.path.parents for place in BOTH_GRADIOS):
+        own = "forge_dir" in getattr(item, "fixturenames", ())  # a WebUI has a gradio of its own
+        if not own and any(item.path == place or place in item.path.parents for place in BOTH_GRADIOS):
             item.add_marker(pytest.mark.both_gradios)
     if importlib.util.find_spec("adetailer") is None:
         others = [item for item in items if item.get_closest_marker("adetailer") is not None]
