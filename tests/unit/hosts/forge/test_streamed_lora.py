@@ -57,7 +57,7 @@ def test_units_give_way_before_loras_are_merged_where_there_is_no_room_for_that(
     manager = types.SimpleNamespace(get_free_memory=lambda device: free)
     monkeypatch.setitem(sys.modules, "backend.memory_management", manager)
     model, split = torch.nn.Linear(2, 2), Split()
-    streamed: Any = types.SimpleNamespace(split=split, device=torch.device("cpu"), choose_source=lambda: None)
+    streamed: Any = types.SimpleNamespace(split=split, device=torch.device("cpu"), give_way=split.give_way)
     loader = types.SimpleNamespace(model=model, backup={}, online_backup=[], loaded_hash=str([]))
     patches = {("one", 1.0, 1.0, False): {"weight": [[0.5, ("lora", (torch.ones(1),)), 1.0, None, None]]}}
     refresh = StreamedLoras(lambda _: streamed, lambda _: None).wrap_refresh(

@@ -121,12 +121,11 @@ class Room:
 
     def _leave(self, model: Model, streamed: Streamed, missing: int) -> int:
         try:
-            gone = streamed.split.give_way(missing)
+            gone = streamed.give_way(missing)
         except WeightsError as error:
             log.warning("%s cannot give way (%s); the WebUI unloads it", name_of(model), error)
             return 0
         if gone:
-            streamed.choose_source()
             log.debug("%s: %s gave way, %s were missing", name_of(model), in_words(gone), in_words(missing))
         return gone
 

@@ -157,6 +157,13 @@ class Streamed:
         if self._clock is None and self.split.streaming > self.split.coming:
             self._clock = self.split.clock(self._means.timeline)
 
+    def give_way(self, size: int) -> int:
+        """So many bytes of units that stay leave; how many went. Raises WeightsError where one cannot leave."""
+        gone = self.split.give_way(size)
+        if gone:
+            self.choose_source()
+        return gone
+
     def leave(self) -> None:
         """Nothing of it is on the device any more. Raises WeightsError where something cannot leave."""
         self.split.give_way(sum(unit.bytes for unit in self.units.values()))

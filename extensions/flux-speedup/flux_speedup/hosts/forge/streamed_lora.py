@@ -116,8 +116,7 @@ def _make_room(streamed: Streamed, merges: Mapping[str, Merge]) -> None:
     if missing <= 0:
         return
     try:
-        if streamed.split.give_way(missing):
-            streamed.choose_source()
+        streamed.give_way(missing)
     except WeightsError as error:
         log.warning("nothing gives way to merging LoRAs (%s)", error)
 

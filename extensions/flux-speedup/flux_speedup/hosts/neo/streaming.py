@@ -159,9 +159,7 @@ class Streaming:
         if split is None or not split.own:
             return 0
         try:
-            gone = split.split.give_way(int(size) + 1)
-            if gone:
-                split.choose_source()
+            gone = split.give_way(int(size) + 1)
         except WeightsError as error:
             log.warning("%s cannot give way (%s); the WebUI unloads it", split.name, error)
             return 0
