@@ -26,7 +26,7 @@ def test_the_numbers_are_the_views(served: Served, browser: Browser) -> None:
     page = opened(browser, served.url)
     for part, expected in {
         "head": ("412 s saved since the start", "61.4 s of it in the last request", "estimate", "77.3 GB"),
-        "requests": ("5.9 s so far", "sampling", "33.6 GB moved", "62.0 s"),
+        "requests": ("5.90 s so far", "sampling", "33.6 GB moved", "62.0 s"),
         "machine": ("55.2 GB/s", "6.4 GB/s", "46.0 GB/s"),
         "memory": ("36.9 GB of 84.9 GB", "23.8 GB", "50.8 GB", "268 MB"),
         "models": ("flux1-dev.safetensors", "33.8 GB on the card", "17.2 GB in files"),

@@ -102,7 +102,7 @@ def test_the_settings_panel_does_the_same(served: Served, browser: Browser, arti
     view.keep_only(["streams", "pinning", "tier.inference"])
     page = opened(browser, served.url, theme="dark")
     page.locator("button:visible", has_text="Settings").first.click()
-    says(page, "setting_flux_speedup_changes_list", "7 moves, 77.3 GB in 1.7 s; 2 checkpoints in 3.1 s")
+    says(page, "setting_flux_speedup_changes_list", "7 moves, 77.3 GB in 1.68 s; 2 checkpoints in 3.10 s")
     says(page, "setting_flux_speedup_changes_list", "1 put back")
     page.screenshot(path=artifacts / f"settings-gradio-{MINOR}-dark.png", full_page=True)
     page.locator("#setting_flux_speedup_changes_keep label", has_text="Pinned weights").click()
