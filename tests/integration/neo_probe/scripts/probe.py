@@ -38,12 +38,13 @@ def shrink():
 def on_app_started(_demo, app):
     @app.get("/probe/weights")
     def weights():
-        """What our residencies know, by the class of the module."""
+        """What our residencies know, by the class of the module; of kept ones and the one in use, of that."""
         from flux_speedup import app as ours
 
         attachment = getattr(ours._running._host, "_attachment", None)
+        known = list(attachment.placement._residencies.items()) if attachment else []
         found = {}
-        for module, residency in list(attachment.placement._residencies.items()) if attachment else ():
+        for module, residency in sorted(known, key=lambda each: len(each[1].resident)):
             arrival = attachment.placement.arrival(module)
             found[type(module).__name__] = {
                 "resident": len(residency.resident),
