@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 ON_FORGE = r"""
@@ -105,7 +107,11 @@ def found(forge_dir: Path) -> dict:
     )
     ours = REPOSITORY / "extensions" / "flux-speedup"
     done = subprocess.run(
-        [str(python), "-c", ON_FORGE, str(ours)], cwd=forge_dir, capture_output=True, text=True, timeout=120
+        [str(python), "-c", ON_FORGE, str(ours)],
+        cwd=forge_dir,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("found "))

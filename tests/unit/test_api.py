@@ -44,6 +44,7 @@ from flux_speedup.stats.first_image import FirstImage
 from flux_speedup.stats.machine import Machine, Measuring, Savings
 from flux_speedup.stats.requests import Pass, Steps
 from flux_speedup.stats.requests import Request as ImageRequest
+from tests.waiting import PATIENCE_S
 
 V1 = "/flux-speedup/v1"
 STATUS, STATS, CONFIG = (f"{V1}/{name}" for name in ("status", "stats", "config"))
@@ -611,7 +612,7 @@ def test_the_gradio_login_opens_the_api(launched: tuple[FastAPI, str]) -> None:
     app, address = launched
     login = gradio_login(app)
     register(app, FakeView(ODD), Access(None, login), Settings().control())
-    with httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE_S) as client:
         if login is not None:
             assert client.get(STATUS).status_code == 401
             assert client.post("/login", data={"username": "u", "password": "no"}).status_code == 400
@@ -630,7 +631,7 @@ def test_the_login_is_asked_for_exactly_where_gradio_has_one(launched: tuple[Fas
     app, address = launched
     register(app, FakeView(), Access(None, gradio_login(app)), Settings().control())
     expected = 401 if app.auth is not None else 200  # type: ignore[attr-defined]
-    with httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE_S) as client:
         assert client.get(STATUS).status_code == expected
         for name in (
             "access-token",

@@ -19,6 +19,7 @@ from flux_speedup.facts.view import Refused
 from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.patching.change import Function, Value
 from flux_speedup.patching.table import PatchTable, State
+from tests.waiting import PATIENCE_S
 
 
 class Options:
@@ -118,7 +119,7 @@ def test_the_settings_page_cannot_be_refused_so_it_waits_for_the_image(host, tab
         host.opts.set("flux_speedup_enabled", "off")
         assert not done.wait(0.05)
         assert in_force(host) == OURS
-    assert done.wait(10)
+    assert done.wait(PATIENCE_S)
     assert in_force(host) == THEIRS
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 RUN = Path(__file__).resolve().parents[3] / "run"
 SAYS_ITS_ARGUMENTS = """
 import json, pathlib, sys
@@ -24,7 +26,9 @@ def run(*arguments: str, webui: Path | None = None) -> subprocess.CompletedProce
     if webui is not None:
         environ["FLUX_SPEEDUP_WEBUI"] = str(webui)
     command = [sys.executable, str(RUN), *arguments]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        command, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from flux_speedup.local_models.digests import Digests
 from flux_speedup.local_models.examine import Refused, Usable, Verdict, examine
 from tests.unit.local_models.files import CONTENT, OTHER, entry, put, sha256
+from tests.waiting import PATIENCE_S
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 
@@ -159,7 +160,7 @@ def test_a_fifo_a_device_and_a_folder_are_refused_without_waiting(tmp_path: Path
     found: list[Verdict] = []
     thread = threading.Thread(target=lambda: found.append(look(tmp_path)), daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(PATIENCE_S)
     assert found, "looking at a FIFO waits for whoever writes into it"
     assert "regular file" in refused(found[0])
     (tmp_path / "folder.pt").mkdir()
@@ -180,7 +181,7 @@ def test_a_file_that_becomes_a_fifo_meanwhile_is_refused_without_waiting(
     found: list[Verdict] = []
     thread = threading.Thread(target=lambda: found.append(look(tmp_path)), daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(PATIENCE_S)
     assert found, "opening a FIFO waits for whoever writes into it"
     assert "regular file" in refused(found[0])
 

@@ -18,6 +18,7 @@ from flux_speedup.local_models.catalog import Catalog
 from flux_speedup.local_models.places import data_folder, models_folder
 from tests.unit.local_models.files import CONTENT, put, sha256
 from tests.unit.local_models.server import File, drip, serving, status, whole
+from tests.waiting import PATIENCE_S
 
 EXTENSION = Path(__file__).resolve().parents[3] / "extensions" / "flux-speedup"
 BIG = CONTENT * 40
@@ -60,7 +61,7 @@ class Door:
 
     def run(self, *arguments: str, dest: bool = True) -> tuple[int, str, str]:
         process = self.start(*arguments, *(["--dest", str(self.models)] if dest else []))
-        said, progress = process.communicate(timeout=60)
+        said, progress = process.communicate(timeout=PATIENCE_S)
         return process.returncode, said, progress
 
     def there(self) -> list[str]:
@@ -137,7 +138,7 @@ def test_inside_a_webui_its_models_folder_is_the_destination(door: Door, tmp_pat
     door.models = tmp_path / "webui" / "models"
     door.models.mkdir()
     process = door.start("a.pt", extension=inside)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
     assert door.there() == ["adetailer/a.pt"]
 
@@ -181,7 +182,7 @@ def test_ended_in_the_middle_and_run_again_it_goes_on(door: Door, blow: str) -> 
     part = door.models / "adetailer" / ".a.pt.part"
     wait_for(part, 60_000)
     process.send_signal(getattr(signal, blow))
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_S)
     assert not (door.models / "adetailer" / "a.pt").exists()
     have = part.stat().st_size
     assert 60_000 <= have < len(BIG)
@@ -198,7 +199,7 @@ def test_two_at_once_fetch_once_and_both_are_content(door: Door) -> None:
     first = door.start("a.pt", "--dest", str(door.models))
     wait_for(door.models / "adetailer" / ".a.pt.part", 1)
     second = door.start("a.pt", "--dest", str(door.models))
-    said = [process.communicate(timeout=60) for process in (first, second)]
+    said = [process.communicate(timeout=PATIENCE_S) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), said
     assert len(file.ranges) == 1
     assert "fetched" in said[0][0]

@@ -19,6 +19,7 @@ from flux_speedup.measuring.measured import CannotMeasure, Measured, Place
 from flux_speedup.measuring.measurement import Measurement
 from flux_speedup.measuring.steps import steps
 from flux_speedup.stats.machine import Machine
+from tests.waiting import PATIENCE_S
 
 CHUNK = reading.CHUNK
 KNOWN = Machine(5.0, "card")
@@ -159,7 +160,7 @@ def test_what_was_measured_is_there_and_in_the_next_process(tmp_path: Path, weig
     one = measured(tmp_path, weights, [False])
     assert one.machine() is None
     assert one.measure().state == "running"
-    assert one.wait(60)
+    assert one.wait(PATIENCE_S)
     assert (one.measuring().state, one.measuring().share) == ("done", 1.0)
     found = one.machine()
     assert found is not None
@@ -193,7 +194,7 @@ def test_an_image_that_is_asked_for_ends_it(tmp_path: Path, weights: Path) -> No
 
     made = Measurement(lambda _: pytest.fail("it ended well"), lambda: busy[-1])
     made.begin(KNOWN, [("one", wait_for_a_request)])
-    assert made.wait(10)
+    assert made.wait(PATIENCE_S)
     assert (made.now().state, made.now().why) == ("cancelled", "an image was asked for")
     assert made.now().share == 0.5
 
@@ -214,13 +215,13 @@ def test_it_can_be_cancelled_and_begun_again_and_there_is_one_at_a_time() -> Non
     made = Measurement(ended.append, lambda: False)
     assert made.cancel("nothing runs").state == "idle"
     made.begin(KNOWN, [("slow", slow)])
-    assert going.wait(10)
+    assert going.wait(PATIENCE_S)
     assert made.begin(KNOWN, [("quick", quick)]).doing == "slow"
     made.cancel("cancelled")
-    assert made.wait(10)
+    assert made.wait(PATIENCE_S)
     assert (made.now().state, made.now().why, ended) == ("cancelled", "cancelled", [])
     made.begin(KNOWN, [("quick", quick), ("again", quick)])
-    assert made.wait(10)
+    assert made.wait(PATIENCE_S)
     assert made.now().state == "done"
     assert ended == [replace(KNOWN, disk=2.0)]
 
@@ -231,7 +232,7 @@ def test_what_fails_says_why() -> None:
 
     made = Measurement(lambda _: None, lambda: False)
     made.begin(KNOWN, [("one", fail)])
-    assert made.wait(10)
+    assert made.wait(PATIENCE_S)
     assert (made.now().state, made.now().why) == ("failed", "one: RuntimeError: out of memory")
 
 
@@ -245,7 +246,7 @@ def test_one_step_that_fails_leaves_the_others() -> None:
     ended: list[Machine] = []
     made = Measurement(ended.append, lambda: False)
     made.begin(KNOWN, [("copying", fail), ("reading", disk)])
-    assert made.wait(10)
+    assert made.wait(PATIENCE_S)
     assert (made.now().state, made.now().why) == ("done", "copying: RuntimeError: out of memory")
     assert ended == [replace(KNOWN, disk=2.0)]
 

@@ -14,6 +14,7 @@ import pytest
 from flux_speedup.patching.change import Call, Function, apply_all
 from flux_speedup.patching.guard import meant
 from flux_speedup.patching.table import PatchTable, State
+from tests.waiting import PATIENCE_S
 
 TITLE = "What it is"
 
@@ -246,4 +247,4 @@ def test_a_switch_off_waits_for_the_image_being_made(monkeypatch: pytest.MonkeyP
     with queue.queue_lock:
         Inside().when_idle(done.set)
         assert not done.wait(0.05)
-    assert done.wait(10)
+    assert done.wait(PATIENCE_S)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,10 +102,8 @@ def test_a_file_locked_by_another_connection(store: Store) -> None:
     store.add([numbered(1)])
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    start = time.monotonic()
     with pytest.raises(StoreError, match="locked"):
         store.add([numbered(2)])
-    assert time.monotonic() - start < 5.0
     other.execute("ROLLBACK")
     other.close()
     store.add([numbered(3)])

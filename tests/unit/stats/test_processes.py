@@ -10,6 +10,7 @@ from pathlib import Path
 import flux_speedup
 from flux_speedup.stats.events import Query
 from flux_speedup.stats.store import Store
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(flux_speedup.__file__).resolve().parent.parent
 EVENTS = 500
@@ -50,7 +51,7 @@ def test_two_processes_at_once_lose_and_break_nothing(tmp_path: Path) -> None:
         writer.stdin.write("go\n")
         writer.stdin.flush()
     for writer in writers:
-        _, errors = writer.communicate(timeout=120)
+        _, errors = writer.communicate(timeout=PATIENCE_S)
         assert (writer.returncode, errors) == (0, "")
 
     store = Store(path)
@@ -72,6 +73,11 @@ def test_importing_statistics_imports_nothing_slow() -> None:
         "print(*sorted(new - set(sys.stdlib_module_names)))"
     )
     done = subprocess.run(
-        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-S", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
     )
     assert done.stdout.split() == ["flux_speedup"]

@@ -15,6 +15,7 @@ from flux_speedup.weights.residency.residency import Residency
 from flux_speedup.weights.transfer.staging import Arena
 from flux_speedup.weights.warming import warm_up, warm_up_soon
 from tests.unit.weights.weight_files import CARD, CountingLane, module_of
+from tests.waiting import PATIENCE_S
 
 CPU = frozenset({"cpu"})
 
@@ -53,7 +54,7 @@ def test_it_has_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     thread = warm_up_soon(CARD, seen.append, CPU)
     assert thread is not None
     assert thread.daemon
-    thread.join(20)
+    thread.join(PATIENCE_S)
     assert seen == [CARD]
 
 
@@ -72,7 +73,7 @@ def test_whatever_fails_there_stops_nothing(error: Exception, caplog: pytest.Log
     with caplog.at_level(logging.INFO, "flux_speedup"):
         thread = warm_up_soon(CARD, fails, CPU)
         assert thread is not None
-        thread.join(20)
+        thread.join(PATIENCE_S)
     (line,) = caplog.messages
     assert line == f"the first load is not prepared ({str(error).splitlines()[0]})"
 

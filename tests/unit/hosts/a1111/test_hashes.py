@@ -20,6 +20,7 @@ from flux_speedup.storage.sidecar import Sidecar
 from flux_speedup.weights.files.file_digests import FileDigests
 from tests.unit.hosts.forge.test_hashes import Held, short, soon
 from tests.unit.hosts.forge.test_hashes import Host as Forge
+from tests.waiting import PATIENCE_S
 
 
 class Host(Forge):
@@ -117,7 +118,7 @@ def test_nobody_waits_while_the_webui_starts(host: Host, held: Held, apply) -> N
     apply()
     loading = threading.Thread(target=host.load, args=(info,))
     loading.start()
-    loading.join(20)
+    loading.join(PATIENCE_S)
     assert (info.title, info.sha256) == ("one", None)
     host.timer.startup_record = {"total": 1}
     soon(held)

@@ -20,6 +20,7 @@ from flux_speedup.hosts.common.keeping import KeepingInside
 from flux_speedup.weights.checkpoints import Checkpoints, Key, Limits
 from flux_speedup.weights.files.mapping import MAPPINGS
 from tests.unit.weights.weight_files import write_weights
+from tests.waiting import PATIENCE_S
 
 META = torch.device("meta")  # a device that is not the CPU, on every machine
 WHY = "an image is being made"
@@ -87,7 +88,7 @@ def test_what_waits_for_an_image_is_done_after_it_and_alone(shared: Any, lock: t
     waiting.join(0.2)
     assert (waiting.is_alive(), done) == (True, [])
     lock.release()
-    waiting.join(10)
+    waiting.join(PATIENCE_S)
     assert done == [True], "an image that is asked for meanwhile waits"
     assert not lock.locked()
 

@@ -21,6 +21,7 @@ from flux_speedup.patching.table import PatchTable, State
 from flux_speedup.storage.sidecar import Sidecar
 from flux_speedup.weights.files.file_digests import FileDigests
 from flux_speedup.weights.files.readahead import ReadAhead
+from tests.waiting import PATIENCE_S
 
 
 class Host:
@@ -102,7 +103,7 @@ def apply(digests: FileDigests) -> Iterator[Callable[[Background], PatchTable]]:
 def read(background: Background) -> list[str]:
     reading = background._reading
     assert isinstance(reading, ReadAhead)
-    assert reading.wait(10)
+    assert reading.wait(PATIENCE_S)
     return [outcome.path.stem for outcome in reading.outcomes if outcome.complete]
 
 
@@ -253,6 +254,6 @@ def test_other_checkpoints_that_are_in_ram_are_hashed_ahead(
     background = Background(digests, digests.gate)
     apply(background)
     assert background._likely is not None
-    background._likely.thread.join(20)
+    background._likely.thread.join(PATIENCE_S)
     assert digests.known(files["warm"]) == hashlib.sha256(files["warm"].read_bytes()).hexdigest()
     assert [name for name in names if digests.known(files[name])] == ["warm"]

@@ -16,6 +16,7 @@ import pytest
 from flux_speedup.storage.sidecar import MOST_FILES, Sidecar, Stamp
 from flux_speedup.weights.files.digest_pass import pieces
 from flux_speedup.weights.files.file_digests import FileDigests
+from tests.waiting import PATIENCE_S, eventually
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ class Reading:
         for piece in pieces(path):
             yield piece
             self.begun.set()
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -61,10 +62,7 @@ def reading() -> Iterator[Reading]:
 
 
 def over(digests: FileDigests, path: Path) -> bool:
-    end = time.monotonic() + 10
-    while digests.under_way(path) and time.monotonic() < end:
-        time.sleep(0.005)
-    return not digests.under_way(path)
+    return eventually(lambda: not digests.under_way(path))
 
 
 def test_computed_once_in_its_life(weights: Path, kept: Path) -> None:
@@ -110,7 +108,7 @@ def test_a_pass_under_way_is_waited_for_and_none_is_begun_beside_it(
 ) -> None:
     digests = FileDigests(Sidecar(kept), read=reading)
     digests.begin(weights)
-    assert reading.begun.wait(10)
+    assert reading.begun.wait(PATIENCE_S)
     digests.begin(weights)
     assert digests.known(weights) is None
     threading.Timer(0.1, reading.go_on.set).start()
@@ -121,7 +119,7 @@ def test_a_pass_under_way_is_waited_for_and_none_is_begun_beside_it(
 def test_a_pass_that_is_stopped_leaves_it_to_be_computed(weights: Path, kept: Path, reading: Reading) -> None:
     digests = FileDigests(Sidecar(kept), read=reading)
     digests.begin(weights)
-    assert reading.begun.wait(10)
+    assert reading.begun.wait(PATIENCE_S)
     digests.stop()
     reading.go_on.set()
     assert digests.of(weights, lambda: sha256(weights)) == sha256(weights)
@@ -155,7 +153,7 @@ def test_a_pass_gives_way_to_loads_and_to_computing_unless_it_is_waited_for(
         waiting.start()
         waiting.join(0.05)
         assert waiting.is_alive()
-    waiting.join(10)
+    waiting.join(PATIENCE_S)
     assert digests.known(other) == sha256(other)
 
 
@@ -164,7 +162,7 @@ def test_a_pass_over_a_file_replaced_since_counts_for_the_old_one_only(
 ) -> None:
     digests = FileDigests(Sidecar(kept), read=reading)
     digests.begin(weights)
-    assert reading.begun.wait(10)
+    assert reading.begun.wait(PATIENCE_S)
     other = weights.with_name("other")
     other.write_bytes(b"other")
     other.replace(weights)
@@ -180,7 +178,7 @@ def test_a_file_that_changes_while_it_is_read_has_no_digest_from_that(
 ) -> None:
     digests = FileDigests(Sidecar(kept), read=reading)
     digests.begin(weights)
-    assert reading.begun.wait(10)
+    assert reading.begun.wait(PATIENCE_S)
     weights.write_bytes(b"other")
     reading.go_on.set()
     assert over(digests, weights)
@@ -217,7 +215,7 @@ def test_one_pass_for_two_names(weights: Path, kept: Path, reading: Reading) -> 
     os.link(weights, other)
     digests = FileDigests(Sidecar(kept), read=reading)
     digests.begin(weights)
-    assert reading.begun.wait(10)
+    assert reading.begun.wait(PATIENCE_S)
     digests.begin(other)
     assert digests.under_way(other)
     reading.go_on.set()

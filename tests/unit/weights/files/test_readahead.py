@@ -11,6 +11,7 @@ import pytest
 
 from flux_speedup.weights.files import readahead
 from flux_speedup.weights.files.readahead import Outcome, ReadAhead
+from tests.waiting import PATIENCE_S
 
 SIZE = 100_000
 PLENTY = 10**12
@@ -27,7 +28,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def done(reading: ReadAhead) -> list[tuple[str, bool, str]]:
-    assert reading.wait(10)
+    assert reading.wait(PATIENCE_S)
     return [(outcome.path.name, outcome.complete, outcome.why) for outcome in reading.outcomes]
 
 
@@ -90,11 +91,11 @@ def test_stopped_it_ends_and_tells_of_every_file(files: list[Path]) -> None:
 
     def begins(path: Path) -> None:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE_S)
 
     reading = ReadAhead(files, begins=begins, available=lambda: PLENTY)
     reading.start()
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE_S)
     reading.stop(0)
     go_on.set()
     assert done(reading) == [("one", False, "stopped"), ("two", False, "stopped")]

@@ -11,6 +11,7 @@ import pytest
 
 from flux_speedup.weights.files import step_back as module
 from flux_speedup.weights.files.step_back import IDLE, LAST, step_back
+from tests.waiting import PATIENCE_S
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a nice value on Linux")
@@ -24,7 +25,7 @@ def test_the_thread_alone_steps_back() -> None:
     before = os.getpriority(os.PRIO_PROCESS, 0)
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(10)
+    thread.join(PATIENCE_S)
     assert found == [LAST]
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
 

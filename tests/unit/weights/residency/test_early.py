@@ -17,6 +17,7 @@ from tests.second_device import full, used
 from tests.second_device.marks import needs_card
 from tests.unit.weights.residency.test_residency import CARD, Case
 from tests.unit.weights.weight_files import CountingLane, file_opener
+from tests.waiting import PATIENCE_S
 
 pytestmark = needs_card
 
@@ -29,7 +30,7 @@ class Held:
         self.check, self.close = source.check, source.close
 
     def read_into(self, offset: int, target: memoryview) -> None:
-        assert self._go.wait(20)
+        assert self._go.wait(PATIENCE_S)
         self._source.read_into(offset, target)
 
 

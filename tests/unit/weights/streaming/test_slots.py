@@ -19,6 +19,7 @@ from flux_speedup.weights.streaming.supply import Load
 from flux_speedup.weights.transfer.reader import MemorySource, Source
 from flux_speedup.weights.transfer.staging import Arena
 from tests.unit.weights.streaming.simulated import Device, Memory, Point
+from tests.waiting import PATIENCE_S
 
 CHUNK = 1 << 10
 SEEDS = st.integers(0, 2**16)
@@ -121,7 +122,7 @@ class Held(MemorySource):
 
     def read_into(self, offset: int, target: memoryview) -> None:
         if self.first:
-            assert self.last_was_read.wait(20)
+            assert self.last_was_read.wait(PATIENCE_S)
         super().read_into(offset, target)
         if not self.first:
             self.last_was_read.set()

@@ -39,6 +39,7 @@ from tests.unit.weights.weight_files import (
     raw_bytes,
     write_weights,
 )
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are registered on Linux only")
 
@@ -408,7 +409,7 @@ def test_after_a_load_its_file_is_held_once_nobody_computes(tmp_path: Path) -> N
     placement.unload(module)
     placement.load(module, CARD)  # staged: what is held only in part is nobody's source
     busy[0] = False
-    assert direct._idle.wait(20)
+    assert direct._idle.wait(PATIENCE_S)
     assert set(threads) == {"flux-speedup-idle"}
     assert direct.source(mapping.identity) is not None
     assert direct.bytes == machine.bytes == mapping.identity.size
@@ -424,7 +425,7 @@ def test_a_file_that_is_not_in_ram_is_not_read_in_for_it(tmp_path: Path) -> None
     mapping = registry.open(written(tmp_path))
     direct = direct_of(registry, machine, warm=lambda path: False, quiet_s=0.0)
     direct.hold_soon([mapping.identity], CARD)
-    assert direct._idle.wait(20)
+    assert direct._idle.wait(PATIENCE_S)
     assert (machine.calls, direct.bytes) == (0, 0)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from flux_speedup.weights.transfer import idle
 from flux_speedup.weights.transfer.idle import WhileIdle
+from tests.waiting import PATIENCE_S, eventually
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +23,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ended(waiting: WhileIdle) -> bool:
-    end = time.monotonic() + 10
-    while waiting._thread is not None and time.monotonic() < end:
-        time.sleep(0.01)
-    return waiting._thread is None
+    return eventually(lambda: waiting._thread is None)
 
 
 def steps(count: int, seen: list[str], name: str) -> Callable[[], bool]:
@@ -41,11 +39,11 @@ def test_a_step_is_repeated_until_nothing_is_left_and_the_thread_ends() -> None:
     waiting = WhileIdle(lambda: False, quiet_s=0.0)
     waiting.add("a", steps(3, seen, "a"))
     waiting.add("b", steps(2, seen, "b"))
-    assert waiting.wait(10)
+    assert waiting.wait(PATIENCE_S)
     assert ended(waiting)
     assert seen == ["a", "a", "a", "b", "b"]
     waiting.add("c", steps(1, seen, "c"))  # and begins anew
-    assert waiting.wait(10)
+    assert waiting.wait(PATIENCE_S)
     assert seen[-1] == "c"
 
 
@@ -56,7 +54,7 @@ def test_what_waits_already_is_not_added_again() -> None:
     waiting.add("a", steps(1, seen, "second"))
     waiting._busy = lambda: False
     waiting._quiet_s = -1
-    assert waiting.wait(10)
+    assert waiting.wait(PATIENCE_S)
     assert seen == ["first"]
 
 
@@ -74,7 +72,7 @@ def test_nothing_is_done_before_it_was_quiet_long_enough(monkeypatch: pytest.Mon
         now[0], busy[0] = moment, is_busy
         for _ in range(2):
             asked.clear()
-            assert asked.wait(10)
+            assert asked.wait(PATIENCE_S)
 
     def step() -> bool:
         seen.append(now[0])
@@ -89,9 +87,7 @@ def test_nothing_is_done_before_it_was_quiet_long_enough(monkeypatch: pytest.Mon
     after(11.8)
     assert seen == []
     now[0] = 12.0
-    end = time.time() + 10
-    while waiting._steps and time.time() < end:
-        time.sleep(0.01)
+    assert eventually(lambda: not waiting._steps)
     assert seen == [12.0, 12.0]
 
 
@@ -138,7 +134,7 @@ def test_where_no_thread_can_be_started_nothing_waits(monkeypatch: pytest.Monkey
         waiting.add("a", steps(1, seen, "a"))
     assert not waiting._steps
     waiting.add("a", steps(1, seen, "a"))
-    assert waiting.wait(10)
+    assert waiting.wait(PATIENCE_S)
     assert seen == ["a"]
 
 

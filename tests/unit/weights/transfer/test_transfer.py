@@ -30,6 +30,7 @@ from tests.unit.weights.weight_files import (
     raw_bytes,
     write_weights,
 )
+from tests.waiting import PATIENCE_S
 
 
 def items_of(registry: Registry, views: dict[str, torch.Tensor]) -> list[Item]:
@@ -221,7 +222,7 @@ def test_copies_have_stopped_before_buffers_are_let_go(tmp_path: Path) -> None:
     class Slow(CountingLane):
         def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
             inside.set()
-            assert failed.wait(20)
+            assert failed.wait(PATIENCE_S)
             super().copy(target, source)
             events.append("copied")
 
@@ -230,7 +231,7 @@ def test_copies_have_stopped_before_buffers_are_let_go(tmp_path: Path) -> None:
 
     class FailsOnceACopyRuns(Hesitant):
         def read_into(self, offset: int, target: memoryview) -> None:
-            if offset > 600 and inside.wait(20):
+            if offset > 600 and inside.wait(PATIENCE_S):
                 failed.set()
                 raise ReadError(self.path, "gone", offset=offset)
             super().read_into(offset, target)
