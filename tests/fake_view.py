@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from flux_speedup.facts.view import (
+    Checkpoint,
     ConfigRow,
     FormUse,
     LeftOut,
@@ -224,6 +225,9 @@ class FakeView:
 
     def models(self) -> list[Model]:
         return list(self.built)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        return []
 
     def drop(self, key: str | None) -> str:
         self._called("drop", () if key is None else (key,))

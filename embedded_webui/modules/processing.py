@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 import torch
 from PIL import Image
+from modules import shared
 from modules.sd_models import forge_model_reload
 
 @dataclass
@@ -14,9 +15,19 @@ class StableDiffusionProcessing:
     width: int = 64
     height: int = 64
     is_api: bool = False
+    override_settings: dict = None
+
+def process_images(p):
+    """The image, with settings of its own for this request alone."""
+    before = shared.opts.data
+    shared.opts.data = before | (p.override_settings or {})
+    try:
+        return process_images_inner(p)
+    finally:
+        shared.opts.data = before
 
 @torch.inference_mode()
-def process_images(p):
+def process_images_inner(p):
     """Loads the chosen model and makes the image."""
     model, _ = forge_model_reload()
     seed = p.seed if p.seed >= 0 else torch.seed() % 2**32

@@ -8,6 +8,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +28,7 @@ from flux_speedup.control.control import Guarded
 from flux_speedup.control.credentials import Credentials
 from flux_speedup.control.rules import Forbidden, Names, Rules
 from flux_speedup.facts.view import (
+    Checkpoint,
     ConfigRow,
     FormUse,
     LocalWeight,
@@ -48,7 +50,9 @@ from tests.waiting import PATIENCE_S
 
 V1 = "/flux-speedup/v1"
 STATUS, STATS, CONFIG = (f"{V1}/{name}" for name in ("status", "stats", "config"))
-READS = tuple(f"{V1}/{name}" for name in ("requests", "models", "machine", "metrics", "local_weights"))
+READS = tuple(
+    f"{V1}/{name}" for name in ("requests", "models", "machine", "metrics", "local_weights", "checkpoints")
+)
 WRITES = tuple(f"{V1}/{name}" for name in ("measure", "drop", "settings", "remove_traces"))
 OPEN = Access(None, None)
 ODD = 'it\'s "odd"\n🚀 \ud83d\udcff\0'
@@ -74,7 +78,7 @@ class FakeView:
         return asked.of(reversed(self.all))
 
     def totals(self) -> Totals:
-        return Totals.of(self.all)
+        return replace(Totals.of(self.all), found={"in use": 3, "kept": 1})
 
     def config(self) -> list[ConfigRow]:
         values: list[Value] = [self._name, 1, 1.0, True, None, math.inf]
@@ -103,11 +107,17 @@ class FakeView:
 
     def memory(self) -> MemoryUse:
         streamed = StreamedUse(self._name, 10, 14, 3, 2, "pinned memory")
-        return MemoryUse(((self._name, 24),), 30, 80, None, 4, 0, 100, 200, (streamed,), 5)
+        return MemoryUse(((self._name, 24),), 30, 80, None, 4, 0, 100, 200, (streamed,), 5, 3)
 
     def models(self) -> list[Model]:
         form = FormUse(self._name, "bf16", "file", 7, 24)
         return [Model("in use", self._name, "in use", 3, 2, 1, (form,))]
+
+    def checkpoints(self) -> list[Checkpoint]:
+        return [
+            Checkpoint((self._name, "flux"), "card", 24, 0.5, 0.0),
+            Checkpoint((), "disk", 24, None, None),
+        ]
 
     def drop(self, key: str | None) -> str:
         if key == "unknown":
@@ -330,6 +340,7 @@ def test_requests_models_and_machine() -> None:
             "page_cache": None,
             "anonymous": 4,
             "pinned": 0,
+            "registered": 3,
             "ram_available": 100,
             "ram_total": 200,
             "streamed": [{"component": name, **streamed, "source": "pinned memory"}],
@@ -347,6 +358,14 @@ def test_local_weights() -> None:
     assert weight["name"] == weight["path"] == weight["why"]
 
 
+def test_a_router_learns_where_each_checkpoint_is() -> None:
+    names = ["flux1-dev.safetensors", "flux"]
+    assert get(made(), READS[5]).json() == [
+        {"names": names, "where": "card", "bytes": 24, "cached": 0.5, "seconds": 0.0},
+        {"names": [], "where": "disk", "bytes": 24, "cached": None, "seconds": None},
+    ]
+
+
 def test_metrics_are_in_the_format_of_prometheus() -> None:
     answer = get(made(FakeView(ODD)), READS[3])
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -359,6 +378,9 @@ def test_metrics_are_in_the_format_of_prometheus() -> None:
         'flux_speedup_last_request_seconds{part="load"} 0.5',
         f'flux_speedup_vram_model_bytes{{component="{odd}"}} 24',
         "flux_speedup_saved_seconds 12.5",
+        'flux_speedup_requests_total{checkpoint="kept"} 1',
+        'flux_speedup_measured_bytes_per_second{way="bus"} 25000000000',
+        'flux_speedup_ram_bytes{kind="registered"} 3',
         f'flux_speedup_last_request_step_seconds{{pass="{odd}"}} 0.25',
         f'flux_speedup_last_request_step_waited_seconds{{pass="{odd}"}} 0.05',
         f'flux_speedup_last_request_step_bytes{{pass="{odd}"}} 10000000000',

@@ -21,7 +21,7 @@ from flux_speedup.local_models.report import LocalWeight, WeightState
 from flux_speedup.measuring.measured import Measured, Place
 from flux_speedup.memory import MemoryPlan, Tier
 from flux_speedup.patching.table import PatchTable
-from flux_speedup.stats.events import Event
+from flux_speedup.stats.events import Event, Totals
 from flux_speedup.stats.starts import InForce
 from flux_speedup.stats.statistics import Statistics
 
@@ -102,8 +102,9 @@ def test_running_requests_come_first_and_all_can_be_forgotten(make: Make) -> Non
         assert len(seen.requests(1)) == 1
     assert seen.requests(1)[0].kind == "img2img"
     assert len(seen.events()) == 1
+    assert seen.totals().found == {"in use": 2}
     acts(seen).forget_statistics()
-    assert (seen.requests(), seen.events(), seen.totals().by_kind) == ([], [], {})
+    assert (seen.requests(), seen.events(), seen.totals()) == ([], [], Totals())
 
 
 def test_a_request_knows_its_own_savings(make: Make) -> None:

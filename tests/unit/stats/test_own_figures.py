@@ -31,9 +31,8 @@ def test_the_last_request_is_one_of_this_process(tmp_path: Path) -> None:
     one, other = Statistics(lambda: place), Statistics(lambda: place)
 
     def shown(statistics: Statistics) -> str:
-        return metrics(
-            STATUS, statistics.totals(), statistics.newest_here(), Savings(0, None, True, ""), MemoryUse()
-        )
+        nothing = Savings(0, None, True, ""), MemoryUse(), None
+        return metrics(STATUS, statistics.totals(), statistics.newest_here(), *nothing)
 
     assert one.newest_here() is None
     with one.tracking.request("txt2img", "API"):
@@ -54,8 +53,7 @@ def test_the_last_request_is_one_of_this_process(tmp_path: Path) -> None:
 
 
 def test_what_was_saved_may_be_a_loss() -> None:
-    text = metrics(
-        STATUS, Statistics(lambda: (None, 1)).totals(), None, Savings(-2.5, None, True, ""), MemoryUse()
-    )
+    totals = Statistics(lambda: (None, 1)).totals()
+    text = metrics(STATUS, totals, None, Savings(-2.5, None, True, ""), MemoryUse(), None)
     assert "flux_speedup_saved_seconds -2.5" in text
     assert "saved_seconds_total" not in text

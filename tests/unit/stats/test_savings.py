@@ -14,6 +14,10 @@ GB = 10**9
 MACHINE = Machine(1.0, "card", disk=2.0, host_load=8.0, host_unload=4.0)
 
 
+def built(source: str) -> Event:
+    return Event("checkpoint", "x", 9, 1.0, source, "RAM")
+
+
 def tally(*events: Event) -> Tally:
     made = Tally()
     for event in events:
@@ -48,10 +52,22 @@ def test_without_a_measurement_it_is_an_estimate_and_says_so() -> None:
 
 
 def test_what_the_webui_moved_itself_saves_nothing() -> None:
-    theirs = tally(
-        move(24 * GB, 3.0, "RAM", ""), unload(24 * GB, 5.0, "RAM"), Event("checkpoint", "x", 9, 1, "", "")
-    )
+    theirs = tally(move(24 * GB, 3.0, "RAM", ""), unload(24 * GB, 5.0, "RAM"), built(""))
     assert theirs == Tally()
+
+
+@pytest.mark.parametrize(
+    ("events", "found"),
+    [
+        ([move(1, 0.1)], "in use"),
+        ([built("kept"), move(1, 0.1)], "kept"),
+        ([built("file"), move(1, 0.1)], "page cache"),
+        ([built("file"), move(1, 0.1, "page cache"), move(1, 0.1, "disk")], "disk"),
+        ([built("file"), move(1, 0.1, "RAM", "")], "file"),
+    ],
+)
+def test_where_a_request_found_its_checkpoint(events: list[Event], found: str) -> None:
+    assert tally(*events).found == found
 
 
 def test_the_disk_is_as_slow_for_everybody() -> None:

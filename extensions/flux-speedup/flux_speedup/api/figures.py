@@ -105,6 +105,16 @@ class ModelModel(BaseModel):
     forms: list[FormModel]
 
 
+class CheckpointModel(BaseModel):
+    """A checkpoint that the WebUI lists, and how far it is from the next image."""
+
+    names: list[str] = Field(description="all that a request may call it")
+    where: str = Field(description="card, kept (built, not on the card), page cache or disk")
+    bytes: int
+    cached: float | None = Field(description="share of the file in the page cache; null: not known")
+    seconds: float | None = Field(description="until it is on the card, estimated; null: nothing moved yet")
+
+
 class LocalWeightModel(BaseModel):
     """A detector's or upscaler's weight of the catalog."""
 
@@ -164,6 +174,7 @@ class MemoryModel(BaseModel):
     page_cache: int | None
     anonymous: int | None
     pinned: int | None
+    registered: int | None = Field(description="of `pinned`, pages of files that the card reads by itself")
     ram_available: int | None
     ram_total: int | None
     streamed: list[StreamedModel]

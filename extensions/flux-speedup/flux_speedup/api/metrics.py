@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..facts.plain import text
 from ..facts.view import MemoryUse, Status
 from ..patching.table import State
-from ..stats.events import Totals
-from ..stats.machine import Savings
+from ..stats.events import GB, Totals
+from ..stats.machine import Machine, Savings
 from ..stats.requests import Request
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
@@ -17,7 +17,12 @@ Sample = tuple[Mapping[str, str], float | None]
 
 
 def metrics(
-    status: Status, totals: Totals, newest: Request | None, savings: Savings, memory: MemoryUse
+    status: Status,
+    totals: Totals,
+    newest: Request | None,
+    savings: Savings,
+    memory: MemoryUse,
+    machine: Machine | None,
 ) -> str:
     """Counters count from the start of the process."""
     by_kind = totals.by_kind.items()
@@ -28,9 +33,12 @@ def metrics(
         "page_cache": memory.page_cache,
         "anonymous": memory.anonymous,
         "pinned": memory.pinned,
+        "registered": memory.registered,
         "available": memory.ram_available,
         "total": memory.ram_total,
     }
+    measured = machine or Machine(0.0, "")
+    limits = {"disk": measured.disk, "page_cache": measured.page_cache, "bus": measured.bus}
     families: list[tuple[str, str, str, Sequence[Sample]]] = [
         ("info", "gauge", "What runs here.", [(info, 1)]),
         ("simulated", "gauge", "1 where the device is a stand-in.", [({}, float(status.simulated))]),
@@ -40,6 +48,18 @@ def metrics(
         ("seconds_total", "counter", "Seconds by kind.", [({"kind": k}, t.seconds) for k, t in by_kind]),
         ("saved_seconds", "gauge", "Seconds saved since start; below 0: lost.", [({}, savings.since_start)]),
         ("saved_estimated", "gauge", "1 without a measured baseline.", [({}, float(savings.estimated))]),
+        (
+            "requests_total",
+            "counter",
+            "Requests by where they found their checkpoint.",
+            [({"checkpoint": where}, count) for where, count in totals.found.items()],
+        ),
+        (
+            "measured_bytes_per_second",
+            "gauge",
+            "What this machine can do, as measured.",
+            [({"way": way}, rate and rate * GB) for way, rate in limits.items()],
+        ),
         (
             "last_request_seconds",
             "gauge",

@@ -14,6 +14,7 @@ from ..stats import events as asked
 from . import writes as writing
 from .access import Access, let_through
 from .figures import (
+    CheckpointModel,
     LocalWeightModel,
     MachineModel,
     ModelModel,
@@ -82,6 +83,14 @@ def _add_figures(router: APIRouter, view: View) -> None:
     def models() -> Any:
         return plain(view.models())
 
+    @router.get(
+        "/checkpoints",
+        response_model=list[CheckpointModel],
+        summary="Where each checkpoint is, and the seconds to bring it: for routers",
+    )
+    def checkpoints() -> Any:
+        return plain(view.checkpoints())
+
     @router.get("/machine", response_model=MachineModel, summary="What this machine can do, and its memory")
     def machine() -> Json:
         return machine_json(view.machine(), view.measuring(), view.memory())
@@ -96,5 +105,6 @@ def _add_figures(router: APIRouter, view: View) -> None:
 
     @router.get("/metrics", response_class=PlainTextResponse, summary="The same for Prometheus")
     def prometheus() -> PlainTextResponse:
-        shown = metrics(view.status(), view.totals(), view.newest_here(), view.savings(), view.memory())
+        figures = view.status(), view.totals(), view.newest_here(), view.savings(), view.memory()
+        shown = metrics(*figures, view.machine())
         return PlainTextResponse(shown, media_type=CONTENT_TYPE)

@@ -26,7 +26,19 @@ from ..stats.requests import Request
 from ..stats.starts import InForce
 from ..stats.statistics import Statistics
 from . import bug_report, left_out
-from .view import ConfigRow, LeftOut, LocalWeight, MemoryUse, Model, Start, Status, StreamedUse, Value
+from .checkpoints import nearest
+from .view import (
+    Checkpoint,
+    ConfigRow,
+    LeftOut,
+    LocalWeight,
+    MemoryUse,
+    Model,
+    Start,
+    Status,
+    StreamedUse,
+    Value,
+)
 
 if TYPE_CHECKING:
     from ..hosts.common.sampling import Streamed
@@ -151,6 +163,10 @@ class Seen:
     def models(self) -> list[Model]:
         return self._host.inside().models()
 
+    def checkpoints(self) -> list[Checkpoint]:
+        inside = self._host.inside()
+        return nearest(inside.checkpoints(), inside.in_memory(), self.machine(), self.totals())
+
     def look_again(self) -> None:
         """What was read of memory is no longer true."""
         with self._memory_lock:
@@ -225,6 +241,7 @@ def _memory(host: WebUI) -> MemoryUse:
         ram_total=total,
         streamed=tuple(_streamed(each) for each in host.streams()),
         inference=inside.inference(),
+        registered=None if pinned is None else ram.HELD.file_bytes,
     )
 
 

@@ -84,8 +84,9 @@ class MemoryUse:
 
     vram_by_model: (component, bytes) of what we know on the device; vram_used, vram_total: the whole card.
     page_cache: pages of mapped weight files in RAM. anonymous: this process's own memory. pinned: staging and
-    registered memory of ours. ram_available, ram_total: the machine's (or the container's) RAM. streamed: models
-    of which a part streams. inference: what the WebUI keeps free on the card for computing.
+    registered memory of ours; registered: of it, pages of files. ram_available, ram_total: the machine's (or the
+    container's) RAM. streamed: models of which a part streams. inference: what the WebUI keeps free on the card
+    for computing.
     """
 
     vram_by_model: tuple[tuple[str, int], ...] = ()
@@ -98,6 +99,7 @@ class MemoryUse:
     ram_total: int | None = None
     streamed: tuple[StreamedUse, ...] = ()
     inference: int | None = None
+    registered: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,23 @@ class Model:
     device_bytes: int
     ram_bytes: int
     forms: tuple[FormUse, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that the WebUI lists, for whoever chooses among several WebUIs.
+
+    names: all that a request may call it. where: "card" (in use, its weights where they are computed with), "kept"
+    (built, its weights not there), "page cache" (most of its file) or "disk". cached: the share of its file that is
+    in the page cache, None where the system does not say. seconds: until it is on the card, estimated; None where
+    nothing was measured or moved yet.
+    """
+
+    names: tuple[str, ...]
+    where: str
+    bytes: int
+    cached: float | None
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -186,6 +205,10 @@ class View(Protocol):
 
     def models(self) -> list[Model]:
         """Built checkpoints, the one in use first."""
+        ...
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All that the WebUI lists, the nearest to the next image first: a few milliseconds."""
         ...
 
     def starts(self) -> list[Start]:

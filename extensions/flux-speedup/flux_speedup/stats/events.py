@@ -102,9 +102,13 @@ class KindTotal:
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums by kind, kinds in the order in which they first happened."""
+    """Sums by kind, kinds in the order in which they first happened.
+
+    found: requests by where they found their checkpoint, as `Tally.found`.
+    """
 
     by_kind: Mapping[str, KindTotal] = field(default_factory=dict)
+    found: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Totals:

@@ -16,7 +16,10 @@ DOCUMENTED_UNLOAD = 6.0
 
 @dataclass(frozen=True)
 class Tally:
-    """Bytes and seconds of what was moved and unloaded by us. `cold`: read from the disk on the way."""
+    """Bytes and seconds of what was moved and unloaded by us. `cold`: read from the disk on the way.
+
+    `chosen`: where a checkpoint came from that was not the one in use: "kept", or "file".
+    """
 
     moved: int = 0
     moving: float = 0.0
@@ -24,9 +27,19 @@ class Tally:
     reading: float = 0.0
     unloaded: int = 0
     unloading: float = 0.0
+    chosen: str = ""
+
+    @property
+    def found(self) -> str:
+        """Where the checkpoint was: "in use", "kept", "page cache", "disk"; "file": the WebUI read it by itself."""
+        if self.chosen != "file":
+            return self.chosen or "in use"
+        return "disk" if self.cold else "page cache" if self.moved else "file"
 
     def plus(self, event: Event) -> Tally:
         """With one more event, if it is one of ours: the WebUI's own moves save nothing."""
+        if event.kind == "checkpoint":
+            return replace(self, chosen=event.source)
         if event.kind == "move" and event.ours and event.source == "disk":
             return replace(self, cold=self.cold + event.bytes, reading=self.reading + event.seconds)
         if event.kind == "move" and event.ours:

@@ -41,6 +41,7 @@ class Statistics:
         self._recorder: Recorder | None = None
         self._since_start = Tally()
         self._newest: Tally | None = None
+        self._found: dict[str, int] = {}
         self.tracking = Tracking(self._ended, began=self._asked_for)
 
     def record(self, event: Event) -> None:
@@ -58,7 +59,9 @@ class Statistics:
 
     def totals(self) -> Totals:
         """Sums of this process."""
-        return self._recorder.totals() if self._recorder is not None else Totals.of([])
+        by_kind = self._recorder.totals().by_kind if self._recorder is not None else {}
+        with self._lock:
+            return Totals(by_kind, dict(self._found))
 
     def requests(self, limit: int) -> list[Request]:
         """Those that run, then those that ended, the newest first."""
@@ -84,7 +87,7 @@ class Statistics:
         """Delete everything that was recorded. Raises StoreError."""
         self._made().forget()
         with self._lock:
-            self._since_start, self._newest = Tally(), None
+            self._since_start, self._newest, self._found = Tally(), None, {}
 
     def close(self) -> None:
         """From here on nothing is written."""
@@ -101,6 +104,8 @@ class Statistics:
     def _ended(self, request: Request, tally: Tally) -> None:
         with self._lock:
             self._newest = tally
+            if not request.failed:
+                self._found[tally.found] = self._found.get(tally.found, 0) + 1
             told = self._first is None and request.images > 0 and self._ready is not None
             if told and self._ready is not None:
                 models = sum(request.parts.get(part, 0.0) for part in LOADING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -65,6 +66,13 @@ def test_everything_leaves_the_device_and_the_next_image_finds_its_model_there(m
     # The other one comes when it is chosen, and nothing of ours stays.
     assert models.model_data.loaded_sd_models[1].place == "cpu"
     assert processing.process_images_inner is original
+
+
+def test_models_in_ram_beside_the_one_in_use_are_kept(models: Any) -> None:
+    other = models.model_data.loaded_sd_models[1]
+    other.sd_checkpoint_info = SimpleNamespace(filename="/models/b.safetensors")
+    where = A1111().inside().in_memory()
+    assert where == {Path("/models/a.safetensors"): "card", Path("/models/b.safetensors"): "kept"}
 
 
 def test_what_a_next_image_could_not_bring_back_stays(models: Any) -> None:

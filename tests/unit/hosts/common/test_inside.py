@@ -137,6 +137,11 @@ def test_the_selected_file_and_the_model_in_use(
     models.model_data = SimpleNamespace(sd_model=SimpleNamespace(sd_checkpoint_info=info))
     monkeypatch.setitem(sys.modules, "modules.sd_models", models)
     assert inside.selected_file() == file
+    models.checkpoints_list = {"flux [123]": info}
+    assert inside.checkpoints() == [(file, ("flux [123]", "flux"))]
+    assert inside.in_memory() == {file: "card"}, "no GPU: it is where it computes"
+    inside.device = lambda: META  # type: ignore[method-assign]
+    assert inside.in_memory() == {file: "kept"}, "nothing of it is on the device"
     (model,) = inside.models()
     assert (model.name, model.where, model.file_bytes) == ("flux.safetensors", "in use", 5)
     for act in (inside.free_vram, lambda: inside.drop("in use")):
@@ -201,6 +206,7 @@ def test_kept_models_are_listed_and_dropped(lock: threading.Lock) -> None:
     assert (other.name, other.where, other.device_bytes) == ("old.safetensors", "kept", 0)
     assert (other.file_bytes, other.ram_bytes) == (24, 3)
     assert in_use.key != other.key
+    assert inside.in_memory() == {Path("/models/old.safetensors"): "kept"}
     lock.acquire()
     with pytest.raises(Refused, match=WHY):
         inside.drop(other.key)

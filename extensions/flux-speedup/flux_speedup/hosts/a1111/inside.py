@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ...facts.view import Model, Refused
@@ -29,6 +30,9 @@ class A1111Inside(Inside):
         built = models_in_memory()[:1]
         forms = tuple(use for model in built for use in uses(file_of(model).name, as_it_is(model)))
         return [replace(each, device_bytes=held, forms=forms) for each in super().models()]
+
+    def in_memory(self) -> dict[Path, str]:
+        return {**{file_of(model): "kept" for model in models_in_memory()[1:]}, **super().in_memory()}
 
     def free_vram(self) -> str:
         """Raises Refused where this WebUI could not take its model back for the next image."""

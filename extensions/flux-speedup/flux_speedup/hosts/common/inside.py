@@ -72,10 +72,27 @@ class Inside:
 
     def models(self) -> list[Model]:
         """Built checkpoints, the one in use first."""
-        data = getattr(sys.modules.get("modules.sd_models"), "model_data", None)
-        info = getattr(getattr(data, "sd_model", None), "sd_checkpoint_info", None)
+        info = getattr(_model(), "sd_checkpoint_info", None)
         path = Path(info.filename) if info is not None else None
         return [] if path is None else [Model("in use", path.name, "in use", _size(path), 0, 0)]
+
+    def checkpoints(self) -> list[tuple[Path, tuple[str, ...]]]:
+        """The file of every checkpoint that the WebUI lists, and all names that a request may call it."""
+        models = sys.modules.get("modules.sd_models")
+        names: dict[Path, list[str]] = {}
+        for listed in ("checkpoints_list", "checkpoint_aliases"):
+            for name, info in list((getattr(models, listed, None) or {}).items()):
+                if name and name not in names.setdefault(Path(info.filename), []):
+                    names[Path(info.filename)].append(str(name))
+        return [(path, tuple(called)) for path, called in names.items()]
+
+    def in_memory(self) -> dict[Path, str]:
+        """By the file of a checkpoint that is built: on the "card", or "kept" beside it."""
+        info = getattr(_model(), "sd_checkpoint_info", None)
+        if info is None:
+            return {}
+        on_card = self.device() is None or any(held for _, held in self.vram_by_model())
+        return {Path(info.filename): "card" if on_card else "kept"}
 
     def writes_refused(self) -> str | None:
         """Why the WebUI lets nobody change it from outside, None where it does."""
@@ -158,6 +175,11 @@ def _locked(act: Callable[[], object]) -> None:
         act()
     finally:
         lock.release()
+
+
+def _model() -> Any:
+    data = getattr(sys.modules.get("modules.sd_models"), "model_data", None)
+    return getattr(data, "sd_model", None)
 
 
 def _shared() -> Any:

@@ -52,6 +52,11 @@ class KeepingInside(ManagedInside):
         kept = keeper.kept.entries()[::-1] if keeper is not None else []
         return [*first, *(self._model(each.model, each.key, "kept", 0) for each in kept)]
 
+    def in_memory(self) -> dict[Path, str]:
+        keeper = self._keeper()
+        kept = keeper.kept.entries() if keeper is not None else []
+        return {**{Path(each.key.files[0][0]): "kept" for each in kept}, **super().in_memory()}
+
     def _model(self, built: Built, key: Key, where: str, held: int) -> Model:
         forms = self._forms(built.modules)
         return Model(_key(key), _name(key), where, built.file_bytes, held, built.ram, forms)
