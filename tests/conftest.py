@@ -12,6 +12,8 @@ import pytest
 # Before anything imports gradio: no call home from a test.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Files run side by side, one a core: more threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if importlib.util.find_spec("hypothesis") is not None:
     from hypothesis import settings
@@ -24,6 +26,8 @@ from tests.browser import artifacts, browser  # noqa: F401
 
 HERE = Path(__file__).resolve().parent
 # Rooms that speak to gradio: all of their tests run with both versions, marked or not.
+SLOW = ("integration", "attacks", "faults", "e2e")
+"""Rooms that start WebUIs and browsers come first, so that no worker is left alone with them at the end."""
 BOTH_GRADIOS = (HERE / "unit" / "ui", HERE / "unit" / "test_api.py", HERE / "attacks")
 
 
@@ -46,6 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if item.get_closest_marker("both_gradios") is None]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item.get_closest_marker("both_gradios") is not None]
+    items.sort(key=lambda item: item.path.relative_to(HERE).parts[0] not in SLOW)
 
 
 @pytest.fixture(scope="session")

@@ -235,7 +235,7 @@ def test_a_file_is_released_with_its_last_view(tmp_path: Path) -> None:
 @given(
     specs=st.lists(
         st.tuples(
-            st.lists(st.integers(0, 40), max_size=3).map(tuple), st.sampled_from(list(DTYPES.values()))
+            st.lists(st.integers(0, 12), max_size=3).map(tuple), st.sampled_from(list(DTYPES.values()))
         ),
         min_size=1,
         max_size=10,
