@@ -46,12 +46,26 @@ def ensure(name: str, requirement_files: Sequence[Path], alone: Sequence[Path] =
     return python
 
 
+def ensure_beside(python: Path, folder: Path, requirement_file: Path) -> None:
+    """Have what the file names in `folder`, to be imported from there, without what that in turn asks for.
+
+    Raises:
+        EnvironmentSetupError: pip failed; what was in the folder before is still there.
+    """
+    stamp, wanted = folder / STAMP, _digest([requirement_file])
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    _install(python, [requirement_file], ["--no-deps", "--upgrade", "--target", str(folder)])
+    stamp.write_text(wanted, encoding="utf-8")
+
+
 def _install(python: Path, files: Sequence[Path], flags: Sequence[str]) -> None:
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *flags]
     for file in files:
         command += ["-r", str(file)]
     names = ", ".join(file.name for file in files)
-    _call(command, f"installing {names} into {python.parent.parent} (run it again to go on)")
+    into = flags[-1] if "--target" in flags else python.parent.parent
+    _call(command, f"installing {names} into {into} (run it again to go on)")
 
 
 def _python_of(folder: Path) -> Path:

@@ -68,9 +68,9 @@ CHECKPOINTS = {"q8": "Q8_0", "q4": "Q4_0", "q51": "Q5_1"}
 
 def images(
     forge_dir: Path, data: Path, extensions: dict[str, Path]
-) -> tuple[list[str], str, dict[str, Any]]:
-    """Three GGUF checkpoints and a plain one in turns, each with a GGUF T5: the pictures, the log, and what stands
-    behind the weights at the end."""
+) -> tuple[list[str], str, dict[str, Any], list[str]]:
+    """Three GGUF checkpoints and a plain one in turns, each with a GGUF T5: the pictures, the log, what stands
+    behind the weights at the end, and which checkpoints were kept when they were asked for again."""
     files = tiny_flux.write_all(data / "models")
     folder = data / "models" / "Stable-diffusion"
     for name, kind in CHECKPOINTS.items():
@@ -101,15 +101,20 @@ def images(
             made.append(hashlib.sha256(picture.tobytes()).hexdigest())
             if checkpoint == "tiny-q8.gguf":
                 forge.post("/sdapi/v1/unload-checkpoint")
-        return made, forge.log(), forge.get("/probe/weights") if extensions else {}
+        if not extensions:
+            return made, forge.log(), {}, []
+        events = forge.get("/flux-speedup/v1/stats?limit=1000&kind=checkpoint")["events"]
+        kept = [event["what"] for event in reversed(events) if event["source"] == "kept"]
+        return made, forge.log(), forge.get("/probe/weights"), kept
 
 
 def test_every_image_is_forges_own(forge_dir: Path, tmp_path: Path) -> None:
-    theirs, _, _ = images(forge_dir, tmp_path / "without", {})
-    ours, log, weights = images(forge_dir, tmp_path / "with", {"flux-speedup": EXTENSION})
+    theirs, _, _, _ = images(forge_dir, tmp_path / "without", {})
+    ours, log, weights, kept = images(forge_dir, tmp_path / "with", {"flux-speedup": EXTENSION})
     assert ours == theirs
     assert len(set(ours)) == 7
     assert "falling back" not in log
+    assert kept == ["tiny-q4.gguf", "tiny-q8.gguf"]
     transformer = weights["KModel"]["backings"]
     assert transformer["file"] > 0.9 * sum(transformer.values())
     assert transformer["none"] == 0

@@ -26,7 +26,7 @@ BASE_FLAGS = (
 )
 START_S = 600.0
 BITSANDBYTES = REPOSITORY / ".cache" / "bitsandbytes"
-"""Where tests look for bitsandbytes, which not every Forge's environment has."""
+"""Where ./test puts bitsandbytes, which not every Forge's environment has."""
 
 
 class Forge:
