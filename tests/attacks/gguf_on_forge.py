@@ -281,14 +281,14 @@ def read(file: Path) -> dict[str, dict[str, Any]]:
 @contextlib.contextmanager
 def read_only() -> Iterator[None]:
     """As on Windows, nobody may write into a mapped file: whoever did would end this process."""
-    from flux_speedup.weights.files import mapping
+    from flux_speedup.weights.files import mapped, mapping
     from flux_speedup.weights.files.read_only import ReadOnly
 
-    before = mapping._mapped, mapping._bytes_of
-    mapping._mapped = lambda file, size: mmap.mmap(file, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
-    mapping._bytes_of = lambda buffer, at, size: torch.from_numpy(np.asarray(ReadOnly(buffer, at, size)))
+    before = mapping.mapped, mapped.bytes_of
+    mapping.mapped = lambda file, size: mmap.mmap(file, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+    mapped.bytes_of = lambda buffer, at, size: torch.from_numpy(np.asarray(ReadOnly(buffer, at, size)))
     yield
-    mapping._mapped, mapping._bytes_of = before
+    mapping.mapped, mapped.bytes_of = before
 
 
 def main() -> None:

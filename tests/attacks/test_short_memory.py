@@ -190,7 +190,7 @@ def test_a_second_try_that_fails_is_an_error_of_ours(tmp_path: Path, monkeypatch
 
     registry, asked = Registry(), []
     registry.make_room = lambda: bool(asked.append(1)) or True
-    monkeypatch.setattr(mappings, "_mapped", short)
+    monkeypatch.setattr(mappings, "mapped", short)
     with pytest.raises(MappingError, match="Cannot allocate"):
         registry.open(write_weights(tmp_path / "a.safetensors", {"a": torch.ones(9)}))
     assert asked == [1]

@@ -201,10 +201,10 @@ def test_what_can_be_done_without_is_let_go_and_takes_no_ram(
         told.append(identity)
         kept.clear()
 
-    registry.writer_waits = drop
+    registry.writers.wait = drop
     expected = identity_of(path)
     truncated(path)
-    assert told == [expected] == registry.given_way
+    assert told == [expected] == registry.writers.over
     assert caplog.text == ""
     wait_until(lambda: registry.live() == [])
 

@@ -1,4 +1,4 @@
-"""What stands in a folder beside an environment: installed once, anew where its version changes, and never a must."""
+"""What stands in a folder beside an environment: installed once, anew where its version changes, never a must."""
 
 from __future__ import annotations
 

@@ -82,11 +82,11 @@ class Keeper:
             undo()
             self._on = False
             self._current = self._fresh = None
-            registry.make_room, registry.writer_waits = lambda: False, lambda identity: None
+            registry.make_room, registry.writers.wait = lambda: False, lambda identity: None
             self.kept.clear()
 
         registry = self._builds.placement.registry
-        registry.make_room, registry.writer_waits = self._make_room, self._drop_built_from
+        registry.make_room, registry.writers.wait = self._make_room, self._drop_built_from
         self._on = True
         return end
 

@@ -78,13 +78,13 @@ class WrittenOver:
 
     def _wrap_process(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def process_images_inner(*args: Any, **kwargs: Any) -> Any:
-            before = len(self._placement.registry.given_way)
+            before = len(self._placement.registry.writers.over)
             processed = original(*args, **kwargs)
             path = self._gone(sys.modules[SD_MODELS].model_data.sd_model)  # type: ignore[attr-defined]
             if path is not None:
                 reason = f"{_GONE}; the image is not shown, the next one is made from the file as it is now"
                 raise meant(WeightsError(path, reason))
-            if any(map(self._placement.reads_directly, self._placement.registry.given_way[before:])):
+            if any(map(self._placement.reads_directly, self._placement.registry.writers.over[before:])):
                 reason = "a file was written over while the card read it; this image is not shown"
                 raise meant(WeightsError(None, reason))
             return processed

@@ -90,7 +90,7 @@ class Direct:
         self._idle = WhileIdle(busy, self.relieve, quiet_s)
         self._settle = settle
         self.let_go = 0
-        registry.tell(self._written_over)
+        registry.writers.tell(self._written_over)
 
     @property
     def bytes(self) -> int:
