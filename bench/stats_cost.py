@@ -20,10 +20,11 @@ from fastapi import FastAPI
 from bench.record import Record
 from flux_speedup.api import Access, register
 from flux_speedup.configuration import config
-from flux_speedup.control.acts import Acting
-from flux_speedup.control.control import Guarded
-from flux_speedup.control.rules import Names, Rules
+from flux_speedup.control.acts import Acts
+from flux_speedup.control.control import Control
+from flux_speedup.control.rules import Rules
 from flux_speedup.facts.seen import Decided, Seen
+from flux_speedup.hosts.common.names import Names
 from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.measuring.measured import Measured, Place
 from flux_speedup.memory import MemoryPlan, Tier
@@ -80,9 +81,9 @@ def app(path: Path, rows: int) -> FastAPI:
     statistics = Statistics(lambda: (path, rows))
     host, table, measured = WebUI(), PatchTable(logging.Logger("x")), Measured(nowhere)
     seen = Seen(host, table, statistics, measured, lambda: decided, tuple)
-    acting = Acting(host, table, statistics, measured, seen.look_again)
+    acting = Acts(host, table, statistics, measured, seen.look_again)
     made = FastAPI()
-    register(made, seen, Access(None, None), Guarded(acting, Rules(Names, lambda: None)))
+    register(made, seen, Access(None, None), Control(acting, Rules(Names, lambda: None)))
     return made
 
 

@@ -1,4 +1,4 @@
-"""A `View` in memory: what the tab, the settings section and the API are shown in tests."""
+"""A `Seen` in memory, and the acts on it: what the tab, the settings section and the API are shown in tests."""
 
 from __future__ import annotations
 
@@ -6,19 +6,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from flux_speedup.facts.view import (
-    Checkpoint,
-    ConfigRow,
-    FormUse,
-    LeftOut,
-    LocalWeight,
-    MemoryUse,
-    Model,
-    Refused,
-    Start,
-    Status,
-    StreamedUse,
-)
+from flux_speedup.facts.view import Checkpoint, ConfigRow, LeftOut, MemoryUse, Start, Status, StreamedUse
+from flux_speedup.hosts.common.forms import FormUse
+from flux_speedup.hosts.common.inside import Model, Refused
+from flux_speedup.local_models.report import LocalWeight, WeightState
 from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.events import NEWEST, Event, Query, Totals
 from flux_speedup.stats.first_image import FirstImage
@@ -103,12 +94,15 @@ def flux_requests(now: float) -> list[Request]:
     ]  # fmt: skip
 
 
-WEIGHTS = (
-    LocalWeight("face_yolov8n.pt", "detector", "found", "models/adetailer/face_yolov8n.pt", 6_230_000, ""),
-    LocalWeight("hand_yolov8n.pt", "detector", "redirected", "weights/hand_yolov8n.pt", 6_240_000, ""),
-    LocalWeight("person_yolov8s-seg.pt", "detector", "downloaded", "", 23_900_000, "was not on this machine"),
-    LocalWeight("yolov8x-worldv2.pt", "detector", "missing", "", 0, "the WebUI downloads it when it is used"),
-    LocalWeight("ESRGAN_4x.pth", "upscaler", "refused", "models/ESRGAN/ESRGAN_4x.pth", 1_200, "too small"),
+WEIGHTS = tuple(
+    LocalWeight(name, "detector", WeightState(state), path, size, why)
+    for name, state, path, size, why in (
+        ("face_yolov8n.pt", "found", "models/adetailer/face_yolov8n.pt", 6_230_000, ""),
+        ("hand_yolov8n.pt", "redirected", "weights/hand_yolov8n.pt", 6_240_000, ""),
+        ("person_yolov8s-seg.pt", "downloaded", "", 23_900_000, "was not on this machine"),
+        ("yolov8x-worldv2.pt", "missing", "", 0, "the WebUI downloads it when it is used"),
+        ("ESRGAN_4x.pth", "refused", "models/ESRGAN/ESRGAN_4x.pth", 1_200, "too small"),
+    )
 )
 FORMS = (
     FormUse("transformer", "bf16", "file", 704, 23_700_000_000),
@@ -157,13 +151,15 @@ class FakeView:
 
     def __init__(self, *, simulated: bool = False) -> None:
         now = time.time()
+        self.card, self.tier = "NVIDIA H100 80GB HBM3, 79.1 GiB", "large"
+        self.rows = [ConfigRow("tier", "auto", "config.json"), ConfigRow("streams", True, "settings")]
         self.outcomes = OUTCOMES
         self.pruned = LeftOut(
             "2 scripts are not loaded", "start 18.7 s -> 11.6 s", ("sd_forge_sag", "SwinIR")
         )
         self.kept: list[Event] = flux_day(now)
         self.simulated = simulated
-        self.calls: list[tuple[str, tuple[str, ...]]] = []
+        self.calls: list[tuple[str, tuple[object, ...]]] = []
         self.error: Exception | None = None
         self.made = flux_requests(now)
         self.saved = Savings(
@@ -172,6 +168,8 @@ class FakeView:
         self.first: FirstImage | None = FirstImage(9.8, 33_900_000_000, 21_300_000_000, 12_600_000_000, 8.4)
         self.used = MEMORY
         self.built: list[Model] = list(MODELS)
+        self.there: list[Checkpoint] = []
+        self.found: dict[str, int] = {}
         self.begun = [
             Start(now - 600, 9.8, "pruning, local weights"),
             Start(now - 9000, 14.4, "local weights"),
@@ -193,8 +191,8 @@ class FakeView:
             version="0.1.0",
             host="Forge",
             enabled=any(o.state is State.APPLIED for o in self.outcomes) or not self.outcomes,
-            card="NVIDIA H100 80GB HBM3, 79.1 GiB",
-            tier="large",
+            card=self.card,
+            tier=self.tier,
             tier_why="79.1 GiB is over 50 GiB: everything stays on the card, 25 % is kept for inference",
             simulated=self.simulated,
             outcomes=self.outcomes,
@@ -204,7 +202,7 @@ class FakeView:
         return asked.of(reversed(self.kept))
 
     def totals(self) -> Totals:
-        return Totals.of(self.kept)
+        return replace(Totals.of(self.kept), found=self.found)
 
     def requests(self, limit: int = 20) -> list[Request]:
         return self.made[:limit]
@@ -227,7 +225,7 @@ class FakeView:
         return list(self.built)
 
     def checkpoints(self) -> list[Checkpoint]:
-        return []
+        return self.there
 
     def drop(self, key: str | None) -> str:
         self._called("drop", () if key is None else (key,))
@@ -272,7 +270,7 @@ class FakeView:
         return REPORT
 
     def config(self) -> list[ConfigRow]:
-        return [ConfigRow("tier", "auto", "config.json"), ConfigRow("streams", True, "settings")]
+        return self.rows
 
     def keep_only(self, items: Sequence[str]) -> Status:
         return self._put_back("keep_only", tuple(items), lambda o: o.item not in items)
@@ -289,7 +287,7 @@ class FakeView:
     def set_options(self, values: Mapping[str, str]) -> None:
         self._called("set_options", tuple(values))
 
-    # It lets everybody do everything: `Control`.
+    # It lets everybody do everything, as `Control` lets some.
 
     def may(self) -> None:
         return None
@@ -304,34 +302,28 @@ class FakeView:
         return self.pruned
 
     def disable_left_out(self) -> str:
-        self.calls.append(("disable_left_out", ()))
-        if self.error is not None:
-            raise self.error
+        self._called("disable_left_out")
         self.pruned = replace(self.pruned, disabled=self.pruned.can_disable, can_disable=())
         return f"Disabled: {', '.join(self.pruned.disabled)}"
 
     def undo_disabled(self) -> str:
-        self.calls.append(("undo_disabled", ()))
+        self._called("undo_disabled")
         self.pruned = replace(self.pruned, can_disable=self.pruned.disabled, disabled=())
         return f"Enabled again: {', '.join(self.pruned.can_disable)}"
 
     def remove_traces(self, *, folder: bool) -> str:
-        self.calls.append(("remove_traces", (folder,)))
-        if self.error is not None:
-            raise self.error
+        self._called("remove_traces", (folder,))
         return "Removed from the WebUI's settings: flux_speedup_tier"
 
     def _put_back(self, call: str, items: tuple[str, ...], which: Callable[[Outcome], bool]) -> Status:
-        self.calls.append((call, items))
-        if self.error is not None:
-            raise self.error
+        self._called(call, items)
         self.outcomes = tuple(
             replace(o, state=State.UNDONE) if o.state is State.APPLIED and which(o) else o
             for o in self.outcomes
         )
         return self.status()
 
-    def _called(self, name: str, arguments: tuple[str, ...] = ()) -> None:
+    def _called(self, name: str, arguments: tuple[object, ...] = ()) -> None:
         self.calls.append((name, arguments))
         if self.error is not None:
             raise self.error
@@ -352,7 +344,7 @@ def full_of(name: str) -> FakeView:
     view.used = MemoryUse(((name, GB), (name, GB)), 3 * GB, 4 * GB)
     view.built = [Model(name, name, where, 1, 1, 1) for where in ("in use", "kept", name)]
     view.begun = [Start(1.0, 2.0, name), Start(1.0, 3.0, "")]
-    view.weights = [LocalWeight(name, name, state, name, 5, name) for state in ("found", name)]
+    view.weights = [LocalWeight(name, name, WeightState.FOUND, name, 5, name)]
     view.lines = [name, f"{name} [warning]"]
     view.measured = Machine(1.0, name, 1.0, 2.0, 3.0, 4.0, 5.0)
     return view

@@ -15,11 +15,11 @@ import pytest
 from fastapi import FastAPI
 
 from flux_speedup.api import Access, register
-from flux_speedup.control.control import Guarded
-from flux_speedup.control.credentials import Credentials
-from flux_speedup.control.rules import Forbidden, Names, Rules
-from flux_speedup.facts.view import Refused
-from flux_speedup.hosts.common.names import names
+from flux_speedup.control.control import Control
+from flux_speedup.control.rules import Rules
+from flux_speedup.hosts.common.credentials import Credentials
+from flux_speedup.hosts.common.inside import Forbidden, Refused
+from flux_speedup.hosts.common.names import Names, names
 from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.ui import changes, pruning, tab
 from tests.fake_view import FakeView
@@ -47,7 +47,7 @@ class Site:
         self.view = FakeView()
         self.app = FastAPI()
         rules = Rules(lambda: called or names(flags(), []), lambda: refused)
-        register(self.app, self.view, Access(None, None), Guarded(self.view, rules))
+        register(self.app, self.view, Access(None, None), Control(self.view, rules))
 
     def ask(self, method: str, path: str, body: object = None, headers: Mapping[str, str | None] = {}) -> int:
         sent = {"Host": HERE, "Content-Type": "application/json" if method == "POST" else None, **headers}
@@ -211,7 +211,7 @@ def test_the_tabs_buttons_obey_the_same_rules(headers: dict[str, str] | None, re
     import gradio as gr
 
     view = FakeView()
-    control = Guarded(view, Rules(lambda: names(flags(), []), lambda: refused))
+    control = Control(view, Rules(lambda: names(flags(), []), lambda: refused))
     with gr.Blocks(analytics_enabled=False) as settings:
         changes.build(view, control)
         pruning.build(view, control)
@@ -223,7 +223,7 @@ def test_the_tabs_buttons_obey_the_same_rules(headers: dict[str, str] | None, re
     assert pressed == EVERY_BUTTON
     assert view.calls == []
     # And with nothing against it each does what it is for.
-    for function in handlers(tab.build(view, Guarded(view, Rules(lambda: names(flags(), []), lambda: None)))):
+    for function in handlers(tab.build(view, Control(view, Rules(lambda: names(flags(), []), lambda: None)))):
         press(function, {"host": HERE, "origin": f"http://{HERE}"})
     assert {name for name, _ in view.calls} >= {"measure", "drop", "forget_statistics", "put_everything_back"}
 
@@ -233,7 +233,7 @@ def test_whatever_is_added_to_the_acts_is_checked_too() -> None:
         def something_new(self) -> None:
             raise AssertionError
 
-    acts: Any = Guarded(More(), Rules(Names, lambda: "no")).by({"host": HERE})
+    acts: Any = Control(More(), Rules(Names, lambda: "no")).by({"host": HERE})
     with pytest.raises(Forbidden, match="no"):
         acts.something_new()
 
@@ -244,7 +244,7 @@ def test_without_a_page_its_login_guards_the_api(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "modules.shared", shared)
     view, app = FakeView(), FastAPI()
     host = WebUI()
-    control = Guarded(view, Rules(lambda: host.names([]), lambda: None))
+    control = Control(view, Rules(lambda: host.names([]), lambda: None))
     register(app, view, Access(host.credentials(page=False), None), control)
 
     async def statuses() -> list[int]:

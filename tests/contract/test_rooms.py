@@ -14,8 +14,6 @@ HOSTS = ("modules", "backend", "modules_forge", "ldm_patched")
 GRADIO = ("hosts", "ui", "api")  # api: only to ask which login gradio has
 # What stands above its importer, each with its reason.
 UPWARDS = {
-    ("hosts", "facts"): "facts/view.py has the words in which a host answers; it imports no room above stats",
-    ("hosts", "control"): "the words in which a host says who may change what; control imports no WebUI",
     ("features", "ui"): "the tab's translations are switched like everything else",
 }
 

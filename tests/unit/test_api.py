@@ -7,8 +7,7 @@ import base64
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,28 +23,21 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPBasic
 
 from flux_speedup.api import Access, gradio_login, register
-from flux_speedup.control.control import Guarded
-from flux_speedup.control.credentials import Credentials
-from flux_speedup.control.rules import Forbidden, Names, Rules
-from flux_speedup.facts.view import (
-    Checkpoint,
-    ConfigRow,
-    FormUse,
-    LocalWeight,
-    MemoryUse,
-    Model,
-    Refused,
-    Start,
-    Status,
-    StreamedUse,
-    Value,
-)
+from flux_speedup.control.control import Control
+from flux_speedup.control.rules import Rules
+from flux_speedup.facts.view import Checkpoint, ConfigRow, MemoryUse, StreamedUse, Value
+from flux_speedup.hosts.common.credentials import Credentials
+from flux_speedup.hosts.common.forms import FormUse
+from flux_speedup.hosts.common.inside import Forbidden, Model
+from flux_speedup.hosts.common.names import Names
+from flux_speedup.local_models.report import LocalWeight, WeightState
 from flux_speedup.patching.table import Outcome, State
-from flux_speedup.stats.events import NEWEST, Event, Query, Totals
+from flux_speedup.stats.events import Event
 from flux_speedup.stats.first_image import FirstImage
-from flux_speedup.stats.machine import Machine, Measuring, Savings
+from flux_speedup.stats.machine import Machine, Savings
 from flux_speedup.stats.requests import Pass, Steps
 from flux_speedup.stats.requests import Request as ImageRequest
+from tests.fake_view import FakeView
 from tests.waiting import PATIENCE_S
 
 V1 = "/flux-speedup/v1"
@@ -56,105 +48,33 @@ READS = tuple(
 WRITES = tuple(f"{V1}/{name}" for name in ("measure", "drop", "settings", "remove_traces"))
 OPEN = Access(None, None)
 ODD = 'it\'s "odd"\n🚀 \ud83d\udcff\0'
+FREED = "33.8 GB of VRAM are free again."
+TIER_WHY = FakeView().status().tier_why
 WRONG = "Incorrect username or password"
 
 
-class FakeView:
-    """Ten moves and a stage of the start; nothing can be changed."""
-
-    def __init__(self, name: str = "flux1-dev.safetensors", *, tier: str = "large") -> None:
-        self._name = name
-        self._tier = tier
-        self.measured = True
-        self.busy = False
-        self.all = [Event("move", name, 10**9 * n, 0.5, "page cache", "GPU", at=float(n)) for n in range(10)]
-        self.all.append(Event("startup", "total", 0, math.nan, "", "", at=math.inf, detail=name))
-
-    def status(self) -> Status:
-        outcome = Outcome("streams", self._name, State.APPLIED, self._name)
-        return Status("0.1.0", "Forge", True, self._name, self._tier, "80 GB", False, (outcome,))
-
-    def events(self, asked: Query = NEWEST) -> list[Event]:
-        return asked.of(reversed(self.all))
-
-    def totals(self) -> Totals:
-        return replace(Totals.of(self.all), found={"in use": 3, "kept": 1})
-
-    def config(self) -> list[ConfigRow]:
-        values: list[Value] = [self._name, 1, 1.0, True, None, math.inf]
-        return [ConfigRow(f"key {n}", value, "user file") for n, value in enumerate(values)]
-
-    def keep_only(self, items: Sequence[str]) -> Status:
-        raise AssertionError(items)
-
-    def put_everything_back(self) -> Status:
-        raise AssertionError
-
-    def requests(self, limit: int = 20) -> list[ImageRequest]:
-        parts = {"load": 0.5, "sampling": 2.0}
-        passes = (Pass(self._name, 2.5, parts, Steps(8, 0.25, 0.05, 10_000_000_000)),)
-        newest = ImageRequest(7, "txt2img", "API", 5.0, 2.5, parts, passes, 24, 1, running=True)
-        return [newest, ImageRequest(6, "img2img", "page", math.inf, 0.0, {}, failed=True)][:limit]
-
-    def first_image(self) -> FirstImage | None:
-        return FirstImage(9.5, 30, 20, 0, 0.5)
-
-    def newest_here(self) -> ImageRequest | None:
-        return next(iter(self.requests(1)), None)
-
-    def savings(self) -> Savings:
-        return Savings(12.5, 2.5, False, self._name)
-
-    def memory(self) -> MemoryUse:
-        streamed = StreamedUse(self._name, 10, 14, 3, 2, "pinned memory")
-        return MemoryUse(((self._name, 24),), 30, 80, None, 4, 0, 100, 200, (streamed,), 5, 3)
-
-    def models(self) -> list[Model]:
-        form = FormUse(self._name, "bf16", "file", 7, 24)
-        return [Model("in use", self._name, "in use", 3, 2, 1, (form,))]
-
-    def checkpoints(self) -> list[Checkpoint]:
-        return [
-            Checkpoint((self._name, "flux"), "card", 24, 0.5, 0.0),
-            Checkpoint((), "disk", 24, None, None),
-        ]
-
-    def drop(self, key: str | None) -> str:
-        if key == "unknown":
-            raise Refused(f"there is no {self._name}")
-        return f"dropped {key}"
-
-    def starts(self) -> list[Start]:
-        return []
-
-    def local_weights(self) -> list[LocalWeight]:
-        return [LocalWeight(self._name, "adetailer", "refused", self._name, 6, self._name)]
-
-    def log_lines(self, limit: int = 20) -> list[str]:
-        raise AssertionError(limit)
-
-    def machine(self) -> Machine | None:
-        return Machine(5.0, self._name, disk=1.5, bus=25.0) if self.measured else None
-
-    def measure(self) -> Measuring:
-        if self.busy:
-            raise Refused("an image is being made")
-        return Measuring("running", 0.0, self._name)
-
-    def measuring(self) -> Measuring:
-        return Measuring("idle")
-
-    def cancel_measuring(self) -> Measuring:
-        return Measuring("cancelled", 0.5, "", "cancelled")
-
-    def forget_statistics(self) -> None:
-        raise AssertionError
-
-    def refresh_seconds(self) -> float:
-        raise AssertionError
-
-    def bug_report(self) -> str:
-        raise AssertionError
+def shown(name: str = "flux1-dev.safetensors", *, tier: str = "large") -> FakeView:
+    """Ten moves, a stage of the start, two requests, and one of everything else, all called `name`."""
+    view = FakeView()
+    view.card, view.tier = name, tier
+    view.outcomes = (Outcome("streams", name, State.APPLIED, name),)
+    view.kept = [Event("move", name, 10**9 * n, 0.5, "page cache", "GPU", at=float(n)) for n in range(10)]
+    view.kept.append(Event("startup", "total", 0, math.nan, "", "", at=math.inf, detail=name))
+    values: list[Value] = [name, 1, 1.0, True, None, math.inf]
+    view.rows = [ConfigRow(f"key {n}", value, "user file") for n, value in enumerate(values)]
+    parts = {"load": 0.5, "sampling": 2.0}
+    passes = (Pass(name, 2.5, parts, Steps(8, 0.25, 0.05, 10_000_000_000)),)
+    newest = ImageRequest(7, "txt2img", "API", 5.0, 2.5, parts, passes, 24, 1, running=True)
+    view.made = [newest, ImageRequest(6, "img2img", "page", math.inf, 0.0, {}, failed=True)]
+    view.first, view.saved = FirstImage(9.5, 30, 20, 0, 0.5), Savings(12.5, 2.5, False, name)
+    streamed = StreamedUse(name, 10, 14, 3, 2, "pinned memory")
+    view.used = MemoryUse(((name, 24),), 30, 80, None, 4, 0, 100, 200, (streamed,), 5, 3)
+    view.built = [Model("in use", name, "in use", 3, 2, 1, (FormUse(name, "bf16", "file", 7, 24),))]
+    view.weights = [LocalWeight(name, "adetailer", WeightState.REFUSED, name, 6, name)]
+    view.measured = Machine(5.0, name, disk=1.5, bus=25.0)
+    view.found = {"in use": 3, "kept": 1}
+    view.there = [Checkpoint((name, "flux"), "card", 24, 0.5, 0.0), Checkpoint((), "disk", 24, None, None)]
+    return view
 
 
 class Settings:
@@ -170,8 +90,8 @@ class Settings:
             raise Forbidden(self.error)
         self.taken.append(values)
 
-    def control(self, view: FakeView | None = None, names: Names = Names()) -> Guarded:  # noqa: B008
-        view = view or FakeView()
+    def control(self, view: FakeView | None = None, names: Names = Names()) -> Control:  # noqa: B008
+        view = view or shown()
         acts: Any = SimpleNamespace(
             may=lambda: None,
             set_options=self.set,
@@ -180,12 +100,12 @@ class Settings:
             measure=view.measure,
             cancel_measuring=view.cancel_measuring,
         )
-        return Guarded(acts, Rules(lambda: names, lambda: self.why))
+        return Control(acts, Rules(lambda: names, lambda: self.why))
 
 
 def made(view: FakeView | None = None, access: Access = OPEN, settings: Settings | None = None) -> FastAPI:
     app = FastAPI()
-    view = view or FakeView()
+    view = view or shown()
     register(app, view, access, (settings or Settings()).control(view))
     return app
 
@@ -227,7 +147,7 @@ def test_status() -> None:
         "enabled": True,
         "card": name,
         "tier": "large",
-        "tier_why": "80 GB",
+        "tier_why": TIER_WHY,
         "simulated": False,
         "outcomes": [{"item": "streams", "title": name, "state": "applied", "why": name}],
     }
@@ -347,13 +267,13 @@ def test_requests_models_and_machine() -> None:
             "inference": 5,
         },
     }
-    view = FakeView()
-    view.measured = False
+    view = shown()
+    view.measured = None
     assert get(made(view), READS[2]).json()["measured"] is None
 
 
 def test_local_weights() -> None:
-    (weight,) = get(made(FakeView()), READS[4]).json()
+    (weight,) = get(made(shown()), READS[4]).json()
     assert (weight["kind"], weight["state"], weight["size"]) == ("adetailer", "refused", 6)
     assert weight["name"] == weight["path"] == weight["why"]
 
@@ -367,7 +287,7 @@ def test_a_router_learns_where_each_checkpoint_is() -> None:
 
 
 def test_metrics_are_in_the_format_of_prometheus() -> None:
-    answer = get(made(FakeView(ODD)), READS[3])
+    answer = get(made(shown(ODD)), READS[3])
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     lines = answer.text.splitlines()
     odd = 'it\'s \\"odd\\"\\n🚀 \\\\ud83d\\\\udcff\0'
@@ -400,8 +320,8 @@ def test_what_can_be_done() -> None:
     app = made(settings=settings)
     assert post(app, WRITES[0], {}).json()["state"] == "running"
     assert post(app, WRITES[0], {"cancel": True}).json()["state"] == "cancelled"
-    assert post(app, WRITES[1], {"key": "abc"}).json() == {"done": "dropped abc"}
-    assert post(app, WRITES[1], {"key": None}).json() == {"done": "dropped None"}
+    assert post(app, WRITES[1], {"key": "abc"}).json() == {"done": "Forgot abc: 0.9 GB of RAM."}
+    assert post(app, WRITES[1], {"key": None}).json() == {"done": FREED}
     assert post(app, WRITES[2], {"tier": "large", "flux_speedup_streams": "off"}).status_code == 200
     assert post(app, WRITES[2], {}).status_code == 200
     assert post(app, WRITES[3], {"statistics": True}).json() == {"done": "removed, folder too: True"}
@@ -412,15 +332,15 @@ def test_what_can_be_done() -> None:
     ("path", "body", "status", "detail"),
     [
         (WRITES[0], {}, 409, "an image is being made"),
-        (WRITES[1], {"key": "unknown"}, 409, "there is no flux1-dev.safetensors"),
+        (WRITES[1], {"key": "abc"}, 409, "an image is being made"),
         (WRITES[2], {"outdir_samples": "/"}, 400, "flux_speedup_outdir_samples is no option of Flux Speedup"),
         (WRITES[2], {"streams": "on", "tier": "huge"}, 400, "flux_speedup_tier = 'huge' is not one of"),
         (WRITES[2], {"tier": "large"}, 403, "changing settings is disabled"),
     ],
 )
 def test_what_cannot_be_done_says_why(path: str, body: object, status: int, detail: str) -> None:
-    view, settings = FakeView(), Settings(error="changing settings is disabled")
-    view.busy = True
+    view, settings = shown(), Settings(error="changing settings is disabled")
+    view.refused = "an image is being made"
     answer = post(made(view, settings=settings), path, body)
     assert answer.status_code == status
     assert answer.json()["detail"].startswith(detail)
@@ -492,14 +412,14 @@ def test_wrong_parameters_are_422(query: str) -> None:
     [(STATUS, 3), (STATS, 11), (CONFIG, 1), (READS[0], 2), (READS[1], 2), (READS[2], 3), (READS[4], 3)],
 )
 def test_odd_names_are_escaped(path: str, times: int) -> None:
-    found = list(strings(get(made(FakeView(ODD)), path).json()))
+    found = list(strings(get(made(shown(ODD)), path).json()))
     assert found.count('it\'s "odd"\n🚀 \\ud83d\\udcff\0') == times
 
 
 def test_docs_have_the_routes_also_when_they_were_read_before() -> None:
     app = FastAPI()
     assert get(app, "/openapi.json").json()["paths"] == {}
-    register(app, FakeView(), Access(Credentials.of_api("u:p"), None), Settings().control())
+    register(app, shown(), Access(Credentials.of_api("u:p"), None), Settings().control())
     described = get(app, "/openapi.json").json()
     assert set(described["paths"]) == {STATUS, STATS, CONFIG, *READS, *WRITES}
     assert {parameter["name"] for parameter in described["paths"][STATS]["get"]["parameters"]} == {
@@ -516,9 +436,9 @@ def test_docs_have_the_routes_also_when_they_were_read_before() -> None:
 
 
 def test_a_second_registration_replaces_the_first() -> None:
-    app = made(FakeView(tier="large"))
+    app = made(shown(tier="large"))
     before = len(app.router.routes)
-    register(app, FakeView(tier="small"), Access(Credentials.of_api("u:p"), None), Settings().control())
+    register(app, shown(tier="small"), Access(Credentials.of_api("u:p"), None), Settings().control())
     assert len(app.router.routes) == before
     assert get(app, STATUS).status_code == 401
     assert get(app, STATUS, auth=("u", "p")).json()["tier"] == "small"
@@ -633,7 +553,7 @@ def launched(request: pytest.FixtureRequest) -> Iterator[tuple[FastAPI, str]]:
 def test_the_gradio_login_opens_the_api(launched: tuple[FastAPI, str]) -> None:
     app, address = launched
     login = gradio_login(app)
-    register(app, FakeView(ODD), Access(None, login), Settings().control())
+    register(app, shown(ODD), Access(None, login), Settings().control())
     with httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE_S) as client:
         if login is not None:
             assert client.get(STATUS).status_code == 401
@@ -642,7 +562,7 @@ def test_the_gradio_login_opens_the_api(launched: tuple[FastAPI, str]) -> None:
             assert client.post("/login", data={"username": "u", "password": "p"}).status_code == 200
         for path in (STATUS, STATS, CONFIG, *READS):
             assert client.get(path).status_code == 200
-        assert client.post(WRITES[1], json={"key": None}).json() == {"done": "dropped None"}
+        assert client.post(WRITES[1], json={"key": None}).json() == {"done": FREED}
         assert STATUS in client.get("/openapi.json").json()["paths"]
         if login is not None:
             app.tokens.clear()  # type: ignore[attr-defined]
@@ -651,7 +571,7 @@ def test_the_gradio_login_opens_the_api(launched: tuple[FastAPI, str]) -> None:
 
 def test_the_login_is_asked_for_exactly_where_gradio_has_one(launched: tuple[FastAPI, str]) -> None:
     app, address = launched
-    register(app, FakeView(), Access(None, gradio_login(app)), Settings().control())
+    register(app, shown(), Access(None, gradio_login(app)), Settings().control())
     expected = 401 if app.auth is not None else 200  # type: ignore[attr-defined]
     with httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE_S) as client:
         assert client.get(STATUS).status_code == expected

@@ -21,10 +21,10 @@ from .patching.table import PatchTable, State
 from .stats.events import STARTUP, WHOLE, Event
 
 if TYPE_CHECKING:
-    from .control.acts import Acting
+    from .control.acts import Acts
     from .control.control import Control
-    from .control.rules import Names
     from .facts.seen import Decided, Seen
+    from .hosts.common.names import Names
     from .local_models.report import LocalWeight
     from .measuring.measured import Measured
     from .stats.statistics import Statistics
@@ -84,21 +84,21 @@ class Running:
         )
 
     @cached_property
-    def _acting(self) -> Acting:
-        from .control.acts import Acting
+    def _acts(self) -> Acts:
+        from .control.acts import Acts
 
-        return Acting(self._host, self._table, self._statistics, self._measured, self.seen.look_again)
+        return Acts(self._host, self._table, self._statistics, self._measured, self.seen.look_again)
 
     @cached_property
     def control(self) -> Control:
         """What tab, Settings section and API may do."""
-        from .control.control import Guarded
+        from .control.control import Control
         from .control.rules import Rules
 
         def names() -> Names:
             return self._host.names(self._require_loaded().config.allowed_hosts)
 
-        return Guarded(self._acting, Rules(names, lambda: self._host.inside().writes_refused()))
+        return Control(self._acts, Rules(names, lambda: self._host.inside().writes_refused()))
 
     # What the doors call.
 
@@ -206,7 +206,7 @@ class Running:
     def _master_switch_changed(self) -> None:
         settings = self._host.settings() or {}
         if settings.get("flux_speedup_enabled") == "off":
-            self._acting.switched_off()
+            self._acts.switched_off()
 
     # Helpers.
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from flux_speedup.control.acts import Acting
-from flux_speedup.control.rules import Forbidden
-from flux_speedup.facts.view import Refused
+from flux_speedup.control.acts import Acts
+from flux_speedup.hosts.common.inside import Forbidden, Refused
 from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.patching.change import Function, Value
 from flux_speedup.patching.table import PatchTable, State
@@ -74,9 +73,9 @@ def table() -> Iterator[PatchTable]:
 
 
 @pytest.fixture
-def acts(host: Any, table: PatchTable) -> Acting:
+def acts(host: Any, table: PatchTable) -> Acts:
     nobody: Any = None
-    made = Acting(WebUI(), table, nobody, nobody, lambda: None)
+    made = Acts(WebUI(), table, nobody, nobody, lambda: None)
     host.opts.changed = made.switched_off
     return made
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flux_speedup.control.acts import Acting
+from flux_speedup.control.acts import Acts
 from flux_speedup.facts import left_out
 from flux_speedup.hosts.common import disabling
 from flux_speedup.hosts.common.webui import WebUI
@@ -51,7 +51,7 @@ def test_the_button_disables_what_is_missing_and_says_what(monkeypatch: pytest.M
     monkeypatch.setattr(disabling, "disable", disable)
     decision, nobody = decided(), None
     table = PatchTable(logging.getLogger("flux_speedup.test"))
-    acts = Acting(Host(decision), table, nobody, nobody, lambda: None)  # type: ignore[arg-type]
+    acts = Acts(Host(decision), table, nobody, nobody, lambda: None)  # type: ignore[arg-type]
     assert acts.disable_left_out() == "Disabled in the WebUI from the next start on: sd_forge_sag."
     assert "Nothing was changed" in acts.disable_left_out()
     assert asked == [decision, decision]

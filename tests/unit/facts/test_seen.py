@@ -12,10 +12,9 @@ import pytest
 
 from flux_speedup.configuration import config
 from flux_speedup.configuration.config import Source
-from flux_speedup.control.acts import Acting
+from flux_speedup.control.acts import Acts
 from flux_speedup.facts.seen import Decided, Seen
-from flux_speedup.facts.view import Refused, View
-from flux_speedup.hosts.common.inside import Inside
+from flux_speedup.hosts.common.inside import Inside, Refused
 from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.local_models.report import LocalWeight, WeightState
 from flux_speedup.measuring.measured import Measured, Place
@@ -73,20 +72,19 @@ def make(tmp_path: Path) -> Make:
     return seen
 
 
-def acts(seen: Seen) -> Acting:
+def acts(seen: Seen) -> Acts:
     """What can be done to what `seen` shows."""
-    return Acting(seen._host, seen._table, seen._statistics, seen._measured, seen.look_again)
+    return Acts(seen._host, seen._table, seen._statistics, seen._measured, seen.look_again)
 
 
 def event(kind: str = "move", what: str = "transformer", at: float = 5.0, detail: str = "") -> Event:
     return Event(kind, what, 24, 0.5, "page cache", "GPU", at=at, detail=detail)
 
 
-def test_it_is_what_the_contract_asks_for(make: Make) -> None:
-    view: View = make()[0]
+def test_what_a_start_shows(make: Make) -> None:
+    view = make()[0]
     assert view.status().tier == "none"
-    (weight,) = view.local_weights()
-    assert (weight.name, weight.state, weight.size) == ("face_yolov8n.pt", "found", 6)
+    assert view.local_weights() == list(WEIGHTS)
     assert view.left_out().summary == "All scripts are loaded."
     assert view.requests() == []
     assert view.machine() is None

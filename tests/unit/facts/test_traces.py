@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from flux_speedup.control.acts import Acting
-from flux_speedup.facts.view import Refused
+from flux_speedup.control.acts import Acts
+from flux_speedup.hosts.common.inside import Refused
 from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.patching.change import Call
 from flux_speedup.patching.table import PatchTable
@@ -63,7 +63,7 @@ class Ours:
         self.statistics = Statistics(lambda: (self.folder / "statistics.sqlite3", 100))
         self.statistics.record(Event("move", "transformer", 1, 1.0, "RAM", "GPU"))
         nobody: Any = None
-        self.acts = Acting(self.host, self.table, self.statistics, nobody, lambda: None)
+        self.acts = Acts(self.host, self.table, self.statistics, nobody, lambda: None)
 
     def put_back(self) -> None:
         self.in_force = False

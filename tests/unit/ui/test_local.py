@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flux_speedup.facts.view import LocalWeight
+from flux_speedup.local_models.report import WeightState
 from flux_speedup.ui import local
 from tests.fake_view import WEIGHTS
 from tests.page import Tags
@@ -17,12 +17,7 @@ def test_every_weight_has_its_state_and_reason() -> None:
     for expected in ("face_yolov8n.pt", "6 MB", "models/ESRGAN/ESRGAN_4x.pth", "too small"):
         assert expected in read.text
     assert "No script asked" in local.local_card([])
-    missing = [weight for weight in WEIGHTS if weight.state == "missing"]
-    others = [weight for weight in WEIGHTS if weight.state != "missing"]
+    missing = [weight for weight in WEIGHTS if weight.state is WeightState.MISSING]
+    others = [weight for weight in WEIGHTS if weight.state is not WeightState.MISSING]
     assert "fetch.py" in local.local_card(missing)
     assert "fetch.py" not in local.local_card(others)
-
-
-def test_a_state_we_do_not_know_is_shown_as_it_is() -> None:
-    odd = LocalWeight("a", "detector", "<odd>", "", 0, "")
-    assert "&lt;odd&gt;" in local.local_card([odd])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flux_speedup.facts.view import Model
+from flux_speedup.hosts.common.inside import Model
 from flux_speedup.ui import models
 from tests.fake_view import MODELS, NASTY
 from tests.page import Tags

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
-from ..control.credentials import Credentials
-from ..control.rules import Forbidden
 from ..facts.plain import text
+from ..hosts.common.credentials import Credentials
+from ..hosts.common.inside import Forbidden
 
 Login = Callable[[Request], bool]
 BASIC = {"WWW-Authenticate": "Basic"}

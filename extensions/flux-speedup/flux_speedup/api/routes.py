@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi.responses import PlainTextResponse
 
 from ..control.control import Control
-from ..facts.plain import plain
-from ..facts.view import View
+from ..facts.view import Checkpoint, ConfigRow, Status
+from ..hosts.common.inside import Model
+from ..local_models.report import LocalWeight
 from ..stats import events as asked
 from . import writes as writing
 from .access import Access, let_through
-from .figures import (
-    CheckpointModel,
-    LocalWeightModel,
-    MachineModel,
-    ModelModel,
-    RequestsModel,
-    machine_json,
-    requests_json,
-)
 from .metrics import CONTENT_TYPE, metrics
-from .models import ConfigRowModel, Json, StatsModel, StatusModel, stats_json
 from .route import PlainRoute
+from .shapes import MachineNow, Requests, Stats, answer, shape
+
+if TYPE_CHECKING:
+    from ..facts.seen import Seen
 
 PREFIX = "/flux-speedup/v1"
 MAX_LIMIT = 1000
 MAX_OFFSET = 1_000_000_000
 
 
-def register(app: FastAPI, view: View, access: Access, control: Control) -> None:
+def register(app: FastAPI, view: Seen, access: Access, control: Control) -> None:
     """Add the routes to `app`, also to one that serves already; a second call replaces the first's routes."""
     router = APIRouter(
         prefix=PREFIX,
@@ -40,7 +35,6 @@ def register(app: FastAPI, view: View, access: Access, control: Control) -> None
         dependencies=[Depends(let_through(control.may_read)), Depends(access.dependency())],
     )
     _add_routes(router, view)
-    _add_figures(router, view)
     writing.add_routes(router, control)
     app.router.routes[:] = [
         route for route in app.router.routes if not getattr(route, "path", "").startswith(f"{PREFIX}/")
@@ -50,58 +44,60 @@ def register(app: FastAPI, view: View, access: Access, control: Control) -> None
     app.openapi_schema = None
 
 
-def _add_routes(router: APIRouter, view: View) -> None:
-    @router.get("/status", response_model=StatusModel, summary="What is applied, skipped or failed, and why")
+def _add_routes(router: APIRouter, view: Seen) -> None:
+    @router.get(
+        "/status", response_model=shape(Status), summary="What is applied, skipped or failed, and why"
+    )
     def status() -> Any:
-        return plain(view.status())
+        return answer(view.status())
 
-    @router.get("/stats", response_model=StatsModel, summary="Loads, moves and unloads with their times")
+    @router.get("/stats", response_model=shape(Stats), summary="Loads, moves and unloads with their times")
     def stats(
         since: float | None = Query(None, ge=0, description="seconds since the epoch, inclusive"),
         kind: str | None = Query(None, description="checkpoint, move, unload or startup"),
         model: str | None = Query(None, description="a part of the checkpoint's or component's name"),
         limit: int = Query(100, ge=1, le=MAX_LIMIT),
         offset: int = Query(0, ge=0, le=MAX_OFFSET),
-    ) -> Json:
+    ) -> Any:
         # One more than asked for tells whether there is a next page.
         found = view.events(asked.Query(kind, since, model, limit + 1, offset))
         following = offset + limit if len(found) > limit else None
-        return stats_json(view.status().simulated, found[:limit], view.totals(), following)
+        return answer(Stats(view.status().simulated, tuple(found[:limit]), view.totals().by_kind, following))
 
-    @router.get("/config", response_model=list[ConfigRowModel], summary="The configuration in force")
+    @router.get("/config", response_model=list[shape(ConfigRow)], summary="The configuration in force")  # type: ignore[misc]
     def config() -> Any:
-        return plain(view.config())
+        return answer(view.config())
 
+    @router.get("/requests", response_model=shape(Requests), summary="Where the seconds of requests went")
+    def requests(limit: int = Query(20, ge=1, le=MAX_LIMIT)) -> Any:
+        shown = tuple(view.requests(limit))
+        return answer(Requests(view.status().simulated, shown, view.savings(), view.first_image()))
 
-def _add_figures(router: APIRouter, view: View) -> None:
-    @router.get("/requests", response_model=RequestsModel, summary="Where the seconds of requests went")
-    def requests(limit: int = Query(20, ge=1, le=MAX_LIMIT)) -> Json:
-        shown = view.requests(limit)
-        return requests_json(view.status().simulated, shown, view.savings(), view.first_image())
-
-    @router.get("/models", response_model=list[ModelModel], summary="The model in use and those kept")
+    @router.get("/models", response_model=list[shape(Model)], summary="The model in use and those kept")  # type: ignore[misc]
     def models() -> Any:
-        return plain(view.models())
+        return answer(view.models())
 
     @router.get(
         "/checkpoints",
-        response_model=list[CheckpointModel],
+        response_model=list[shape(Checkpoint)],  # type: ignore[misc]
         summary="Where each checkpoint is, and the seconds to bring it: for routers",
     )
     def checkpoints() -> Any:
-        return plain(view.checkpoints())
+        return answer(view.checkpoints())
 
-    @router.get("/machine", response_model=MachineModel, summary="What this machine can do, and its memory")
-    def machine() -> Json:
-        return machine_json(view.machine(), view.measuring(), view.memory())
+    @router.get(
+        "/machine", response_model=shape(MachineNow), summary="What this machine can do, and its memory"
+    )
+    def machine() -> Any:
+        return answer(MachineNow(view.machine(), view.measuring(), view.memory()))
 
     @router.get(
         "/local_weights",
-        response_model=list[LocalWeightModel],
+        response_model=list[shape(LocalWeight)],  # type: ignore[misc]
         summary="Detectors' and upscalers' weights: found, missing, redirected, downloaded",
     )
     def local_weights() -> Any:
-        return plain(view.local_weights())
+        return answer(view.local_weights())
 
     @router.get("/metrics", response_class=PlainTextResponse, summary="The same for Prometheus")
     def prometheus() -> PlainTextResponse:

@@ -10,13 +10,13 @@ from pydantic import BaseModel, Field
 from ..configuration.sources import OPTION_PREFIX
 from ..control.acts import Acts
 from ..control.control import Control
-from ..control.rules import Forbidden, Rules
+from ..control.rules import Rules
 from ..facts.plain import plain, text
-from ..facts.view import Refused
+from ..hosts.common.inside import Forbidden, Refused
+from ..stats.machine import Measuring
 from ..ui.settings import OPTIONS
 from .access import let_through
-from .figures import MeasuringModel
-from .models import Json
+from .shapes import shape
 
 T = TypeVar("T")
 
@@ -51,65 +51,49 @@ class ProblemModel(BaseModel):
     detail: str
 
 
-FORBIDDEN: dict[int | str, dict[str, Any]] = {
-    403: {"model": ProblemModel, "description": "it may not be asked for from there, or from outside at all"},
-    415: {"model": ProblemModel, "description": "the body is no JSON"},
-}
-NOT_NOW: dict[int | str, dict[str, Any]] = {
-    **FORBIDDEN,
-    409: {"model": ProblemModel, "description": "it cannot be done now"},
-}
-NO_SUCH_OPTION: dict[int | str, dict[str, Any]] = {
-    **NOT_NOW,
-    400: {"model": ProblemModel, "description": "no such option, or not one of its values"},
-}
+Refusals = dict[int | str, dict[str, Any]]
+
+
+def _problems(said: Mapping[int, str]) -> Refusals:
+    return {status: {"model": ProblemModel, "description": what} for status, what in said.items()}
+
+
+NOT_NOW = _problems(
+    {
+        403: "it may not be asked for from there, or from outside at all",
+        409: "it cannot be done now",
+        415: "the body is no JSON",
+    }
+)
+NO_SUCH_OPTION = {**NOT_NOW, **_problems({400: "no such option, or not one of its values"})}
 
 
 def add_routes(router: APIRouter, control: Control) -> None:
     """POST measure, drop, remove_traces and settings."""
-    json = [Depends(let_through(Rules.must_be_json))]
 
-    @router.post(
-        "/measure",
-        response_model=MeasuringModel,
-        responses=NOT_NOW,
-        dependencies=json,
-        summary="Measure this machine, in the background",
-    )
+    def post(
+        path: str, summary: str, model: type[BaseModel] = DoneModel, refusals: Refusals = NOT_NOW
+    ) -> Callable[[Callable[..., Any]], object]:
+        json = [Depends(let_through(Rules.must_be_json))]
+        return router.post(path, response_model=model, responses=refusals, dependencies=json, summary=summary)
+
+    @post("/measure", "Measure this machine, in the background", shape(Measuring))
     def measure(body: MeasureBody, request: Request) -> Any:
         acts = control.by(request.headers)
         return plain(_done(acts.cancel_measuring if body.cancel else acts.measure))
 
-    @router.post(
-        "/drop",
-        response_model=DoneModel,
-        responses=NOT_NOW,
-        dependencies=json,
-        summary="Forget a kept model, or free VRAM",
-    )
-    def drop(body: DropBody, request: Request) -> Json:
+    @post("/drop", "Forget a kept model, or free VRAM")
+    def drop(body: DropBody, request: Request) -> Any:
         acts = control.by(request.headers)
         return {"done": text(_done(lambda: acts.drop(body.key)))}
 
-    @router.post(
-        "/remove_traces",
-        response_model=DoneModel,
-        responses=NOT_NOW,
-        dependencies=json,
-        summary="Before the extension is removed: nothing of it stays in the WebUI's settings",
-    )
-    def remove_traces(body: TracesBody, request: Request) -> Json:
+    @post("/remove_traces", "Before the extension is removed: nothing of it stays in the WebUI's settings")
+    def remove_traces(body: TracesBody, request: Request) -> Any:
         acts = control.by(request.headers)
         return {"done": text(_done(lambda: acts.remove_traces(folder=body.statistics)))}
 
-    @router.post(
-        "/settings",
-        response_model=DoneModel,
-        responses=NO_SUCH_OPTION,
-        dependencies=json,
-        summary="Set options of the section Flux Speedup",
-    )
-    def settings(body: dict[str, str], request: Request) -> Json:
+    @post("/settings", "Set options of the section Flux Speedup", refusals=NO_SUCH_OPTION)
+    def settings(body: dict[str, str], request: Request) -> Any:
         acts = control.by(request.headers)
         chosen = {OPTION_PREFIX + key.removeprefix(OPTION_PREFIX): value for key, value in body.items()}
         _done(lambda: _set(acts, chosen))

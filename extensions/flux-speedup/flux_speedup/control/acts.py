@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ..configuration.sources import OPTION_PREFIX
-from ..facts import left_out, traces
-from ..facts.view import Refused
+from ..hosts.common import disabling, traces
+from ..hosts.common.inside import Refused
 from ..measuring.measured import CannotMeasure, Measured
 from ..patching.table import PatchTable
 from ..stats.machine import Measuring
@@ -23,61 +23,11 @@ log = logging.getLogger("flux_speedup")
 SWITCH = f"{OPTION_PREFIX}enabled"
 
 
-class Acts(Protocol):
-    """The writes. They act at once and raise `Refused` where they cannot, for example while an image is made."""
+class Acts:
+    """The writes. They act at once and raise `Refused` where they cannot, for example while an image is made.
 
-    def may(self) -> None:
-        """Nothing but the check of who asks."""
-        ...
-
-    def keep_only(self, items: Sequence[str]) -> None:
-        """Leave only `items` in force; every other applied change is put back now."""
-        ...
-
-    def put_everything_back(self) -> None:
-        """Undo every change in this process; the next start applies them again."""
-        ...
-
-    def apply_again(self) -> None:
-        """Make the changes again that were put back since the start."""
-        ...
-
-    def set_options(self, values: Mapping[str, str]) -> None:
-        """Set options of the section Flux Speedup, by their whole keys, and save them."""
-        ...
-
-    def disable_left_out(self) -> str:
-        """Add what is left out to the WebUI's own list of disabled extensions; a sentence that says what was."""
-        ...
-
-    def undo_disabled(self) -> str:
-        """Take what `disable_left_out` added from the WebUI's list again; a sentence that says what was."""
-        ...
-
-    def remove_traces(self, *, folder: bool) -> str:
-        """Undo every change and take all of ours out of the WebUI's settings; a sentence that says what went.
-
-        `folder`: our own folder with the statistics as well. For whoever removes the extension.
-        """
-        ...
-
-    def drop(self, key: str | None) -> str:
-        """Forget a kept model, or with None free all device memory of models. A sentence on what was freed."""
-        ...
-
-    def measure(self) -> Measuring:
-        """Begin to measure this machine in the background."""
-        ...
-
-    def cancel_measuring(self) -> Measuring: ...
-
-    def forget_statistics(self) -> None:
-        """Delete every stored event, request and start; measurements of the machine stay."""
-        ...
-
-
-class Acting:
-    """Implements `Acts` on the WebUI of this process. `changed`: called after memory did."""
+    `changed`: called after memory did.
+    """
 
     def __init__(
         self,
@@ -95,20 +45,23 @@ class Acting:
         self._undone: tuple[str, ...] = ()
 
     def may(self) -> None:
-        return None
+        """Nothing but the check of who asks."""
 
     # Changes of the host.
 
     def keep_only(self, items: Sequence[str]) -> None:
+        """Leave only `items` in force; every other applied change is put back now."""
         with self._nobody_else():
             self._table.put_back(self._table.applied() - set(items))
 
     def put_everything_back(self) -> None:
+        """Undo every change in this process; the next start applies them again."""
         with self._nobody_else():
             self._put_back_now()
         log.info("everything is put back; the next start applies it again")
 
     def apply_again(self) -> None:
+        """Make the changes again that were put back since the start."""
         with self._nobody_else():
             self._table.apply_again(self._undone)
         log.info("what was put back is in force again")
@@ -125,6 +78,7 @@ class Acting:
         self._undone = self._table.put_back() or self._undone
 
     def set_options(self, values: Mapping[str, str]) -> None:
+        """Set options of the section Flux Speedup, by their whole keys, and save them."""
         switched_off = values.get(SWITCH) == "off"
         if switched_off:
             # Setting it puts everything back at once.
@@ -138,30 +92,46 @@ class Acting:
             raise
 
     def disable_left_out(self) -> str:
-        return left_out.disable(self._host)
+        """Add what is left out to the WebUI's own list of disabled extensions; a sentence that says what was."""
+        names = disabling.disable(self._host.pruner().missing, self._host.cache_folder())
+        if not names:
+            return "Nothing was changed: all of them are on the WebUI's list already."
+        return f"Disabled in the WebUI from the next start on: {', '.join(names)}."
 
     def undo_disabled(self) -> str:
-        return left_out.undo(self._host)
+        """Take what `disable_left_out` added from the WebUI's list again; a sentence that says what was."""
+        names = disabling.undo(self._host.cache_folder())
+        if not names:
+            return "There was nothing to undo."
+        return f"Enabled in the WebUI again, from the next start on: {', '.join(names)}."
 
     def remove_traces(self, *, folder: bool) -> str:
+        """Undo every change and take all of ours out of the WebUI's settings; a sentence that says what went.
+
+        `folder`: our own folder with the statistics as well. For whoever removes the extension.
+        """
+        place = self._host.cache_folder()
         with self._nobody_else():
             # First: the WebUI's settings file is written whole while ours is in force.
-            said = traces.remove(self._host)
+            said = traces.remove(place)
             self._put_back_now()
             if folder:
                 self._statistics.close()
-                said += traces.delete_folder(self._host)
-        return traces.told(said)
+                said += traces.delete(place)
+        log.info("%s", "; ".join(said))
+        return f"{'; '.join(said)}. Now delete the extension's folder, and restart the WebUI."
 
     # Models, figures, this machine.
 
     def drop(self, key: str | None) -> str:
+        """Forget a kept model, or with None free all device memory of models. A sentence on what was freed."""
         inside = self._inside()
         done = inside.free_vram() if key is None else inside.drop(key)
         self._changed()
         return done
 
     def measure(self) -> Measuring:
+        """Begin to measure this machine in the background."""
         try:
             return self._measured.measure()
         except CannotMeasure as why:
@@ -171,6 +141,7 @@ class Acting:
         return self._measured.cancel("cancelled")
 
     def forget_statistics(self) -> None:
+        """Delete every stored event, request and start; measurements of the machine stay."""
         from ..stats.store import StoreError
 
         try:

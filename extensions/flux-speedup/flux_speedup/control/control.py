@@ -4,37 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
+from ..hosts.common.inside import Forbidden
 from .acts import Acts
-from .rules import Forbidden, Rules
+from .rules import Rules
 
 NOBODY = "nobody knows where this was asked for"
 
 
-class Control(Protocol):
+class Control:
     """What tab and API are given."""
-
-    def by(self, headers: Mapping[str, str] | None) -> Acts:
-        """The writes, for whoever sent a request with these headers; each raises `Forbidden`, a `Refused`."""
-        ...
-
-    def may_read(self, headers: Mapping[str, str]) -> None:
-        """Raises Forbidden."""
-        ...
-
-
-class Guarded:
-    """Implements `Control`."""
 
     def __init__(self, acts: Acts, rules: Rules) -> None:
         self._acts = acts
         self._rules = rules
 
     def by(self, headers: Mapping[str, str] | None) -> Acts:
+        """The writes, for whoever sent a request with these headers; each raises `Forbidden`, a `Refused`."""
         return cast("Acts", _Checked(self._acts, partial(self._check, headers)))
 
     def may_read(self, headers: Mapping[str, str]) -> None:
+        """Raises Forbidden."""
         self._rules.may_read(headers)
 
     def _check(self, headers: Mapping[str, str] | None) -> None:

@@ -7,60 +7,16 @@ was asked for (Host), the page that asks (Origin), and how far apart they are (S
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from ..facts.view import Refused
+from ..hosts.common.inside import Forbidden
+from ..hosts.common.names import Names
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?P<port>:[0-9]{1,5})?")
 NEAR = ("same-origin", "none")
 HOW = "FLUX_SPEEDUP_ALLOWED_HOSTS, or allowed_hosts in flux-speedup.json, lets it in"
-
-
-class Forbidden(Refused):
-    """A request that the rules do not let through. `status`: what HTTP calls it."""
-
-    def __init__(self, why: str, status: int = 403) -> None:
-        super().__init__(why)
-        self.status = status
-
-
-@dataclass(frozen=True)
-class Names:
-    """What this server is called, besides addresses and names of one word.
-
-    own: names as they are, or `*.example.org` for all below one; `*` for whatever name. origins: addresses of
-    pages that may ask from elsewhere, as `https://example.org`, `*` for all; origin_pattern: the same as a
-    regular expression, which must match as a whole.
-    """
-
-    own: frozenset[str] = frozenset()
-    origins: frozenset[str] = frozenset()
-    origin_pattern: str | None = None
-
-    def has(self, name: str) -> bool:
-        """Whether a name without port is one of ours. An address is: no name was made to lead to it."""
-        if "*" in self.own or "*" in self.origins or name in self.own or _is_address(name):
-            return True
-        # Nobody can own a public name of one word, so none can be made to lead here.
-        if "." not in name or name.endswith(".localhost"):
-            return True
-        if any(pattern[:2] == "*." and name.endswith(pattern[1:]) for pattern in self.own):
-            return True
-        return any(urlsplit(origin).hostname == name for origin in self.origins)
-
-    def may_ask_from(self, origin: str) -> bool:
-        """Whether a page of another origin was let in by the user."""
-        if "*" in self.origins or origin in self.origins:
-            return True
-        if self.origin_pattern and _matches(self.origin_pattern, origin):
-            return True
-        # A proxy that asks us by another name than it is asked by.
-        host = urlsplit(origin).hostname or ""
-        return host in self.own or any(p[:2] == "*." and host.endswith(p[1:]) for p in self.own)
 
 
 class Rules:
@@ -108,21 +64,6 @@ def _check_host(host: str, names: Names) -> None:
 
 def _is_same(origin: str, host: str) -> bool:
     return urlsplit(origin).netloc == host
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True
-
-
-def _matches(pattern: str, origin: str) -> bool:
-    try:
-        return re.fullmatch(pattern, origin) is not None
-    except re.error:
-        return False
 
 
 def _lower(headers: Mapping[str, str], name: str) -> str:

@@ -1,4 +1,4 @@
-"""What is left out, once the WebUI has started: checked, told, answered for, and on request disabled for good."""
+"""What is left out, once the WebUI has started: checked, told, answered for."""
 
 from __future__ import annotations
 
@@ -48,25 +48,3 @@ def shown(host: WebUI, starts: list[Event], *, page: bool) -> LeftOut:
         Remembered(host.cache_folder()).names(),
         disabling.why_not(),
     )
-
-
-def disable(host: WebUI) -> str:
-    """Add what is left out to the WebUI's own list."""
-    try:
-        names = disabling.disable(host.pruner().missing, host.cache_folder())
-    except disabling.Refused as why:
-        return f"Nothing was changed: {why}."
-    if not names:
-        return "Nothing was changed: all of them are on the WebUI's list already."
-    return f"Disabled in the WebUI from the next start on: {', '.join(names)}."
-
-
-def undo(host: WebUI) -> str:
-    """Take what we added from the WebUI's list again."""
-    try:
-        names = disabling.undo(host.cache_folder())
-    except disabling.Refused as why:
-        return f"Nothing was changed: {why}."
-    if not names:
-        return "There was nothing to undo."
-    return f"Enabled in the WebUI again, from the next start on: {', '.join(names)}."

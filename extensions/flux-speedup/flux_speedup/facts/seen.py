@@ -1,4 +1,4 @@
-"""What tab, Settings section and API see of the extension at work, and may do to it (`view.View`)."""
+"""What tab, Settings section and API see of the extension at work; what they may do is in `control`."""
 
 from __future__ import annotations
 
@@ -27,22 +27,12 @@ from ..stats.starts import InForce
 from ..stats.statistics import Statistics
 from . import bug_report, left_out
 from .checkpoints import nearest
-from .view import (
-    Checkpoint,
-    ConfigRow,
-    LeftOut,
-    LocalWeight,
-    MemoryUse,
-    Model,
-    Start,
-    Status,
-    StreamedUse,
-    Value,
-)
+from .view import Checkpoint, ConfigRow, LeftOut, MemoryUse, Start, Status, StreamedUse, Value
 
 if TYPE_CHECKING:
+    from ..hosts.common.inside import Model
     from ..hosts.common.sampling import Streamed
-    from ..local_models import report
+    from ..local_models.report import LocalWeight
 
 log = logging.getLogger("flux_speedup")
 FRESH_S = 1.0
@@ -63,7 +53,7 @@ class Decided:
 
 
 class Seen:
-    """Implements `view.View`."""
+    """Reads: cheap, and safe from any thread."""
 
     def __init__(
         self,
@@ -72,7 +62,7 @@ class Seen:
         statistics: Statistics,
         measured: Measured,
         decided: Callable[[], Decided],
-        local_weights: Callable[[], Sequence[report.LocalWeight]],
+        local_weights: Callable[[], Sequence[LocalWeight]],
     ) -> None:
         self._host = host
         self._table = table
@@ -126,12 +116,15 @@ class Seen:
         return self._statistics.totals()
 
     def requests(self, limit: int = 20) -> list[Request]:
+        """The newest requests, newest first, of all processes; one still running comes first."""
         return self._statistics.requests(limit) if self._kept() else []
 
     def newest_here(self) -> Request | None:
+        """The newest request of this process."""
         return self._statistics.newest_here()
 
     def first_image(self) -> FirstImage | None:
+        """What the first image of this process waited for, once it is made."""
         return self._statistics.first_image()
 
     def savings(self) -> Savings:
@@ -143,6 +136,7 @@ class Seen:
         return self._statistics.savings(self.machine(), nothing)
 
     def starts(self) -> list[Start]:
+        """Recorded starts of the WebUI on this machine, newest first."""
         return [
             Start(each.at, each.seconds, was.told())
             for each in self._wholes()
@@ -161,9 +155,11 @@ class Seen:
             return self._memory[1]
 
     def models(self) -> list[Model]:
+        """Built checkpoints, the one in use first."""
         return self._host.inside().models()
 
     def checkpoints(self) -> list[Checkpoint]:
+        """All that the WebUI lists, the nearest to the next image first: a few milliseconds."""
         inside = self._host.inside()
         return nearest(inside.checkpoints(), inside.in_memory(), self.machine(), self.totals())
 
@@ -173,14 +169,12 @@ class Seen:
             self._memory = None
 
     def local_weights(self) -> list[LocalWeight]:
-        return [
-            LocalWeight(each.name, each.kind, each.state.value, each.path, each.size, each.why)
-            for each in self._local_weights()
-        ]
+        return list(self._local_weights())
 
     # What is left out.
 
     def left_out(self) -> LeftOut:
+        """What is not loaded in this process, and what the WebUI's own list has of it."""
         return left_out.shown(self._host, self._wholes(), page=self._decided().page)
 
     # This machine.
@@ -194,9 +188,11 @@ class Seen:
     # For people.
 
     def log_lines(self, limit: int = 20) -> list[str]:
+        """The newest lines of the extension's log, oldest first."""
         return RING.lines(limit)
 
     def refresh_seconds(self) -> float:
+        """How often the tab refreshes itself; 0 for never."""
         loaded = self._decided().loaded
         chosen = (self._host.settings() or {}).get(OPTION_PREFIX + "refresh_s", AS_CONFIGURED)
         if loaded.origin["refresh_s"] not in NOBODY_ELSE_DECIDED and chosen != AS_CONFIGURED:
@@ -207,6 +203,7 @@ class Seen:
         return loaded.config.refresh_s
 
     def bug_report(self) -> str:
+        """Versions, status, configuration and the newest figures, without paths, names or prompts."""
         return bug_report.text(
             self.status(),
             self.config(),

@@ -1,15 +1,10 @@
-"""What the tab, the settings section and the API may see and do: the contract between them and the app."""
+"""What the tab, the settings section and the API show, as plain values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..patching.table import Outcome
-from ..stats.events import NEWEST, Event, Query, Totals
-from ..stats.first_image import FirstImage
-from ..stats.machine import Machine, Measuring, Savings
-from ..stats.requests import Request
 
 Value = str | int | float | bool | None
 
@@ -103,34 +98,6 @@ class MemoryUse:
 
 
 @dataclass(frozen=True)
-class FormUse:
-    """Weights of a component that have one form and go one way to the device.
-
-    form: "bf16", "GGUF Q8_0", "NF4". way: "file", "file, made on the card", "RAM" or "WebUI". why: for the last.
-    """
-
-    component: str
-    form: str
-    way: str
-    count: int
-    bytes: int
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Model:
-    """A built checkpoint. key: for `drop`. where: "in use", "kept". bytes: in files, on the device, in RAM."""
-
-    key: str
-    name: str
-    where: str
-    file_bytes: int
-    device_bytes: int
-    ram_bytes: int
-    forms: tuple[FormUse, ...] = ()
-
-
-@dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint that the WebUI lists, for whoever chooses among several WebUIs.
 
@@ -154,83 +121,3 @@ class Start:
     at: float
     seconds: float
     what: str
-
-
-@dataclass(frozen=True)
-class LocalWeight:
-    """A detector or upscaler weight. state: "found", "missing", "redirected", "downloaded" or "refused"."""
-
-    name: str
-    kind: str
-    state: str
-    path: str
-    size: int
-    why: str
-
-
-class Refused(RuntimeError):
-    """An action cannot be done now; the message says why, for people."""
-
-
-class View(Protocol):
-    """Reads: cheap, and safe from any thread. What can be done is in `control.acts`."""
-
-    def status(self) -> Status: ...
-
-    def events(self, asked: Query = NEWEST) -> list[Event]: ...
-
-    def totals(self) -> Totals: ...
-
-    def config(self) -> list[ConfigRow]: ...
-
-    def left_out(self) -> LeftOut:
-        """What is not loaded in this process, and what the WebUI's own list has of it."""
-        ...
-
-    def requests(self, limit: int = 20) -> list[Request]:
-        """The newest requests, newest first, of all processes; one still running comes first."""
-        ...
-
-    def newest_here(self) -> Request | None:
-        """The newest request of this process."""
-        ...
-
-    def savings(self) -> Savings: ...
-
-    def first_image(self) -> FirstImage | None:
-        """What the first image of this process waited for, once it is made."""
-        ...
-
-    def memory(self) -> MemoryUse: ...
-
-    def models(self) -> list[Model]:
-        """Built checkpoints, the one in use first."""
-        ...
-
-    def checkpoints(self) -> list[Checkpoint]:
-        """All that the WebUI lists, the nearest to the next image first: a few milliseconds."""
-        ...
-
-    def starts(self) -> list[Start]:
-        """Recorded starts of the WebUI on this machine, newest first."""
-        ...
-
-    def local_weights(self) -> list[LocalWeight]: ...
-
-    def log_lines(self, limit: int = 20) -> list[str]:
-        """The newest lines of the extension's log, oldest first."""
-        ...
-
-    def machine(self) -> Machine | None:
-        """The newest measurement of this machine."""
-        ...
-
-    def measuring(self) -> Measuring: ...
-
-    def refresh_seconds(self) -> float:
-        """How often the tab refreshes itself; 0 for never."""
-        ...
-
-    def bug_report(self) -> str:
-        """Versions, status, configuration and the newest figures, without paths, names or prompts."""
-        ...

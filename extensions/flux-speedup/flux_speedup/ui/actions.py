@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..control.acts import Acts
-from ..facts.view import Refused, View
+from ..hosts.common.inside import Refused
 from . import cards, models
 from .words import safe
+
+if TYPE_CHECKING:
+    from ..facts.seen import Seen
 
 log = logging.getLogger("flux_speedup")
 
@@ -30,7 +34,7 @@ def free_vram(acts: Acts) -> str:
     return attempt(lambda: acts.drop(None))
 
 
-def drop(view: View, acts: Acts, token: str) -> str:
+def drop(view: Seen, acts: Acts, token: str) -> str:
     """Forget the kept model that `token` stands for."""
 
     def act() -> str:

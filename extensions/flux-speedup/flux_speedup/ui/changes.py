@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..control.acts import Acts
 from ..control.control import Control
-from ..facts.view import View
 from ..patching.table import Outcome, State
 from ..stats.report import printable
 from . import actions, cards
@@ -18,6 +17,8 @@ from .words import safe
 
 if TYPE_CHECKING:
     import gradio as gr
+
+    from ..facts.seen import Seen
 
 SURE = "Every change is undone at once, until the next start or until you take it back. Are you sure?"
 AGAIN = "The next start applies it again; Settings, Flux Speedup keeps it off."
@@ -43,7 +44,7 @@ class Panel:
 
 
 def build(
-    view: View,
+    view: Seen,
     control: Control,
     *,
     label: str = "",
@@ -64,7 +65,7 @@ def build(
     return built.result
 
 
-def panel(view: View, control: Control, *, elem_id: str, value: str = "", with_list: bool) -> Panel:
+def panel(view: Seen, control: Control, *, elem_id: str, value: str = "", with_list: bool) -> Panel:
     """Build the components; `with_list` adds the line of statistics and a line for every item."""
     import gradio as gr
 
@@ -125,7 +126,7 @@ def panel(view: View, control: Control, *, elem_id: str, value: str = "", with_l
     )
 
 
-def refreshed(view: View, with_list: bool = True) -> list[Any]:
+def refreshed(view: Seen, with_list: bool = True) -> list[Any]:
     """New values for `Panel.outputs`."""
     import gradio as gr
 
@@ -134,7 +135,7 @@ def refreshed(view: View, with_list: bool = True) -> list[Any]:
     return [list_html(view, with_list), update, items]
 
 
-def followed(view: View, ticked: Sequence[str], offered: Sequence[str]) -> list[Any]:
+def followed(view: Seen, ticked: Sequence[str], offered: Sequence[str]) -> list[Any]:
     """As `refreshed` without the list, but what the user unticked and did not apply yet stays unticked."""
     import gradio as gr
 
@@ -145,7 +146,7 @@ def followed(view: View, ticked: Sequence[str], offered: Sequence[str]) -> list[
     return [list_html(view, False), gr.update(choices=choices, value=value, visible=bool(items)), items]
 
 
-def list_html(view: View, with_list: bool) -> str:
+def list_html(view: Seen, with_list: bool) -> str:
     """The panel's heading; with the list also the line of statistics and a line for every item."""
     status = view.status()
     body = (
@@ -157,13 +158,13 @@ def list_html(view: View, with_list: bool) -> str:
     return body + "</div>"
 
 
-def ticks(view: View) -> tuple[list[tuple[str, str]], list[str]]:
+def ticks(view: Seen) -> tuple[list[tuple[str, str]], list[str]]:
     """(title, item) of everything applied, and the items, all of them ticked."""
     applied = [outcome for outcome in view.status().outcomes if outcome.state is State.APPLIED]
     return [(printable(o.title), o.item) for o in applied], [o.item for o in applied]
 
 
-def apply(view: View, acts: Acts, offered: Sequence[str], ticked: Sequence[str]) -> str:
+def apply(view: Seen, acts: Acts, offered: Sequence[str], ticked: Sequence[str]) -> str:
     """Put back what was offered and is no longer ticked; what was applied since stays. HTML of the result."""
     unticked = set(offered) - set(ticked)
     if not unticked:
@@ -172,7 +173,7 @@ def apply(view: View, acts: Acts, offered: Sequence[str], ticked: Sequence[str])
     return _after(view, lambda: acts.keep_only(wanted), unticked)
 
 
-def put_everything_back(view: View, acts: Acts) -> str:
+def put_everything_back(view: Seen, acts: Acts) -> str:
     """Put back whatever is applied. HTML of the result."""
     live = {o.item for o in view.status().outcomes if o.state in _LIVE}
     if not live:
@@ -180,7 +181,7 @@ def put_everything_back(view: View, acts: Acts) -> str:
     return _after(view, acts.put_everything_back, live)
 
 
-def apply_again(view: View, acts: Acts) -> str:
+def apply_again(view: Seen, acts: Acts) -> str:
     """Make the changes again that were put back. HTML of the result."""
 
     def act() -> str:
@@ -190,7 +191,7 @@ def apply_again(view: View, acts: Acts) -> str:
     return actions.attempt(act)
 
 
-def _after(view: View, act: Callable[[], None], items: set[str]) -> str:
+def _after(view: Seen, act: Callable[[], None], items: set[str]) -> str:
     def acted() -> str:
         act()
         return ""

@@ -6,11 +6,14 @@ import csv
 import io
 import json
 import time
+from typing import TYPE_CHECKING
 
 from ..facts.plain import plain
-from ..facts.view import View
 from ..stats.events import Event, Query
 from ..stats.report import printable
+
+if TYPE_CHECKING:
+    from ..facts.seen import Seen
 
 # As many as the database keeps at most.
 EVENTS = 10_000
@@ -18,7 +21,7 @@ REQUESTS = 1_000
 COLUMNS = ("at", "kind", "what", "bytes", "seconds", "gb_per_s", "source", "target", "detail")
 
 
-def as_json(view: View, now: float) -> str:
+def as_json(view: Seen, now: float) -> str:
     """Status, figures, requests and events as a JSON document; times in seconds since the epoch and as ISO 8601."""
     document = {
         "exported": iso(now),
@@ -34,7 +37,7 @@ def as_json(view: View, now: float) -> str:
     return json.dumps(plain(document), indent=1)
 
 
-def as_csv(view: View) -> str:
+def as_csv(view: Seen) -> str:
     """Every event on one line, the newest first, in the order of COLUMNS; GB = 10^9 bytes."""
     text = io.StringIO()
     writer = csv.writer(text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ..facts.view import View
 from ..stats.events import GB, Event, Query
 from ..stats.report import way
 from .cards import card
@@ -23,10 +23,13 @@ COLUMNS = (
     ("from → to", ""),
     ("kind", ""),
 )
+
+if TYPE_CHECKING:
+    from ..facts.seen import Seen
 UNITS = {"GB": "GB", "seconds": "s", "GB/s": "GB/s"}
 
 
-def newest(view: View) -> list[Event]:
+def newest(view: Seen) -> list[Event]:
     """The newest loads of all kinds, newest first; each kind is asked for, so that stages push none out."""
     found = [event for kind in KINDS for event in view.events(Query(kind, limit=NEWEST))]
     return sorted(found, key=_ended, reverse=True)[:NEWEST]

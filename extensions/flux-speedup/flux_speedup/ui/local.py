@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
-from ..facts.view import LocalWeight
+from ..local_models.report import LocalWeight, WeightState
 from ..stats.report import size
 from .cards import badge, card
 from .words import safe
 
 # The colour of a weight's state, as a badge's class.
 STATES = {
-    "found": "applied",
-    "redirected": "applied",
-    "downloaded": "put back",
-    "missing": "pending",
-    "refused": "failed",
+    WeightState.FOUND: "applied",
+    WeightState.REDIRECTED: "applied",
+    WeightState.DOWNLOADED: "put back",
+    WeightState.MISSING: "pending",
+    WeightState.REFUSED: "failed",
 }
-
-
 MISSING = (
     '<div class="fsu-soft fsu-small">A missing one is downloaded by the script that needs it, '
     "or ahead of time by fetch.py.</div>"
@@ -30,19 +29,16 @@ def local_card(weights: Sequence[LocalWeight]) -> str:
     if not weights:
         body = '<div class="fsu-soft">No script asked for a detector or an upscaler.</div>'
         return card("Local weights", body)
-    counts: dict[str, int] = {}
-    for weight in weights:
-        counts[weight.state] = counts.get(weight.state, 0) + 1
-    told = ", ".join(f"{count} {safe(state)}" for state, count in counts.items())
+    counts = Counter(weight.state for weight in weights)
+    told = ", ".join(f"{count} {safe(state.value)}" for state, count in counts.items())
     rows = "".join(map(_weight, weights))
     title = f"Local weights <span class='fsu-soft'>{told}</span>"
-    hint = MISSING if "missing" in counts else ""
+    hint = MISSING if WeightState.MISSING in counts else ""
     return card(title, f'{hint}<div class="fsu-rows">{rows}</div>')
 
 
 def _weight(weight: LocalWeight) -> str:
-    known = STATES.get(weight.state)
-    state = badge(weight.state, known) if known else f'<span class="fsu-badge">{safe(weight.state)}</span>'
+    state = badge(weight.state.value, STATES[weight.state])
     of = f" &middot; {size(weight.size)}" if weight.size else ""
     below = "".join(
         f'<div class="fsu-soft fsu-small">{safe(text)}</div>' for text in (weight.why, weight.path) if text

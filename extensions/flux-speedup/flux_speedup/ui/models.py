@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from ..facts.view import Model
+from ..hosts.common.inside import Model
 from ..stats.report import size
 from .cards import badge
 from .words import safe

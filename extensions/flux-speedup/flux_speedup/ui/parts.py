@@ -6,8 +6,8 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from ..facts.view import View
 from ..stats.events import STARTUP, Event, Query
 from . import cards, loads, local, log_lines, machine, memory, models, rates, requests, start, starts
 from .words import safe, when
@@ -27,10 +27,13 @@ NAMES = (
     "local",
     "log",
 )
+
+if TYPE_CHECKING:
+    from ..facts.seen import Seen
 log = logging.getLogger("flux_speedup")
 
 
-def values(view: View, chosen: str | None, names: Sequence[str] = NAMES) -> dict[str, str]:
+def values(view: Seen, chosen: str | None, names: Sequence[str] = NAMES) -> dict[str, str]:
     """HTML by name; `chosen`: the key of the request to show, None for the newest."""
     now = time.time()
 
@@ -58,7 +61,7 @@ def values(view: View, chosen: str | None, names: Sequence[str] = NAMES) -> dict
     return {name: _made(name, makers[name]) for name in names}
 
 
-def pulse(view: View) -> str:
+def pulse(view: Seen) -> str:
     """How fresh the figures are, for people; and what live.js looks at: the rate, whether a measurement runs,
     and a mark that every answer changes."""
     running = int(view.measuring().state == machine.RUNNING)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..control.control import Control
-from ..facts.view import View
 from .actions import attempt
 from .changes import EVENT, Headers
 from .gradios import ours, with_headers
@@ -14,6 +13,8 @@ from .words import safe
 if TYPE_CHECKING:
     import gradio as gr
 
+    from ..facts.seen import Seen
+
 ELEM_ID = "flux_speedup_left_out"
 HINT = (
     "Also disabled in the WebUI, their installers are skipped at the next start. What is added is remembered; "
@@ -21,7 +22,7 @@ HINT = (
 )
 
 
-def build(view: View, control: Control) -> gr.HTML:
+def build(view: Seen, control: Control) -> gr.HTML:
     """Build the piece inside the Blocks at hand and return its result line."""
     import gradio as gr
     from gradio.context import Context
@@ -47,7 +48,7 @@ def build(view: View, control: Control) -> gr.HTML:
     return result
 
 
-def body(view: View) -> str:
+def body(view: Seen) -> str:
     """HTML of what is left out, of this machine's starts, and of what the WebUI's list has."""
     state = view.left_out()
     lines = [state.summary, state.starts]

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..control.control import Control
-from ..facts.view import View
 from . import changes, parts, wiring
 from .gradios import ours
 from .style import STYLE
 
 if TYPE_CHECKING:
     import gradio as gr
+
+    from ..facts.seen import Seen
 
 ELEM_ID = "flux_speedup_tab"
 WIDE: dict[str, Any] = {"scale": 3, "min_width": 280}
@@ -25,7 +26,7 @@ PANEL: dict[str, Any] = {"variant": "panel", "elem_classes": ["fsu-panel"]}
 class Page:
     """The tab's components by name, as they are made."""
 
-    view: View
+    view: Seen
     control: Control
     parts: dict[str, Any] = field(default_factory=dict)
     buttons: dict[str, Any] = field(default_factory=dict)
@@ -62,7 +63,7 @@ class Page:
         self.button(name, name, elem_classes=["fsu-hidden"])
 
 
-def build(view: View, control: Control) -> gr.Blocks:
+def build(view: Seen, control: Control) -> gr.Blocks:
     """The tab as Blocks of its own, which the WebUI renders into its page.
 
     It is built without a figure: building it must cost a start next to nothing. Every page load asks for what

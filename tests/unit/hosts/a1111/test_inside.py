@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from flux_speedup.facts.view import Refused
 from flux_speedup.hosts.a1111.webui import A1111
+from flux_speedup.hosts.common.inside import Refused
 
 
 class Model:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flux_speedup.hosts.common import disabling
+from flux_speedup.hosts.common.inside import Refused
 from flux_speedup.pruning.decision import Decision
 from flux_speedup.pruning.disabled import Remembered
 
@@ -107,7 +108,7 @@ def test_refused_where_the_webui_does_not_allow_it(shared: Any, tmp_path: Path, 
     setattr(shared.cmd_opts, flag, True)
     assert says in disabling.why_not()
     for act in (lambda: disabling.disable(DECISION, tmp_path), lambda: disabling.undo(tmp_path)):
-        with pytest.raises(disabling.Refused, match=says):
+        with pytest.raises(Refused, match=says):
             act()
     assert shared.opts.data["disabled_extensions"] == ["user"]
     assert list(tmp_path.iterdir()) == []
@@ -116,18 +117,18 @@ def test_refused_where_the_webui_does_not_allow_it(shared: Any, tmp_path: Path, 
 def test_a_frozen_section_or_a_full_disk_leaves_everything_as_it_was(shared: Any, tmp_path: Path) -> None:
     shared.opts.data["frozen"] = True
     vars(shared.opts)["frozen"] = True
-    with pytest.raises(disabling.Refused, match="changing settings is disabled"):
+    with pytest.raises(Refused, match="changing settings is disabled"):
         disabling.disable(DECISION, tmp_path / "ours")
     vars(shared.opts)["frozen"] = False
     vars(shared.opts)["broken"] = True
-    with pytest.raises(disabling.Refused, match="disk full"):
+    with pytest.raises(Refused, match="disk full"):
         disabling.disable(DECISION, tmp_path / "ours")
     assert shared.opts.data["disabled_extensions"] == ["user"]
     assert Remembered(tmp_path / "ours").names() == ()
 
 
 def test_nothing_is_changed_that_cannot_be_remembered(shared: Any) -> None:
-    with pytest.raises(disabling.Refused, match="cannot be remembered"):
+    with pytest.raises(Refused, match="cannot be remembered"):
         disabling.disable(DECISION, None)
     assert shared.opts.data["disabled_extensions"] == ["user"]
 

@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from flux_speedup import ram
-from flux_speedup.facts.view import Refused
 from flux_speedup.hosts.common.forms import as_it_is
-from flux_speedup.hosts.common.inside import Inside
+from flux_speedup.hosts.common.inside import Inside, Refused
 from flux_speedup.hosts.common.keeping import KeepingInside
 from flux_speedup.weights.checkpoints import Checkpoints, Key, Limits
 from flux_speedup.weights.files.mapping import MAPPINGS

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...facts.view import Model, Refused
 from ...patching.change import ChangeError, Function, Undo, apply
 from ...stats.report import size
 from ..common.forms import as_it_is, uses
-from ..common.inside import Inside
+from ..common.inside import Inside, Model, Refused
 from ..common.loads import MODELS, bytes_on_device, file_of, models_in_memory
 
 PROCESSING = "modules.processing"

@@ -8,12 +8,9 @@ from typing import Any
 
 from ...pruning.decision import Decision
 from ...pruning.disabled import Remembered, added, without
+from .inside import Refused
 
 OPTION = "disabled_extensions"
-
-
-class Refused(Exception):
-    """The list is not ours to change; the message says why."""
 
 
 def candidates(decision: Decision | None) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...facts.view import FormUse
 from ...stats.events import BY_HOST
 
 if TYPE_CHECKING:
@@ -13,6 +13,21 @@ if TYPE_CHECKING:
     from ...weights.residency.placement import Placement
 
 Inventory = Callable[[Any], "tuple[Share, ...]"]
+
+
+@dataclass(frozen=True)
+class FormUse:
+    """Weights of a component that have one form and go one way to the device.
+
+    form: "bf16", "GGUF Q8_0", "NF4". way: "file", "file, made on the card", "RAM" or "WebUI". why: for the last.
+    """
+
+    component: str
+    form: str
+    way: str
+    count: int
+    bytes: int
+    why: str = ""
 
 
 def arrival(placement: Placement | None, model: Any, streams: str = "") -> tuple[str, str]:

@@ -6,13 +6,38 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...control.rules import Forbidden
-from ...facts.view import Model, Refused
+from .forms import FormUse
 
 BUSY = "an image is being made; try again when it is done"
+
+
+class Refused(RuntimeError):
+    """An action cannot be done now; the message says why, for people."""
+
+
+class Forbidden(Refused):
+    """A request that the rules do not let through. `status`: what HTTP calls it."""
+
+    def __init__(self, why: str, status: int = 403) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Model:
+    """A built checkpoint. key: for `drop`. where: "in use", "kept". bytes: in files, on the device, in RAM."""
+
+    key: str
+    name: str
+    where: str
+    file_bytes: int
+    device_bytes: int
+    ram_bytes: int
+    forms: tuple[FormUse, ...] = ()
 
 
 class Inside:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import ram
-from ...facts.view import Model, Refused
 from ...stats.report import size
 from .forms import Inventory
+from .inside import Model, Refused
 from .managed import ManagedInside
 
 if TYPE_CHECKING:

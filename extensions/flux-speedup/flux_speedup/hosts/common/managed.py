@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ...facts.view import FormUse, Model
 from ...stats.report import size
-from .forms import Inventory, uses
-from .inside import Inside
+from .forms import FormUse, Inventory, uses
+from .inside import Inside, Model
 from .timing import component, name_of, on_device
 
 MIB = 1 << 20

@@ -22,12 +22,12 @@ from .loads import CheckpointLoads
 from .optional import whatever_is_there
 
 if TYPE_CHECKING:
-    from ...control.credentials import Credentials
-    from ...control.rules import Names
     from ...local_models.redirect import LocalModels
     from ...stats.tracking import Tracking
     from ...ui.settings import Option
+    from .credentials import Credentials
     from .inside import Inside
+    from .names import Names
     from .pruning import Pruner
     from .sampling import Streamed
     from .stages import Stages
@@ -330,7 +330,7 @@ class WebUI:
 
     def credentials(self, *, page: bool) -> Credentials | None:
         """For HTTP Basic: those of `--api-auth`; without a page, which has a login, else those of the login."""
-        from ...control.credentials import Credentials
+        from .credentials import Credentials
 
         flags = self._flags()
         found = Credentials.of_api(getattr(flags, "api_auth", None))
