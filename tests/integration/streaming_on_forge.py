@@ -29,12 +29,13 @@ from backend.patcher.lora import merge_lora_to_weight
 from flux_speedup.hosts.forge import need, split_models, streamed, streaming, weights
 from flux_speedup.patching.change import Function, apply_all
 from flux_speedup.patching.guard import reporting
-from flux_speedup.ram import HELD
+from flux_speedup.ram import HELD, Held
 from flux_speedup.weights.residency import signature
 from flux_speedup.weights.residency.placement import Placement
 from flux_speedup.weights.streaming import split, timeline
 from flux_speedup.weights.transfer.direct import Direct
 from flux_speedup.weights.transfer.lane import PlainLane
+from flux_speedup.weights.transfer.registration import Registrar
 from tests.integration import forge_models as models
 
 MIB = 1 << 20
@@ -46,6 +47,14 @@ need.KINDS, need.QUIET, need.OURS, split_models.LEAST_MODEL = ("hpu",), 2 * MIB,
 signature._ROWS = (8,)
 streamed.RING, split.LEAST = 2 * MIB, 1 << 17
 split_models.timeline_for = timeline.PlainTimeline
+registering = file[-1] in "357"
+direct = Direct()
+if registering:
+    # The card wants memory that it reads by itself; what is registered in the background comes at any time.
+    CARDS = frozenset({"hpu"})
+    registrar = Registrar(lambda _address, _size: 0, lambda _address: 0, piece=1 << 16)
+    direct = Direct(registrar=registrar, held=Held(), kinds=CARDS, warm=lambda _: True, quiet_s=0.001)
+    timeline.PlainTimeline.pinned = True
 manager.vram_state = manager.VRAMState.NORMAL_VRAM
 manager.current_inference_memory = INFERENCE
 manager.get_torch_device = manager.text_encoder_device = lambda: CARD
@@ -63,7 +72,7 @@ manager.get_free_memory = get_free_memory
 placement = Placement(lanes=lambda device: PlainLane(device))
 attachment = weights.Attachment(placement)
 attachment._kinds = ("hpu",)
-ours = streaming.Streaming(placement, Direct())
+ours = streaming.Streaming(placement, direct)
 functions = [
     change
     for change in (*attachment.changes(), *ours.changes())
@@ -221,4 +230,5 @@ seen["hooks"] = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) 
 seen["flags"] = sum(hasattr(module, "prev_parameters_manual_cast") for module in modules)
 seen["home"] = all(p.device.type == "cpu" for module in modules for p in module.parameters())
 seen["failed"] = failed
+seen["registered"] = registering and direct.come > 0
 print(json.dumps(seen))

@@ -15,13 +15,14 @@ from flux_speedup.weights.streaming.unit import Unit
 from flux_speedup.weights.transfer.direct import Direct
 from flux_speedup.weights.transfer.registration import Registrar
 
+CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif("sys.platform != 'linux'", reason="registers on Linux only")
 
 
 class Files:
     """A layer whose weights are views of a file; `registered` is what the system was asked for."""
 
-    def __init__(self, folder: Path, ram: int = 1 << 40) -> None:
+    def __init__(self, folder: Path, ram: int = 1 << 40, piece: int = 1 << 30) -> None:
         torch.manual_seed(0)
         self.path = path = folder / "weights.safetensors"
         save_file({"weight": torch.randn(64, 1024), "bias": torch.randn(64)}, path)
@@ -31,22 +32,32 @@ class Files:
         self.layer = torch.nn.Linear(1024, 64)
         for name, view in self.views.items():
             self.layer._parameters[name] = torch.nn.Parameter(view, requires_grad=False)
-        self.registered: list[int] = []
-        registrar = Registrar(self._register, lambda address: self.registered.remove(address))
+        self.registered: dict[int, int] = {}
+        self.busy = False
+        registrar = Registrar(self._register, self._unregister, piece)
         self.settled: list[bool] = []
         self.direct = Direct(
             self.registry,
             registrar=registrar,
             held=Held(lambda _: Free(ram, ram)),
             share=0.0,
+            kinds=frozenset({"cpu"}),
+            busy=lambda: self.busy,
+            warm=lambda _: True,
+            quiet_s=0.01,
             settle=lambda: self.settled.append(self.path.read_bytes() == self.bytes),
         )
         self.sources = Sources(self.registry, self.direct)
         self.unit = Unit(0, "layer")
         assert self.unit.look(self.layer, lambda tensor: tensor.dtype)
 
-    def _register(self, address: int, _size: int) -> int:
-        self.registered.append(address)
+    def _register(self, address: int, size: int) -> int:
+        assert address not in self.registered
+        self.registered[address] = size
+        return 0
+
+    def _unregister(self, address: int) -> int:
+        del self.registered[address]
         return 0
 
     def inside(self) -> list[bool]:
@@ -93,7 +104,47 @@ def test_nothing_and_weights_of_no_file_are_not_said_to_be_registered(tmp_path: 
     files = Files(tmp_path)
     assert not files.sources.hold([])
     assert not files.sources.hold([torch.randn(8), files.layer.weight])
-    assert files.sources.registered == 1
+    assert files.sources.changes == 1
+    assert len(files.registered) == 1
+    assert not files.sources.hold([torch.randn(8), files.layer.weight])
+    assert files.sources.changes == 1
+
+
+def test_no_more_of_a_file_is_held_than_streams(tmp_path: Path) -> None:
+    files = Files(tmp_path, piece=4096)
+    weight, bias = files.layer.weight, files.layer.bias
+    assert files.sources.hold([bias])
+    assert files.inside() == [False, True]
+    assert len(files.registered) <= 2
+    assert files.direct.bytes == sum(files.registered.values()) < weight.nbytes
+    assert files.sources.hold([bias, weight])  # more streams now; what is there stays
+    assert files.inside() == [True, True]
+    assert files.direct.bytes >= weight.nbytes + bias.nbytes
+    files.sources.close()
+
+
+def test_what_is_registered_in_the_background_is_read_from_the_next_look_on(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    homes = [files.layer.weight, files.layer.bias]
+    files.busy = True
+    assert not files.sources.hold(homes, CPU)
+    assert not files.sources.hold(homes, CPU)
+    assert files.inside() == [False, False]
+    assert not files.registered  # nobody waits for it
+    files.busy = False
+    assert files.direct._idle.wait(10)
+    assert files.registered
+    assert files.inside() == [False, False]  # a pass may be under way
+    before = files.sources.changes
+    files.sources.look_again()
+    assert files.sources.changes == before + 1
+    assert files.sources.hold(homes, CPU)
+    assert files.inside() == [True, True]
+    files.direct.release_all()
+    assert files.inside() == [False, False]
+    assert files.registered  # a copy may still read there
+    files.sources.close()
+    assert not files.registered
 
 
 @pytest.mark.parametrize("how", ["in place", "cut short and written anew"])

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import weakref
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -434,7 +435,7 @@ def test_a_file_whose_views_die_while_it_is_registered_leaves_nothing(tmp_path: 
     direct = direct_of(registry, machine, held=taken)
     mapping: Mapping | None = registry.open(written(tmp_path))
     assert mapping is not None
-    assert not direct._advance(mapping)
+    assert not direct._advance(mapping, deque([0, 1]), 1.0)
     assert machine.bytes == PIECE
     del mapping
     gc.collect()

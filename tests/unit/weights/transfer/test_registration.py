@@ -107,8 +107,13 @@ def test_what_cannot_be_unregistered_is_never_unmapped(fault: str) -> None:
 def test_a_refusal_leaves_nothing_registered_and_no_room_taken() -> None:
     machine, gone = Machine(fail_at=2, piece=SIZE // 4), list[int]()
     memory = Registered(mmap.mmap(-1, SIZE), machine.registrar, gone.append)
-    assert not memory.register_next()
-    assert (memory.registered, memory.whole) == (SIZE // 4, False)
+    memory.register_piece(3)
+    assert (memory.registered, memory.whole, memory.has([3]), memory.has([2, 3])) == (
+        SIZE // 4,
+        False,
+        True,
+        False,
+    )
     with pytest.raises(Refused, match=f"error {ERROR}"):
         memory.register()
     assert (machine.bytes, memory.registered, gone) == (0, 0, [memory.address])

@@ -193,7 +193,7 @@ class SplitModels:
                 raise ValueError(f"there is no way to stream to {device}")
             self._timelines[device] = found
         timeline = self._timelines[device]
-        direct = self._direct if device.type == "cuda" and self.registers else None
+        direct = self._direct if self._direct.serves(device) and self.registers else None
         return Means(self._placement, timeline, direct)
 
     def _tell(self, model: torch.nn.Module, streamed: Streamed, because: str) -> None:

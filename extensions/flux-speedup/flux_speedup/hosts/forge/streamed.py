@@ -60,8 +60,10 @@ class Streamed:
         self.always_bytes = sum(tensor.nbytes for _, tensor in everything if id(tensor) not in own)
         self._origin = origin = Origin(means.timeline, means.placement.registry, means.direct)
         ring = ring_bytes(room, max(unit.bytes for unit in self.units.values()), RING)
-        # What runs once a load does not take RAM from what runs at every step.
+        # What runs once a load does not take RAM from what runs at every step, nor does it wait to be registered.
         kept = origin.kept if hasattr(model, "diffusion_model") else None
+        self._soon = device if kept is None else None
+        self._changes = origin.changes
         stream = Stream(self.units, means.timeline, origin.supply(), ring, pieces=origin.pieces, kept=kept)
         moves = Moves(means.placement, weakref.ref(model), device)
         here = moves.on_device()
@@ -131,9 +133,9 @@ class Streamed:
     def choose_source(self) -> None:
         """See where the bytes of what streams come from, from now on."""
         tensors = [tensor for module in self.split.modules for _, tensor in named_tensors(module)]
-        files = self._origin.files
-        another = self._origin.choose([tensor for tensor in tensors if tensor.device == CPU])
-        if self._origin.files != files:
+        another = self._origin.choose([tensor for tensor in tensors if tensor.device == CPU], self._soon)
+        if self._origin.changes != self._changes:
+            self._changes = self._origin.changes
             self.stream.forget([unit.number for unit in self.units.values()])
         if another:
             self.stream.set_supply(self._origin.supply())
@@ -148,6 +150,8 @@ class Streamed:
             self.timed, self._clock = timed, None
             self.split.measured(timed)
         self.split.stop_coming()
+        if self._origin.changes != self._changes:
+            self.choose_source()
         if self._origin.changed():
             self.stream.forget([unit.number for unit in self.units.values()])
         self._trim()

@@ -187,7 +187,7 @@ class Streaming:
         timeline = self._timelines[device]
         if timeline is None:
             return None
-        direct = self._direct if device.type == "cuda" and self.registers else None
+        direct = self._direct if self._direct.serves(device) and self.registers else None
         means = Means(self._placement, timeline, direct)
         return Split(model, device, means, int(room), None, own=own)
 

@@ -136,7 +136,7 @@ class Placement:
 
     def reads_directly(self, identity: FileIdentity) -> bool:
         """Whether the device may read the very pages of this file, as they are when it reads them."""
-        return self._direct is not None and self._direct.source(identity) is not None
+        return self._direct is not None and self._direct.reads(identity)
 
     def arrival(self, module: torch.nn.Module) -> Arrival | None:
         """How the module's weights came to the device last, if we brought them."""

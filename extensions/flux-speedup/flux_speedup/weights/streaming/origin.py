@@ -61,15 +61,19 @@ class Origin:
         is_written = self._sources.is_written
         return Staged(self._timeline, self._registry, CACHED, default_threads(), is_written=is_written)
 
-    def choose(self, homes: Sequence[torch.Tensor]) -> bool:
-        """Register the files of these weights, where that can be; whether another supply is needed now."""
-        before, self._registered = self._registered, self._sources.hold(homes)
+    def choose(self, homes: Sequence[torch.Tensor], soon: torch.device | None = None) -> bool:
+        """Register what these weights are read from, where that can be; whether another supply is needed now.
+
+        `soon`: nobody waits for that; it is for the next time (see `Sources.hold`).
+        """
+        before, self._registered = self._registered, self._sources.hold(homes, soon)
         return before != self._registered
 
     @property
-    def files(self) -> int:
-        """How many files are registered for it: where that has changed, bytes lie elsewhere."""
-        return self._sources.registered
+    def changes(self) -> int:
+        """Where that has grown, bytes may lie elsewhere: more is registered, or less."""
+        self._sources.look_again()
+        return self._sources.changes
 
     def changed(self) -> bool:
         """Whether somebody has written at home since the last time: what was brought or kept is old."""

@@ -22,31 +22,40 @@ class Sources:
     """The pieces of slots. Registered files are held until `close`."""
 
     def __init__(self, registry: Registry, direct: Direct | None) -> None:
-        """`direct`: registers files; None where the device cannot read such memory."""
+        """`direct`: registers files; None where the device cannot read such memory. `changes`: how often it may be
+        that bytes lie elsewhere since.
+        """
+        self.changes = 0
         self._registry = registry
         self._direct = direct
         self._loans = contextlib.ExitStack()
-        self._lent: set[FileIdentity] = set()
+        self._lent: dict[FileIdentity, int] = {}  # what `_let_go` was then
         self._known: dict[_Key, Sequence[torch.Tensor]] = {}
-        self._let_go = 0
+        self._let_go = self._come = 0
         self._written: dict[FileIdentity, Ranges | None] = {}
 
-    def hold(self, homes: Sequence[torch.Tensor]) -> bool:
-        """Register every file that these weights at home are views of; whether all of them are read there.
+    def hold(self, homes: Sequence[torch.Tensor], soon: torch.device | None = None) -> bool:
+        """Register what these weights at home are views of, and no more; whether all of them are read there now.
 
-        Reads what is not in RAM yet. Where there is no room for a file, nothing of it is registered.
+        Reads what is not in RAM yet. Where there is no room for what is missing of a file, nothing more of it is
+        registered. `soon`: the device, for which this is done once nobody computes.
         """
         spans = [find(home.data, self._registry) for home in homes]
-        files = {span.identity: span for span in spans if span is not None}
-        for span in files.values():
-            self.is_written(span.identity, 0, 0)  # looked at from now on
-            self._hold_file(span)
-        return bool(spans) and all(span is not None and span.identity in self._lent for span in spans)
+        by_file: dict[FileIdentity, list[Span]] = {}
+        for span in spans:
+            if span is not None:
+                by_file.setdefault(span.identity, []).append(span)
+        for identity, parts in by_file.items():
+            self.is_written(identity, 0, 0)  # looked at from now on
+            self._hold(identity, parts, soon)
+        return bool(spans) and all(span is not None and self._read(span) is not None for span in spans)
 
-    @property
-    def registered(self) -> int:
-        """How many files are held."""
-        return len(self._lent)
+    def look_again(self) -> None:
+        """What has been registered meanwhile, and is asked for again by `hold`, counts from now on."""
+        if self._direct is not None and self._direct.come != self._come:
+            self._come = self._direct.come
+            self.changes += 1
+            self._known.clear()
 
     def pieces(self, slot: Slot) -> Sequence[torch.Tensor]:
         """As `unit.Pieces`; found once for each home."""
@@ -86,22 +95,33 @@ class Sources:
         self._loans.close()
         self._lent.clear()
 
-    def _hold_file(self, span: Span) -> None:
-        mapping = self._registry.of(span.identity)
-        if self._direct is None or mapping is None or span.identity in self._lent:
+    def _hold(self, identity: FileIdentity, parts: Sequence[Span], soon: torch.device | None) -> None:
+        mapping = self._registry.of(identity)
+        if self._direct is None or mapping is None:
             return
-        if self._direct.hold(mapping, HALF):
-            self._loans.enter_context(self._direct.lend([Item(span, span.dtype, span.shape)]))
-            self._lent.add(span.identity)
+        before = self._direct.bytes
+        if soon is not None:
+            self._direct.hold_soon([identity], soon, HALF, parts)
+        else:
+            self._direct.hold(mapping, HALF, parts)
+        let_go, first = self._direct.let_go, parts[0]
+        if self._lent.get(identity) != let_go and self._direct.pieces(first) is not None:
+            self._loans.enter_context(self._direct.lend([Item(first, first.dtype, first.shape)]))
+            self._lent[identity] = let_go
+            self._known.clear()
+        if self._direct.bytes != before:
+            self.changes += 1
             self._known.clear()
 
     def _find(self, slot: Slot) -> Sequence[torch.Tensor]:
-        span = find(slot.home, self._registry) if self._direct is not None else None
-        if span is None or self._direct is None or span.identity not in self._lent:
-            return home_bytes(slot)
-        if self.is_written(span.identity, slot.home.data_ptr(), span.length):
+        span = find(slot.home, self._registry) if self._lent else None
+        if span is None or self.is_written(span.identity, slot.home.data_ptr(), span.length):
             return home_bytes(slot)  # the file's own pages do not have what was written here
-        return self._direct.pieces(span) or home_bytes(slot)
+        return self._read(span) or home_bytes(slot)
+
+    def _read(self, span: Span) -> Sequence[torch.Tensor] | None:
+        """Its bytes where the device reads them, if it may."""
+        return self._direct.pieces(span) if self._direct is not None and span.identity in self._lent else None
 
     def _ranges(self, identity: FileIdentity) -> Ranges | None:
         mapping = self._registry.of(identity)

@@ -1,7 +1,7 @@
 """Files that the GPU reads straight from the page cache: a second, read-only mapping, registered with CUDA.
 
-Pages that are registered cannot be evicted, by nobody and for nothing: a held file takes its size of RAM until
-it is released. So there is a limit, and a file is held only while its ordinary mapping lives.
+Pages that are registered cannot be evicted, by nobody and for nothing: what is held of a file takes its size of RAM
+until it is released. So there is a limit, and a file is held only while its ordinary mapping lives.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ...ram import HALF, HELD, Held
+from ...ram import HALF, HELD, Held, Hold
 from ...stats.report import size
 from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry
 from ..files.pagecache import resident_fraction
@@ -26,9 +25,9 @@ from .held_files import HeldFile, HeldFiles
 from .idle import QUIET_S, WhileIdle, nobody
 from .item import Item
 from .registration import CUDA, Registered, Registrar, map_shared
+from .settling import copies_done
 
 WARM = 0.95
-SETTLE_S = 0.05  # between asking for a piece and queueing its copy lie microseconds
 _log = logging.getLogger("flux_speedup")
 
 Straight = dict[int, tuple[torch.Tensor, ...]]
@@ -41,21 +40,13 @@ def is_warm(path: Path) -> bool:
     return fraction is None or fraction >= WARM
 
 
-def copies_done() -> None:
-    """Wait for what the devices have to do by now, and for whoever is about to give them more right now."""
-    time.sleep(SETTLE_S)
-    cuda: Any = torch.cuda
-    if cuda.is_initialized():
-        for number in range(cuda.device_count()):
-            cuda.synchronize(number)
-
-
 class Direct:
     """Registered files by identity. Safe from any thread; a load never waits for a registration.
 
     What is held is kept: no file is let go for another one, only for want of RAM, and then for good. So two
     models that take turns do not push each other out. `let_go` counts files that their users have to leave
-    (written over, or everything released): whenever it has grown, ask for `pieces` anew.
+    (written over, or everything released): whenever it has grown, ask for `pieces` anew. `come` counts what came
+    in the background.
     """
 
     def __init__(
@@ -89,7 +80,7 @@ class Direct:
         self._changing = threading.Lock()  # one registration at a time
         self._idle = WhileIdle(busy, self.relieve, quiet_s)
         self._settle = settle
-        self.let_go = 0
+        self.let_go = self.come = 0
         registry.writers.tell(self._written_over)
 
     @property
@@ -97,24 +88,42 @@ class Direct:
         """Bytes that are registered now."""
         return sum(held.memory.registered for held in self._files.all())
 
-    def hold(self, mapping: Mapping, share: float | None = None) -> bool:
-        """Whether the file is registered now: its whole size cannot be evicted until it is released.
+    def serves(self, device: torch.device) -> bool:
+        """Whether devices of its kind read what is registered."""
+        return device.type in self._kinds
 
-        `share`: in place of the one for all files. False, and nothing changed, where there is no room or the
-        system cannot; a file that failed is not tried again.
+    def hold(self, mapping: Mapping, share: float | None = None, parts: Iterable[Span] | None = None) -> bool:
+        """Whether it is registered now: so much of the file cannot be evicted until it is released.
+
+        `share`: in place of the one for all files. `parts`: what of the file; all of it without. False, and nothing
+        changed, where there is no room or the system cannot; a file that failed is not tried again.
         """
-        while not self._advance(mapping, share):
+        numbers = self._numbers(mapping, parts)
+        missing = deque(numbers)
+        while missing and not self._advance(mapping, missing, share):
             pass
-        return self._files.whole(mapping.identity) is not None
+        held = self._files.begun(mapping.identity)
+        return held is not None and held.memory.has(numbers)
 
-    def hold_soon(self, identities: Iterable[FileIdentity], device: torch.device) -> None:
+    def hold_soon(
+        self,
+        identities: Iterable[FileIdentity],
+        device: torch.device,
+        share: float | None = None,
+        parts: Sequence[Span] | None = None,
+    ) -> None:
         """`hold` in the background, as soon as nobody computes, where the device is of a kind that can."""
         self._idle.stir()
-        if device.type not in self._kinds or not self.share:
+        if not self.serves(device) or not (self.share if share is None else share):
             return
         for one in identities:
-            if one not in self._failed and self._files.whole(one) is None:
-                self._idle.add(one, partial(self._step, one, device))
+            mapping = self._registry.of(one)
+            if mapping is None or one in self._failed:
+                continue
+            numbers = self._numbers(mapping, parts)
+            held = self._files.begun(one)
+            if held is None or not held.memory.has(numbers):
+                self._idle.add((one, numbers), partial(self._step, one, device, deque(numbers), share))
 
     def source(self, identity: FileIdentity) -> torch.Tensor | None:
         """All bytes of a held file, never to be written; registered for as long as nobody releases it."""
@@ -122,9 +131,13 @@ class Direct:
         return None if held is None else held.memory.all_bytes()
 
     def pieces(self, span: Span) -> tuple[torch.Tensor, ...] | None:
-        """The bytes of a span of a held file, in pieces that each lie in one registration; see `source`."""
-        held = self._files.whole(span.identity)
-        return None if held is None else held.memory.bytes_at(span.offset, span.length)
+        """The bytes of a span, if they are held, in pieces that each lie in one registration; see `source`."""
+        held = self._files.begun(span.identity)
+        return None if held is None else self._straight(held, span)
+
+    def reads(self, identity: FileIdentity) -> bool:
+        """Whether devices may read pages of this file, as they are when they read them."""
+        return self._files.begun(identity) is not None
 
     def relieve(self) -> bool:
         """Let files go while RAM is short, what was used longest ago first; whether any is held still."""
@@ -136,15 +149,15 @@ class Direct:
 
     @contextlib.contextmanager
     def lend(self, items: Sequence[Item]) -> Iterator[Straight]:
-        """What of a load can go straight: what is in files that are held. None of them is released."""
+        """What of a load can go straight: what is held. Nothing of those files is released."""
         spans = [(n, i.origin) for n, i in enumerate(items) if isinstance(i.origin, Span)]
         taken = self._files.borrow({span.identity for _, span in spans})
         straight: Straight = {}
         try:
             for number, span in sorted(spans, key=lambda one: (one[1].identity.inode, one[1].offset)):
-                if span.identity in taken:
-                    held, _ = taken[span.identity]
-                    straight[number] = held.memory.bytes_at(span.offset, span.length)
+                pieces = self._straight(taken[span.identity][0], span) if span.identity in taken else None
+                if pieces is not None:
+                    straight[number] = pieces
             yield straight
         finally:
             straight.clear()
@@ -158,40 +171,70 @@ class Direct:
                 self._files.let_go(held)
             self.let_go += 1
 
-    def _step(self, identity: FileIdentity, device: torch.device) -> bool:
+    def _numbers(self, mapping: Mapping, parts: Iterable[Span] | None) -> tuple[int, ...]:
+        """Those of the pieces in which parts of the file lie."""
+        ends = [(0, mapping.identity.size)] if parts is None else [(one.offset, one.length) for one in parts]
+        return tuple(sorted({number for each in ends for number in self._registrar.pieces(*each)}))
+
+    def _straight(self, held: HeldFile, span: Span) -> tuple[torch.Tensor, ...] | None:
+        whole = held.memory.has(self._registrar.pieces(span.offset, span.length))
+        return held.memory.bytes_at(span.offset, span.length) if whole else None
+
+    def _step(
+        self, identity: FileIdentity, device: torch.device, missing: deque[int], share: float | None
+    ) -> bool:
         """One piece; whether nothing is left to do."""
         mapping = self._registry.of(identity)
         if mapping is None or (self._files.begun(identity) is None and not self._warm(mapping.path)):
             return True
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            return self._advance(mapping)
+            over = self._advance(mapping, missing, share)
+        self.come += over
+        return over
 
-    def _advance(self, mapping: Mapping, share: float | None = None) -> bool:
-        """Register one piece more of a file; whether nothing is left to do: it is held, or cannot be."""
+    def _advance(self, mapping: Mapping, missing: deque[int], share: float | None) -> bool:
+        """Register the first of these pieces; whether nothing is left to do: they are held, or cannot be."""
         with self._changing:
             held = self._files.begun(mapping.identity)
             try:
+                if held is None or missing[0] not in held.claimed:
+                    held = self._claim(mapping, held, missing, self.share if share is None else share)
                 if held is None:
-                    held = self._begin(mapping, self.share if share is None else share)
-                return held is None or held.memory.register_next()
+                    return True
+                held.memory.register_piece(missing.popleft())
             except Exception as error:  # only a faster way: whatever it is, loads go on without it
                 self._failed.add(mapping.identity)
-                if held is not None:
+                if held is not None and not held.users:
                     self._files.let_go(held)
                 _log.info("%s: not read directly (%s); going on through staging", mapping.path, error)
                 return True
+            return not missing
 
-    def _begin(self, mapping: Mapping, share: float) -> HeldFile | None:
+    def _claim(
+        self, mapping: Mapping, held: HeldFile | None, numbers: Iterable[int], share: float
+    ) -> HeldFile | None:
+        """The file, with RAM set aside for these pieces of it; None where there is none."""
         identity = mapping.identity
-        hold = None if identity in self._failed else self._ledger.take(identity.size, share, of_file=True)
+        new = set(numbers) - (held.claimed if held is not None else set())
+        if not new:
+            return held
+        sizes = [min(self._registrar.piece, identity.size - number * self._registrar.piece) for number in new]
+        hold = None if identity in self._failed else self._ledger.take(sum(sizes), share, of_file=True)
         if hold is None:
             return None
-        try:
-            buffer = map_shared(self._registry, identity)
-        except BaseException:
-            hold.release()
-            raise
-        return self._files.add(mapping, Registered(buffer, self._registrar, lambda _: hold.release()))
+        if held is not None:
+            held.holds.append(hold)
+        else:
+            try:
+                buffer = map_shared(self._registry, identity)
+            except BaseException:
+                hold.release()
+                raise
+            holds = [hold]  # of all that is registered, until nothing of it is
+            memory = Registered(buffer, self._registrar, lambda _: _let_go(holds))
+            held = self._files.add(mapping, memory, holds)
+        held.claimed |= new
+        return held
 
     def _written_over(self, identity: FileIdentity) -> None:
         """Its pages are about to be others: nobody starts to read them, and whoever has started is waited for."""
@@ -201,3 +244,8 @@ class Direct:
             self._files.let_go(held)
             self.let_go += 1
             self._settle()
+
+
+def _let_go(holds: list[Hold]) -> None:
+    for hold in holds:
+        hold.release()

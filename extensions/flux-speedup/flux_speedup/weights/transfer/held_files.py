@@ -7,21 +7,26 @@ import mmap
 import threading
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ...ram import Hold
 from ..files.mapping import FileIdentity, Mapping
 from .registration import Registered
 
 
 @dataclass(eq=False)
 class HeldFile:
-    """`buffer`: of the ordinary mapping, whose end is this one's. `used`: when, in the order of uses."""
+    """`buffer`: of the ordinary mapping, whose end is this one's. `used`: when, in the order of uses. `claimed`:
+    numbers of pieces that are registered, or may be: `holds` is the RAM that is set aside for them.
+    """
 
     identity: FileIdentity
     buffer: weakref.ref[mmap.mmap]
     memory: Registered
     used: int
+    holds: list[Hold]
     users: int = 0
+    claimed: set[int] = field(default_factory=set)
 
 
 class HeldFiles:
@@ -47,20 +52,20 @@ class HeldFiles:
         held = self.begun(identity)
         return held if held is not None and held.memory.whole else None
 
-    def add(self, mapping: Mapping, memory: Registered) -> HeldFile:
+    def add(self, mapping: Mapping, memory: Registered, holds: list[Hold]) -> HeldFile:
         """From here on it is released with the last view of the ordinary mapping."""
         token = next(self._counter)
-        held = HeldFile(mapping.identity, weakref.ref(mapping.buffer), memory, next(self._counter))
+        held = HeldFile(mapping.identity, weakref.ref(mapping.buffer), memory, next(self._counter), holds)
         weakref.finalize(mapping.buffer, self._forget, token).atexit = False
         self._held[token] = held
         return held
 
     def borrow(self, identities: Iterable[FileIdentity]) -> dict[FileIdentity, tuple[HeldFile, mmap.mmap]]:
-        """Those that are registered whole: none of them is released before `give_back`."""
+        """Those of which something is registered: nothing of it is released before `give_back`."""
         taken: dict[FileIdentity, tuple[HeldFile, mmap.mmap]] = {}
         with self._lock:
             for identity in identities:
-                held = self.whole(identity)
+                held = self.begun(identity)
                 buffer = None if held is None else held.buffer()  # kept: so its finalizer cannot run
                 if held is not None and buffer is not None:
                     held.users, held.used = held.users + 1, next(self._counter)

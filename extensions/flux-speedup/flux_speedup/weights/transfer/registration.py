@@ -11,7 +11,7 @@ import itertools
 import mmap
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,7 +23,9 @@ from ..files import lease
 from ..files.mapping import FileIdentity, Registry
 from .cuda_errors import take_error_off
 
-PIECE = 256 << 20  # bytes registered at once: whoever computes meanwhile waits for one of them
+PIECE = 64 << 20
+"""Bytes registered at once: whoever computes meanwhile waits for one of them, and of a file of which a part is
+read little more than that part is held."""
 _READ_ONLY = 8  # cudaHostRegisterReadOnly; without it a mapping that cannot be written is refused
 
 
@@ -38,6 +40,10 @@ class Registrar:
     register: Callable[[int, int], int]
     unregister: Callable[[int], int]
     piece: int = PIECE
+
+    def pieces(self, start: int, length: int) -> range:
+        """Numbers of the pieces in which these bytes of a mapping lie."""
+        return range(start // self.piece, -(-(start + length) // self.piece))
 
     def takes(self, address: int, length: int) -> None:
         """Register one piece. Raises Refused, RuntimeError."""
@@ -68,8 +74,8 @@ class Registered:
         when nothing of it is registered any longer, from wherever that happens: it may take no lock.
         """
         self._gone = [gone]  # first of all: should the rest of this fail, it is called all the same
-        self._pieces: list[int] = []
-        self._done = self.address = 0
+        self._pieces: dict[int, int] = {}  # those registered, by number: bytes
+        self.address = 0
         self._buffer = buffer
         self._registrar = registrar
         self.size = len(buffer)
@@ -85,48 +91,55 @@ class Registered:
     @property
     def whole(self) -> bool:
         """Whether every byte is registered."""
-        return self._done == self.size
+        return self.registered == self.size
 
     @property
     def registered(self) -> int:
         """Bytes that are registered."""
-        return self._done
+        return sum(list(self._pieces.values()))
+
+    def bytes_of(self, number: int) -> int:
+        """Bytes of a piece."""
+        return min(self._registrar.piece, self.size - number * self._registrar.piece)
+
+    def has(self, numbers: Iterable[int]) -> bool:
+        """Whether these pieces are registered."""
+        return all(number in self._pieces for number in numbers)
 
     def register(self) -> Registered:
         """Register all of it, or nothing. Raises Refused, RuntimeError."""
-        while not self.register_next():
-            pass
-        return self
-
-    def register_next(self) -> bool:
-        """Register one piece more; whether all of it is now. Raises Refused, RuntimeError: then none is."""
-        if self.whole:
-            return True
-        address, length = self.address + self._done, min(self._registrar.piece, self.size - self._done)
-        _hold(self._buffer)
         try:
-            self._registrar.takes(address, length)
-        except Exception:  # anything else may come after it was registered: then it stays mapped for good
-            _let_go(self._buffer)
+            for number in self._registrar.pieces(0, self.size):
+                self.register_piece(number)
+        except BaseException:
             self.release()
             raise
-        self._pieces.append(address)
-        self._done += length
-        return self.whole
+        return self
+
+    def register_piece(self, number: int) -> None:
+        """Register one piece, if it is not. Raises Refused, RuntimeError: then others are as they were."""
+        if number in self._pieces:
+            return
+        _hold(self._buffer)
+        try:
+            self._registrar.takes(self.address + number * self._registrar.piece, self.bytes_of(number))
+        except Exception:  # anything else may come after it was registered: then it stays mapped for good
+            _let_go(self._buffer)
+            raise
+        self._pieces[number] = self.bytes_of(number)
 
     def release(self) -> None:
         """The pages can be evicted again; the bytes can still be read. Takes no lock; twice is once."""
         all_gone = True
         while self._pieces:
             try:
-                address = self._pieces.pop()
-            except IndexError:  # another thread was faster
+                number, _ = self._pieces.popitem()
+            except KeyError:  # another thread was faster
                 break
-            if self._registrar.lets_go(address):
+            if self._registrar.lets_go(self.address + number * self._registrar.piece):
                 _let_go(self._buffer)
             else:
                 all_gone = False
-        self._done = 0
         if all_gone and self._gone:
             self._gone.pop()(self.address)
 
