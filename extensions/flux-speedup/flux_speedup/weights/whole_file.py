@@ -30,5 +30,7 @@ def load(
     for view in views.values():
         span = find(view, registry)
         items.append(Item(view if span is None else span, view.dtype, tuple(view.shape)))
-    one = torch.empty(0, device=device).device if device.index is None else device  # the current one of its kind
+    one = (
+        torch.empty(0, device=device).device if device.index is None else device
+    )  # the current one of its kind
     return dict(zip(views, transfer(items, lanes(one), STAGING), strict=True))

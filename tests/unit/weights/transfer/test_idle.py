@@ -49,7 +49,7 @@ def test_a_step_is_repeated_until_nothing_is_left_and_the_thread_ends() -> None:
 
 def test_what_waits_already_is_not_added_again() -> None:
     seen: list[str] = []
-    waiting = WhileIdle(lambda: True, quiet_s=0.0)
+    waiting = WhileIdle(lambda: True, quiet_s=60.0)
     waiting.add("a", steps(1, seen, "first"))
     waiting.add("a", steps(1, seen, "second"))
     waiting._busy = lambda: False
