@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from .environment import ROOT, ensure
 LAUNCH = ROOT / "embedded_webui" / "launch.py"
 CACHE = ROOT / ".cache"
 DATA = CACHE / "embedded"
-MODELS = DATA / "models"
+MODELS = DATA / "models-2"  # counted on when what is written there changes
 GRADIO = "4.40.0"
 _WRITE = """
 import sys
@@ -44,11 +45,20 @@ def write_weights(interpreter: Path) -> list[Path]:
     return sorted(MODELS.rglob("*.safetensors"))
 
 
-def is_free(port: int) -> bool:
-    """Whether nobody listens on this port of 127.0.0.1."""
+def why_not_at(port: int) -> str:
+    """Why no server can listen on this port of 127.0.0.1; empty where one can."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            return f"port {port} is taken"
+    with socket.socket() as probe:
+        if os.name == "posix":  # else a port that was used a minute ago seems taken
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return f"port {port} cannot be used ({error.strerror})"
+    return ""
 
 
 def free_port() -> int:

@@ -9,4 +9,5 @@ cmd_opts_pre = parser.parse_known_args()[0]
 data_path = str(Path(cmd_opts_pre.data_dir).absolute())
 models_path = str(Path(cmd_opts_pre.models_dir or Path(data_path, "models")).absolute())
 extensions_dir = str(Path(data_path, "extensions"))
+extensions_builtin_dir = str(Path(script_path, "extensions-builtin"))
 Path(extensions_dir).mkdir(parents=True, exist_ok=True)

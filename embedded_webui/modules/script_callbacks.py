@@ -9,6 +9,10 @@ from modules.paths_internal import extensions_dir
 ScriptCallback = namedtuple("ScriptCallback", ["script", "callback", "name"])
 callback_map = {}
 
+def clear_callbacks():
+    for callbacks in callback_map.values():
+        callbacks.clear()
+
 def add_callback(callbacks, fun, *, name=None, category='unknown', filename=None):
     """Registers under a name made of extension, file and category; the file is the caller's."""
     path = Path(filename or next(x.filename for x in inspect.stack() if x.filename != __file__))
@@ -23,11 +27,11 @@ def _door(category, backwards=False):
 
     def register(callback, *, name=None): add_callback(callbacks, callback, name=name, category=category)
 
-    def call(*args):
+    def call(*args, **kwargs):
         results = []
         for c in callbacks[::-1] if backwards else callbacks:
             try:
-                results.append(c.callback(*args))
+                results.append(c.callback(*args, **kwargs))
             except Exception:
                 logging.getLogger("embedded_webui").exception("%s of %s failed", category, c.script)
             timer.startup_timer.record(Path(c.script).name)
@@ -39,5 +43,6 @@ on_before_ui, before_ui_callback = _door("before_ui", backwards=True)
 on_ui_settings, ui_settings_callback = _door("ui_settings")
 on_ui_tabs, ui_tabs_callback = _door("ui_tabs")
 on_app_started, app_started_callback = _door("app_started")
+on_after_component, after_component_callback = _door("after_component")
 on_model_loaded, model_loaded_callback = _door("model_loaded")
 on_script_unloaded, script_unloaded_callback = _door("script_unloaded", backwards=True)

@@ -5,7 +5,7 @@ from modules.options import OptionInfo, Options
 from modules.shared_cmd_options import cmd_opts
 
 class State:
-    server_command = None
+    server_command, sampling_step = None, 0
 
     def wait_for_server_command(self, timeout=None):
         while self.server_command is None:
@@ -17,6 +17,7 @@ class State:
 config_filename = cmd_opts.ui_settings_file
 _defaults = {
     "sd_model_checkpoint": None, "forge_additional_modules": [], "disabled_extensions": [],
+    "sd_checkpoint_hash": "", "emphasis": "Original", "localization": "None",
     "forge_inference_memory": 1024, "forge_async_loading": "Queue", "forge_pin_shared_memory": "CPU"}
 opts = Options({key: OptionInfo(default) for key, default in _defaults.items()}, set())
 opts.load(config_filename)

@@ -1,51 +1,47 @@
-"""The model a WebUI gets: built from files, makes pixels of prompts; moves itself to the device."""
-import zlib
-from types import SimpleNamespace
+"""The model a WebUI gets: built from files; encodes prompts, samples with the transformer, decodes."""
 import torch
 from torch import nn
-from backend import memory_management
-from backend.diffusion_engine.base import ForgeDiffusionEngine
+from backend import memory_management as mm
+from backend.diffusion_engine.base import ForgeDiffusionEngine, ForgeObjects
+from backend.modules.k_model import KModel
 from backend.patcher.base import ModelPatcher
-from tiny_flux.models import CLIP, T5, TOKENS, WORDS, Flux, IntegratedAutoencoderKL
+from backend.text_processing.classic_engine import ClassicTextProcessingEngine
+from backend.text_processing.t5_engine import T5TextProcessingEngine
+from tiny_flux.models import CLIP, T5, Flux, IntegratedAutoencoderKL
 
-class KModel(nn.ModuleDict): ...
 class JointTextEncoder(nn.ModuleDict): ...
 
-def build(kind, tensors):
-    """A module over the tensors as they are; all but linear layers get copies, as in Forge."""
-    with torch.device("meta"):
-        model = kind().requires_grad_(False).eval()
-    model.load_state_dict(tensors, assign=True)
-    for module in model.modules():
-        for p in module.parameters(recurse=False):
-            p.data = p.data if isinstance(module, nn.Linear) else p.data.clone()
-            p.home = p.data_ptr()  # for ModelPatcher
-    return model
+class Part:
+    """Text encoders or VAE: their patcher under `patcher`, as in Forge."""
+
+    def __init__(self, patcher): self.patcher = patcher
 
 class TinyFlux(ForgeDiffusionEngine):
-    def __init__(self, parts):
-        text = {"clip_l": build(CLIP, parts["tiny-clip_l"]), "t5xxl": build(T5, parts["tiny-t5xxl"])}
-        models = (JointTextEncoder(text), KModel({"diffusion_model": build(Flux, parts["transformer"])}),
-                  build(IntegratedAutoencoderKL, parts["tiny-vae"]))
-        self.device = memory_management.get_torch_device()
-        self.patchers = [ModelPatcher(x, self.device, memory_management.cpu) for x in models]
-        clip, unet, vae = self.patchers
-        self.forge_objects = SimpleNamespace(
-            unet=unet, clip=SimpleNamespace(patcher=clip), vae=SimpleNamespace(patcher=vae))
+    def __init__(self, parts, load_state_dict):
+        def build(kind, name):
+            """A module over the tensors as they are."""
+            with torch.device("meta"):
+                model = kind().requires_grad_(False).eval()
+            return load_state_dict(model, parts[name])
 
-    def generate(self, prompt, noise, steps, guidance):
-        """Euler steps from packed noise (1, h, w, 64) to pixels (1, 3, 16h, 16w) from -1 to 1."""
-        load, (clip, unet, vae) = memory_management.load_models_gpu, self.patchers
-        load([clip])
-        words = [zlib.crc32(word.encode()) % WORDS for word in prompt.split()]
-        ids = torch.tensor([(words + [0] * TOKENS)[:TOKENS]], device=self.device)
-        text, vector = clip.model["t5xxl"](ids).float(), clip.model["clip_l"](ids)[:, 0].float()
-        load([unet])
-        x, (_, h, w, _) = noise.flatten(1, 2).to(self.device), noise.shape
-        guidance = torch.full((1,), guidance, device=self.device)
-        for i in range(steps):
-            t = torch.full_like(guidance, 1 - i / steps)
-            x = x - unet.model["diffusion_model"](x, text, t, vector, guidance) / steps
-        load([vae])
-        latents = x.view(1, h, w, 16, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(1, 16, h * 2, w * 2)
-        return vae.model(latents).cpu()
+        device = mm.get_torch_device()
+        text = JointTextEncoder({"clip_l": build(CLIP, "tiny-clip_l"), "t5xxl": build(T5, "tiny-t5xxl")})
+        vae, unet = build(IntegratedAutoencoderKL, "tiny-vae"), KModel(build(Flux, "transformer"), None)
+        self.forge_objects = ForgeObjects(
+            unet=ModelPatcher(unet, device, mm.unet_offload_device()),
+            clip=Part(ModelPatcher(text, device, mm.cpu)), vae=Part(ModelPatcher(vae, device, mm.cpu)))
+        self.forge_objects_original = self.forge_objects.shallow_copy()
+        self.forge_objects_after_applying_lora = self.forge_objects.shallow_copy()
+        self.text_engine_t5 = T5TextProcessingEngine(text["t5xxl"], None)
+        self.text_engine_l = ClassicTextProcessingEngine(text["clip_l"], None)
+
+    def patchers(self):
+        return [self.forge_objects.clip.patcher, self.forge_objects.unet, self.forge_objects.vae.patcher]
+
+    def get_learned_conditioning(self, prompt):
+        mm.load_models_gpu([self.forge_objects.clip.patcher])
+        return {"c_crossattn": self.text_engine_t5(prompt), "y": self.text_engine_l(prompt)}
+
+    def decode_first_stage(self, x):
+        mm.load_models_gpu([self.forge_objects.vae.patcher])
+        return self.forge_objects.vae.patcher.model(x)

@@ -7,11 +7,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
+from backend.operations import ForgeOperations
 
 WORDS, TOKENS = 4096, 32  # size of the vocabulary, tokens of a prompt
 WIDTH, HEADS = 1024, 8
-DOUBLE = [f"double_blocks.{i}.{side}" for i in range(3) for side in ("txt", "img")]
-SINGLE = [f"single_blocks.{i}" for i in range(5)]
+DOUBLE = [f"double_blocks.{i}.{side}" for i in range(2) for side in ("txt", "img")]
+SINGLE = [f"single_blocks.{i}" for i in range(4)]
 
 def _encoder(width, layers):
     """Token numbers (batch, TOKENS) to (batch, TOKENS, width); computes in the dtype of its weights."""
@@ -43,7 +44,7 @@ class Flux(nn.Module):
         for block in SINGLE:
             sizes |= {f"{block}.modulation.lin": (WIDTH, 3 * WIDTH), f"{block}.linear1": (WIDTH, 7 * WIDTH)}
             sizes |= {f"{block}.linear2": (5 * WIDTH, WIDTH)}
-        self.layers = {name: nn.Linear(*size) for name, size in sizes.items()}
+        self.layers = {name: ForgeOperations.Linear(*size) for name, size in sizes.items()}
         for norm in (*(f"{block}_attn.norm" for block in DOUBLE), *(f"{block}.norm" for block in SINGLE)):
             for part in ("query_norm", "key_norm"):
                 self.layers[f"{norm}.{part}"] = nn.ParameterDict({"scale": torch.ones(WIDTH // HEADS)})
@@ -67,9 +68,7 @@ class Flux(nn.Module):
         shift, scale = self._linear("final_layer.adaLN_modulation.1", vec).chunk(2, -1)
         return self._linear("final_layer.linear", _modulate(x[:, TOKENS:], shift, scale))
 
-    def _linear(self, name, x):
-        layer = self.layers[name]
-        return F.linear(x, layer.weight.to(x), layer.bias.to(x))  # of any dtype, as Forge's
+    def _linear(self, name, x): return self.layers[name](x)
 
     def _attention(self, norm, qkv):
         q, k, v = qkv.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
@@ -94,10 +93,20 @@ class Flux(nn.Module):
 def _modulate(x, shift, scale): return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
 def _wave(t): return torch.cos(t[:, None] * 1000 * 10000 ** -(torch.arange(256, device=t.device) / 256))
 
-T5, CLIP = partial(_encoder, 1008, 7), partial(_encoder, 768, 4)
+T5, CLIP = partial(_encoder, 1008, 2), partial(_encoder, 768, 1)
+def _lora():
+    """Tensors of a LoRA for the first blocks, as trainers name them."""
+    sizes, found = {"txt_attn_qkv": (3, 1), "img_attn_qkv": (3, 1), "img_mlp_2": (1, 4)}, {}
+    for name, (out, into) in sizes.items():
+        found[f"lora_unet_double_blocks_0_{name}.lora_down.weight"] = torch.empty(4, into * WIDTH)
+        found[f"lora_unet_double_blocks_0_{name}.lora_up.weight"] = torch.empty(out * WIDTH, 4)
+        found[f"lora_unet_double_blocks_0_{name}.alpha"] = torch.empty(1)
+    return found
+
 FILES = {
     "Stable-diffusion/tiny-flux-a": Flux, "Stable-diffusion/tiny-flux-b": Flux,
-    "VAE/tiny-vae": IntegratedAutoencoderKL, "text_encoder/tiny-t5xxl": T5, "text_encoder/tiny-clip_l": CLIP}
+    "VAE/tiny-vae": IntegratedAutoencoderKL, "text_encoder/tiny-t5xxl": T5, "text_encoder/tiny-clip_l": CLIP,
+    "Lora/tiny-lora": _lora}
 
 def write_missing(folder):
     """Writes what is not there yet, each through a temporary file and a rename."""
@@ -106,10 +115,11 @@ def write_missing(folder):
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             dtype = torch.float32 if kind is IntegratedAutoencoderKL else torch.bfloat16
-            tensors = kind().to(dtype).state_dict()
+            made = kind()
+            tensors = made if isinstance(made, dict) else made.to(dtype).state_dict()
             for key, x in tensors.items():
                 values = torch.randn(x.shape, generator=random) / x[0].numel() ** 0.5
-                x.copy_(torch.ones(x.shape) if "norm" in key else values)
+                x.copy_(torch.ones(x.shape) if "norm" in key or "alpha" in key else values)
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
             save_file(tensors, temporary)
             temporary.replace(path)

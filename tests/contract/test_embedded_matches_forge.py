@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,9 @@ class Surface:
 def read(path: Path) -> Surface:
     """Everything public at the top level of a file; methods are functions called `Class.method`."""
     found = Surface()
-    for node in _statements(ast.parse(path.read_text("utf-8"))):
+    with warnings.catch_warnings(action="ignore"):  # Forge's own regular expressions
+        tree = ast.parse(path.read_text("utf-8"))
+    for node in _statements(tree):
         if isinstance(node, ast.FunctionDef):
             found.functions[node.name] = signature(node)
             parts = (part for part in ast.walk(node) if isinstance(part, ast.Global))

@@ -6,8 +6,21 @@ from secrets import compare_digest
 import torch
 from fastapi import Depends, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from PIL.PngImagePlugin import PngInfo
+from pydantic import BaseModel
 from backend import memory_management as mm
-from modules import processing, sd_models, shared, ui
+from modules import processing, scripts, sd_models, shared, ui
+
+class _Request(BaseModel):
+    prompt: str = ""
+    seed: int = -1
+    steps: int = 2
+    distilled_cfg_scale: float = 3.5
+    width: int = 64
+    height: int = 64
+    override_settings: dict = {}
+    script_name: str | None = None
+    alwayson_scripts: dict = {}
 
 class Api:
     def __init__(self, app, queue_lock):
@@ -27,11 +40,18 @@ class Api:
         if not any(compare_digest(given, x.encode()) for x in shared.cmd_opts.api_auth.split(",")):
             raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
 
-    def text2imgapi(self, txt2imgreq: dict):
+    def text2imgapi(self, txt2imgreq: _Request):
+        asked = {key: value for key, value in vars(txt2imgreq).items() if "script" not in key}
+        titles = [x.title() for x in scripts.scripts_txt2img.selectable_scripts]
         with self.queue_lock:
-            p = processing.StableDiffusionProcessing(**txt2imgreq, is_api=True)
-            processing.process_images(p).images[0].save(buffer := io.BytesIO(), "PNG")
-        return {"images": [base64.b64encode(buffer.getvalue()).decode()], "parameters": txt2imgreq}
+            if txt2imgreq.script_name and txt2imgreq.script_name not in titles:
+                raise HTTPException(422, f"Script '{txt2imgreq.script_name}' not found")
+            p = processing.StableDiffusionProcessingTxt2Img(**asked, is_api=True)
+            chosen = titles.index(txt2imgreq.script_name) + 1 if txt2imgreq.script_name else 0
+            made = scripts.scripts_txt2img.run(p, chosen) or processing.process_images(p)
+            (said := PngInfo()).add_text("parameters", made.info)
+            made.images[0].save(buffer := io.BytesIO(), "PNG", pnginfo=said)
+        return {"images": [base64.b64encode(buffer.getvalue()).decode()], "parameters": asked, "info": made.js()}
 
     def get_config(self): return {key: getattr(shared.opts, key) for key in shared.opts.data_labels}
 
@@ -48,10 +68,11 @@ class Api:
         """Builds the chosen model and brings all of it to the device."""
         with self.queue_lock, torch.inference_mode():
             model, _ = self._timed("load", sd_models.forge_model_reload)
-            self._timed("move", mm.load_models_gpu, model.patchers)
+            self._timed("move", mm.load_models_gpu, model.patchers())
 
     def timings(self):
-        return {"simulated": mm.simulated, "device": mm.torch_device_name, "records": self._records}
+        return {"simulated": mm.simulated, "device": mm.torch_device_name, "vram_mb": int(mm.total_vram),
+                "records": self._records}
 
     def _timed(self, kind, function, *args):
         started = time.perf_counter()

@@ -66,6 +66,30 @@ def test_a_taken_port_is_said_before_anything_is_set_up() -> None:
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("arguments", [("--json", "x"), ("--once", "--api")])
-def test_flags_that_do_not_go_together_are_refused(arguments: tuple[str, ...]) -> None:
-    assert run(*arguments).returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--json", "x"), "--json belongs to --once"),
+        (("--once", "--api"), "--once takes no further arguments: --api"),
+        (("--once", "--port", "80"), "--once takes no further arguments: --port"),
+        (("--once", "--json", "nowhere/x.json"), "it cannot be written (No such file or directory)"),
+        (("--once", "--json", "."), "it cannot be written (Is a directory)"),
+        (("--port", "http"), "'http' is no port: 1 to 65535 are"),
+        (("--port", "65536"), "'65536' is no port: 1 to 65535 are"),
+        (("--port", "-1"), "argument --port"),
+    ],
+)
+def test_what_cannot_be_is_one_line_before_anything_is_set_up(arguments: tuple[str, ...], told: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert told in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_looking_whether_a_file_can_be_written_leaves_it_as_it_was(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    kept.write_text("what was there")
+    for file in (kept, tmp_path / "new.json"):
+        run("--once", "--json", str(file), "--api")
+    assert [each.name for each in tmp_path.iterdir()] == ["kept.json"]
+    assert kept.read_text() == "what was there"

@@ -29,7 +29,12 @@ from ..common.engine import CPU
 # What a loader has loaded once merged weights were dropped: equal to no list of LoRAs.
 DROPPED = "merged weights were dropped with the model"
 # sha256 of the source of LoraLoader.refresh, white space aside, that ours was written against.
-KNOWN_SOURCES = frozenset({"01030f93f236364cd71b9eb79d83f048979e7a9520cf60075aef51489a386810"})
+KNOWN_SOURCES = frozenset(
+    {
+        "01030f93f236364cd71b9eb79d83f048979e7a9520cf60075aef51489a386810",
+        "e1ee06ce14f86b18556fa4598ce94ded980c60e0f6783624aab73442ae634d49",  # /embedded_webui
+    }
+)
 log = logging.getLogger("flux_speedup")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..common.engine import CPU
 
 MANAGER = "backend.memory_management"
-KINDS = ("cuda", "cpu")
+KINDS = {"cuda", "cpu"}
 QUIET = 512 << 20
 """Bytes kept for computing of a model that streams so that it pushes nothing out: weights cast at use, and more."""
 OURS = 128 << 20

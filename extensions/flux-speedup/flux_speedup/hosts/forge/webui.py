@@ -118,9 +118,14 @@ class Forge(Ahead):
 
     def weight_changes(self, direct: float) -> list[Change]:
         # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
+        from ...weights.transfer.lane import simulate
         from ..common.placing import Placing
+        from . import need
         from .weights import Attachment
 
+        if self.simulated():
+            simulate(kind := self._manager.get_torch_device().type)
+            need.KINDS.add(kind)
         if self._placing is None:
             busy, manager = (lambda: self.inside().busy()), self._manager
             self._placing = Placing(self._gate.loading, busy, lambda: manager.get_torch_device())

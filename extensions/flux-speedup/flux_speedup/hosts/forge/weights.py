@@ -6,7 +6,9 @@ everything where ours could not.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -57,8 +59,7 @@ class Attachment:
         sources = Sources(self._placement, self._is_streamed)
         return [
             *self._written_over.changes(),
-            *gguf_files.changes(),
-            *gguf_weights.changes(),
+            *([*gguf_files.changes(), *gguf_weights.changes()] if _knows_gguf() else ()),
             *four_bit.changes(self._placement.registry),
             *corrupted.changes(lambda: self._placement.registry.make_room()),
             Function("backend.loader", "load_state_dict", sources.wrap_load_state_dict),
@@ -223,6 +224,14 @@ class Attachment:
     def _is_streamed(self, device: Any) -> bool:
         """A device that is not home, and that weights can be streamed to."""
         return device is not None and device != CPU and device.type in self._kinds
+
+
+def _knows_gguf() -> bool:
+    """Whether this host has classes for GGUF files; it may not have imported them yet."""
+    try:
+        return importlib.util.find_spec(gguf_weights.PARAMETERS) is not None
+    except (ImportError, ValueError):  # not a package, or one without a specification
+        return gguf_weights.PARAMETERS in sys.modules
 
 
 def _manager() -> Any:

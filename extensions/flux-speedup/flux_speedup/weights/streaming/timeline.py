@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ..transfer.lane import is_plain
 from .ring import Mark
 
 
@@ -187,6 +188,6 @@ def _back(target: torch.Tensor, source: torch.Tensor) -> None:
 
 def timeline_for(device: torch.device, others: Callable[[], Sequence[Any]] = tuple) -> Timeline | None:
     """The timeline of a device; None for a kind that has none."""
-    if device.type == "cpu":
+    if is_plain(device.type):
         return PlainTimeline(device)
     return CudaTimeline(device, others) if device.type == "cuda" else None

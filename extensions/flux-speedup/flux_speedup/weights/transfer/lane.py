@@ -162,6 +162,16 @@ LANES: dict[str, Callable[[torch.device], Lane]] = {"cpu": PlainLane, "cuda": St
 """By kind of device that weights can be streamed to; a CPU that is not home stands for one."""
 
 
+def is_plain(kind: str) -> bool:
+    """Whether everything is over when it was called, on devices of this kind."""
+    return LANES.get(kind) is PlainLane
+
+
+def simulate(kind: str) -> None:
+    """Devices of this kind are a host's stand-ins for cards, in RAM: they are as a second CPU is."""
+    LANES.setdefault(kind, PlainLane)
+
+
 def lane_for(device: torch.device) -> Lane:
     """The lane to a device. Raises TransferError for a kind of device that has none."""
     make = LANES.get(device.type)

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-
 import torch
 
 SOURCE = Path(__file__).with_name("card.cpp")

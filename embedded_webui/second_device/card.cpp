@@ -1,4 +1,4 @@
-// A second device for tests: RAM that PyTorch takes for another device (type `hpu`, a key that no wheel uses).
+// A second device, a stand-in for a card: RAM that PyTorch takes for another device (type `hpu`, a key that no wheel uses).
 // Operations are computed by copying to the CPU and back. Freed memory is overwritten, new memory is filled with a
 // pattern, so that reading what was never copied, or what was freed, shows.
 #include <ATen/EmptyTensor.h>
