@@ -8,7 +8,7 @@ import string
 from typing import Any
 
 from flux_speedup.configuration import config
-from flux_speedup.configuration.config import KINDS, Source
+from flux_speedup.configuration.config import SETTINGS, Source
 from tests.soak.outcome import Outcome
 
 WORDS = (
@@ -48,7 +48,7 @@ def value(rng: random.Random, depth: int = 0) -> Any:
 
 
 def key(rng: random.Random) -> str:
-    known = rng.choice(list(KINDS))
+    known = rng.choice(list(SETTINGS))
     if rng.random() < 0.8:
         return known
     spoiled = list(known)
@@ -72,7 +72,7 @@ def run(count: int, seed: int = 0) -> Outcome:
         except Exception as error:
             outcome.finding(f"number {number}: {type(error).__name__}: {error}: {sources!r}"[:400])
             continue
-        for name, kind in KINDS.items():
+        for name, kind in ((key, each.kind) for key, each in SETTINGS.items()):
             chosen = getattr(loaded.config, name)
             if loaded.origin[name] == "built-in default":
                 continue

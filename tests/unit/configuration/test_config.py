@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flux_speedup.configuration import sources as config_sources
-from flux_speedup.configuration.config import KINDS, MAX_PROBLEMS, MAX_SHOWN, Config, Source, load
+from flux_speedup.configuration.config import MAX_PROBLEMS, MAX_SHOWN, SETTINGS, Config, Source, load
 
 EXTENSION = Path(__file__).resolve().parents[3] / "extensions" / "flux-speedup"
 SHIPPED = EXTENSION / "config.json"
@@ -136,7 +136,7 @@ def test_a_broken_user_file_is_one_sentence_and_everything_else_works(tmp_path: 
     )
 )
 def test_no_value_whatever_raises(value: object) -> None:
-    for key in KINDS:
+    for key in SETTINGS:
         loaded = load([Source("some file", {key: value})])
         assert isinstance(loaded.config, Config)
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from flux_speedup.configuration.config import AS_CONFIGURED, KINDS
+from flux_speedup.configuration.config import AS_CONFIGURED, SETTINGS
 from flux_speedup.configuration.kinds import BadValue
 from flux_speedup.pruning.catalog import GROUPS
 from flux_speedup.ui.settings import OPTIONS, Option
@@ -33,7 +33,7 @@ def test_an_option_changes_nothing_until_somebody_chooses(option: Option) -> Non
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
 def test_every_choice_is_one_the_configuration_takes(option: Option) -> None:
-    kind = KINDS[option.key.removeprefix(PREFIX)]
+    kind = SETTINGS[option.key.removeprefix(PREFIX)].kind
     taken = [kind.parse(choice) for choice in option.choices[1:]]
     assert len(set(taken)) == len(taken)
     with pytest.raises(BadValue):
@@ -42,7 +42,12 @@ def test_every_choice_is_one_the_configuration_takes(option: Option) -> None:
 
 def test_the_refresh_rate_is_chosen_in_seconds() -> None:
     (option,) = [option for option in OPTIONS if option.key == "flux_speedup_refresh_s"]
-    assert [KINDS["refresh_s"].parse(choice) for choice in option.choices[1:]] == [2.0, 5.0, 30.0, 0.0]
+    assert [SETTINGS["refresh_s"].parse(choice) for choice in option.choices[1:]] == [
+        2.0,
+        5.0,
+        30.0,
+        0.0,
+    ].kind
 
 
 def test_importing_the_room_imports_no_gradio() -> None:

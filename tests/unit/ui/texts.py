@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from flux_speedup.configuration.config import KINDS, Config
+from flux_speedup.configuration.config import SETTINGS, Config
 from flux_speedup.configuration.kinds import Switch
 from flux_speedup.facts.seen import NO_GPU, SIMULATED
 from flux_speedup.facts.view import LeftOut, MemoryUse
@@ -248,7 +248,7 @@ class Named:
 def item_texts() -> list[str]:
     """Titles and reasons of every item, on, off and not available, on a large card and on none."""
     table: Any = Named()
-    switches = {key: False for key, kind in KINDS.items() if isinstance(kind, Switch)}
+    switches = {key: False for key, each in SETTINGS.items() if isinstance(each.kind, Switch)}
     everything = {key: True for key in switches}
     without = (Config(weights=False), Config(statistics=False), Config(hash_wait="never"))
     configs = (Config(), Config(**everything), Config(**switches), Config(left_out=()), *without)

@@ -13,9 +13,9 @@ from typing import Any
 
 from .kinds import BadValue
 from .setting import Value
-from .settings import KINDS, SETTINGS, Config
+from .settings import SETTINGS, Config
 
-__all__ = ["AS_CONFIGURED", "KINDS", "SECTIONS", "SETTINGS", "Config", "Loaded", "Source", "Value", "load"]
+__all__ = ["AS_CONFIGURED", "SECTIONS", "SETTINGS", "Config", "Loaded", "Source", "Value", "load"]
 
 AS_CONFIGURED = "as configured"
 DEFAULT = "built-in default"
@@ -53,12 +53,12 @@ def load(sources: Iterable[Source]) -> Loaded:
         for key, raw in source.values.items():
             if raw == AS_CONFIGURED or key in SECTIONS:
                 continue
-            kind = KINDS.get(key)
-            if kind is None:
+            setting = SETTINGS.get(key)
+            if setting is None:
                 problems.add(source.name, unknown, key)
                 continue
             try:
-                value = kind.parse(raw)
+                value = setting.kind.parse(raw)
             except BadValue as allowed:
                 problems.add(source.name, _misfit, key, raw, allowed)
                 continue
@@ -90,7 +90,7 @@ class Problems:
 
 def unknown(key: str) -> str:
     """A clause on a key that nothing is called by, with the one that was probably meant."""
-    meant = difflib.get_close_matches(key[:MAX_SHOWN].lower(), KINDS, 1, 0.75)
+    meant = difflib.get_close_matches(key[:MAX_SHOWN].lower(), SETTINGS, 1, 0.75)
     probably = f" ({meant[0]} was probably meant)" if meant else ""
     return f"unknown key {cut(key)}{probably}; it is ignored"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from .kinds import Kind
+from .kinds import Kind, Switch
 
 T = TypeVar("T")
 Value = str | int | float | bool | None | tuple[str, ...]
@@ -38,29 +38,34 @@ class Setting:
     private: bool = False
 
 
-def setting(
-    default: T,
-    kind: Kind,
-    group: str,
-    help: str,
-    *,
-    more: str = "",
-    label: str = "",
-    choices: tuple[str, ...] = (),
-    hosts: tuple[str, ...] = EVERYWHERE,
-    restart: bool = False,
-    private: bool = False,
-) -> T:
-    """Declare a field of `settings.Config`."""
-    if label and not choices:
-        choices = ("on", "off")
-    about = {
-        "kind": kind, "group": group, "help": help, "more": more, "label": label, "choices": choices,
-        "hosts": hosts, "restart": restart, "private": private,
-    }  # fmt: skip
-    declared: Any = field(default=default, metadata=about)
-    found: T = declared
-    return found
+@dataclass(frozen=True)
+class Group:
+    """The heading that settings stand under; called, it declares a field of `settings.Config`."""
+
+    name: str
+
+    def __call__(
+        self,
+        default: T,
+        help: str,
+        kind: Kind | None = None,
+        *,
+        more: str = "",
+        label: str = "",
+        choices: tuple[str, ...] = (),
+        hosts: tuple[str, ...] = EVERYWHERE,
+        restart: bool = False,
+        private: bool = False,
+    ) -> T:
+        """kind: None for a switch."""
+        choices = choices or (("on", "off") if label else ())
+        about = {
+            "kind": kind or Switch(), "group": self.name, "help": help, "more": more, "label": label,
+            "choices": choices, "hosts": hosts, "restart": restart, "private": private,
+        }  # fmt: skip
+        declared: Any = field(default=default, metadata=about)
+        found: T = declared
+        return found
 
 
 def shown(value: Value) -> str:

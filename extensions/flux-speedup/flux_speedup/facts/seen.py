@@ -197,7 +197,7 @@ class Seen:
         chosen = (self._host.settings() or {}).get(OPTION_PREFIX + "refresh_s", AS_CONFIGURED)
         if loaded.origin["refresh_s"] not in NOBODY_ELSE_DECIDED and chosen != AS_CONFIGURED:
             try:
-                return float(str(config.KINDS["refresh_s"].parse(chosen)))
+                return float(str(config.SETTINGS["refresh_s"].kind.parse(chosen)))
             except BadValue:
                 log.debug("refresh_s = %r does not fit", chosen)
         return loaded.config.refresh_s

@@ -67,8 +67,7 @@ def for_host(loaded: Loaded, runs_flux: bool) -> Loaded:
 
 
 def _leaves_something_out(config: Config) -> bool:
-    from ..pruning.catalog import GROUPS
-    from ..pruning.decision import LEAVE_OUT
+    from ..pruning.catalog import GROUPS, LEAVE_OUT
 
     return bool(config.left_out) or any(getattr(config, key) == LEAVE_OUT for key in GROUPS)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+KEEP, LEAVE_OUT = "keep", "leave out"
+"""What can be chosen for a group, besides auto."""
 # Configuration key of a group -> what users call it.
 GROUPS = {
     "group_controlnet": "ControlNet and its preprocessors",

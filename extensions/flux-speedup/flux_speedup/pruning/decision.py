@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from . import uses
-from .catalog import BY_STEM, NEVER, Entry, entry
+from .catalog import BY_STEM, KEEP, LEAVE_OUT, NEVER, Entry, entry
 from .surroundings import Folder, Surroundings, Wishes, listed, names
 
-LEAVE_OUT = "leave out"
 # Other scripts look it up by name while they are imported.
 LOOKED_UP = ("xyz_grid",)
 
@@ -95,7 +94,7 @@ def _asked_for(stem: str, wishes: Wishes) -> str:
     pattern = listed(stem, wishes.keep)
     if pattern:
         return f"keep names it ({pattern})"
-    return "its group is kept" if wishes.groups.get(entry(stem).group) == "keep" else ""
+    return "its group is kept" if wishes.groups.get(entry(stem).group) == KEEP else ""
 
 
 def _mixed_folder(stem: str, here: Surroundings, wishes: Wishes) -> str:
