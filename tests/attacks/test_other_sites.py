@@ -20,7 +20,6 @@ from flux_speedup.control.rules import Rules
 from flux_speedup.hosts.common.credentials import Credentials
 from flux_speedup.hosts.common.inside import Forbidden, Refused
 from flux_speedup.hosts.common.names import Names, names
-from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.ui import changes, pruning, tab
 from tests.fake_view import FakeView
 
@@ -243,9 +242,8 @@ def test_without_a_page_its_login_guards_the_api(monkeypatch: pytest.MonkeyPatch
     shared.cmd_opts = SimpleNamespace(api=True, api_auth=None, gradio_auth="me:secret", gradio_auth_path=None)
     monkeypatch.setitem(sys.modules, "modules.shared", shared)
     view, app = FakeView(), FastAPI()
-    host = WebUI()
-    control = Control(view, Rules(lambda: host.names([]), lambda: None))
-    register(app, view, Access(host.credentials(page=False), None), control)
+    control = Control(view, Rules(lambda: names(shared.cmd_opts, []), lambda: None))
+    register(app, view, Access(Credentials.of(shared.cmd_opts, page=False), None), control)
 
     async def statuses() -> list[int]:
         async with httpx.AsyncClient(

@@ -13,9 +13,7 @@ MAP = REPOSITORY / "docs" / "architecture.md"
 HOSTS = ("modules", "backend", "modules_forge", "ldm_patched")
 GRADIO = ("hosts", "ui", "api")  # api: only to ask which login gradio has
 # What stands above its importer, each with its reason.
-UPWARDS = {
-    ("features", "ui"): "the tab's translations are switched like everything else",
-}
+UPWARDS = {}
 
 
 def floors() -> dict[str, int]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import hosts
-from .configuration import config
-from .configuration import sources as config_sources
 from .configuration.config import Loaded
 from .features import moments as items
 from .features import scripts as items_scripts
+from .features.configured import Configured
+from .hosts.common import local_weights, options
 from .local_models.lazy import LazyLocalModels
 from .memory import MemoryPlan, Tier
 from .patching.table import PatchTable, State
@@ -36,7 +36,6 @@ class Running:
     """Everything that lives as long as the WebUI's process; `seen` is what is shown of it."""
 
     def __init__(self, folder: Path, argv: Sequence[str], environ: MutableMapping[str, str]) -> None:
-        self._folder = folder
         self._argv = argv
         self._environ = environ
         self._host = hosts.detect()
@@ -44,9 +43,9 @@ class Running:
         self._loaded: Loaded | None = None
         self._plan = MemoryPlan(Tier.NONE, "not decided yet")
         self._card = ""
-        self._said: set[str] = set()
+        self._configured = Configured(folder, argv, environ, self._host)
         self._local_models = LazyLocalModels(
-            self._host.weight_folders, lambda: self._cache_file("local-models.json"), self._say
+            local_weights.places, lambda: self._cache_file("local-models.json"), self._configured.say
         )
         self._in_force = False
         self._stages_recorded = False
@@ -94,11 +93,12 @@ class Running:
         """What tab, Settings section and API may do."""
         from .control.control import Control
         from .control.rules import Rules
+        from .hosts.common.names import names
 
-        def names() -> Names:
-            return self._host.names(self._require_loaded().config.allowed_hosts)
+        def called() -> Names:
+            return names(options.flags(), self._require_loaded().config.allowed_hosts)
 
-        return Control(self._acts, Rules(names, lambda: self._host.inside().writes_refused()))
+        return Control(self._acts, Rules(called, lambda: self._host.inside().writes_refused()))
 
     # What the doors call.
 
@@ -107,7 +107,8 @@ class Running:
         if self._in_force:
             return
         self._in_force = True
-        self._loaded = self._load_configuration()
+        self._loaded = self._configured.load()
+        self._local_models.configure(self._configured.sources)
         settings = self._loaded.config
         if not settings.enabled:
             log.info("off (%s); the WebUI is as it is without the extension", self._loaded.origin["enabled"])
@@ -117,7 +118,7 @@ class Running:
         self._plan = items.apply(
             self._table, self._host, card, settings, argv=self._argv, environ=self._environ
         )
-        items_scripts.apply_local_models(self._table, self._host, self._local_models, settings)
+        items_scripts.apply_local_models(self._table, self._local_models, settings)
 
     def register(self) -> None:
         """Register the callbacks: scripts are being loaded, and options are there from now on."""
@@ -148,8 +149,9 @@ class Running:
             traces.build(self.control)
             return result
 
-        offered = [option for option in settings.OPTIONS if self._host.offers(option.key)]
-        self._host.add_settings(offered, panel, self._master_switch_changed, self._configured())
+        offered = [each for each in settings.OPTIONS if each.has_effect_on(self._host.family)]
+        behind = settings.behind(self._configured.behind())
+        options.add_our_section(offered, panel, self._master_switch_changed, behind)
 
     def _build_tab(self) -> list[tuple[Any, str, str]]:
         from .ui import tab
@@ -158,7 +160,7 @@ class Running:
 
     def _complete_local_models(self) -> None:
         if self._require_loaded().config.local_models:
-            items_scripts.complete_local_models(self._table, self._host, self._local_models())
+            items_scripts.complete_local_models(self._table, self._local_models())
 
     def _app_started(self, demo: Any, app: Any) -> None:
         items.apply_when_started(self._table, self._host, self._require_loaded().config)
@@ -167,26 +169,27 @@ class Running:
         from .facts import left_out
 
         self._page = demo is not None
-        if not self._host.has_our_settings():
+        if not options.has_our_section():
             # Without a page some WebUIs ask nobody for options, which the API sets all the same.
             self._add_settings()
         left_out.finish(self._host, self._table.applied(), demo, app)
         self._record_startup()
         if self._host.api_is_on():
             from . import api
+            from .hosts.common.credentials import Credentials
 
             login = api.gradio_login(app) if demo is not None else None
-            access = api.Access(self._host.credentials(page=self._page), login)
+            access = api.Access(Credentials.of(options.flags(), page=self._page), login)
             api.register(app, self.seen, access, self.control)
         status = self.seen.status()
-        failed = [o.title for o in status.outcomes if o.state is State.FAILED]
+        failed = ", ".join(o.title for o in status.outcomes if o.state is State.FAILED)
         log.info(
             "%s, %s (%s): %d changes in force%s",
             status.host,
             f"{status.tier} tier" if self._plan.tier is not Tier.NONE else "no memory tier",
             status.tier_why,
             len(self._table.applied()),
-            f"; failed: {', '.join(failed)}" if failed else "",
+            f"; failed: {failed}" if failed else "",
         )
         if self._require_loaded().config.local_models:
             from .local_models.report import summary
@@ -199,8 +202,7 @@ class Running:
         self._in_force = False
         self._host.pruner().forget()
         # Scripts are listed before our door is there again; where it is gone, the listing puts this back.
-        settings = self._load_configuration().config
-        if settings.enabled:
+        if (settings := self._configured.load().config).enabled:
             items_scripts.at_listing(self._table, self._host, self._plan, settings)
 
     def _master_switch_changed(self) -> None:
@@ -231,42 +233,13 @@ class Running:
         if self._stages_recorded or not self._require_loaded().config.statistics:
             return
         self._stages_recorded = True
-        now = time.time()
         from .facts import left_out
 
+        now = time.time()
         was = left_out.in_force(self._host, self._table.applied(), page=self._page).text()
         for stage, seconds in self._host.startup_stages():
             detail = was if stage == WHOLE else ""
             self._statistics.record(Event(STARTUP, stage, 0, seconds, "", "", now, detail))
-
-    def _configured(self) -> dict[str, str]:
-        """By an option's key: what is in force while the Settings page says "as configured"."""
-        from .ui.settings import behind
-
-        return behind(config.load(self._gather(settings={}).sources))
-
-    def _gather(self, settings: Mapping[str, object] | None) -> config_sources.Sources:
-        return config_sources.gather(
-            self._argv,
-            self._environ,
-            shipped=self._folder / "config.json",
-            data_folder=self._host.data_folder(),
-            settings_file=self._host.settings_file(),
-            settings=settings,
-        )
-
-    def _load_configuration(self) -> Loaded:
-        gathered = self._gather(self._host.settings())
-        loaded = items_scripts.for_host(config.load(gathered.sources), self._host.runs_flux)
-        self._local_models.configure(gathered.sources)
-        for problem in (*gathered.problems, *loaded.problems):
-            self._say(problem)
-        return loaded
-
-    def _say(self, problem: str) -> None:
-        if problem not in self._said:
-            self._said.add(problem)
-            log.warning("%s", problem)
 
     def _require_loaded(self) -> Loaded:
         if self._loaded is None:

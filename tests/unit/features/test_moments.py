@@ -12,7 +12,6 @@ from flux_speedup.features import memory as items_memory
 from flux_speedup.features import scripts as items_scripts
 from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.memory import Card, MemoryPlan, Tier
-from flux_speedup.patching.change import Call, Change
 from flux_speedup.patching.table import PatchTable, State
 
 
@@ -26,9 +25,6 @@ class Host(WebUI):
 
     def card(self) -> Card:
         return Card("a card", is_gpu=self._gpu, total=None)
-
-    def page_changes_at_build(self) -> list[Change]:
-        return [Call(lambda: lambda: None, module="never_imported_by_a_test")]
 
 
 def armed(host: Host, tier: Tier, config: Config | None = None) -> dict[str, State]:

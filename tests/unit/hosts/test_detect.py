@@ -19,6 +19,7 @@ from flux_speedup.hosts.neo.webui import Neo
 from flux_speedup.hosts.reforge.webui import ReForge
 from flux_speedup.memory import MemoryPlan, Tier
 from flux_speedup.patching.change import apply_all
+from flux_speedup.ui.settings import OPTIONS
 
 FORGE, REFORGE, LAUNCH = (
     "backend.memory_management",
@@ -86,9 +87,9 @@ def test_what_does_nothing_on_a_host_is_not_offered_there() -> None:
     assert {"tier", "streams", "pinning", "weights", "checkpoints", "read_ahead"} <= some.keys()
     named = (Forge(manager()), A1111(), Neo(manager()), ReForge(manager()))
     for host in (WebUI(), *named):
-        assert host.offers("flux_speedup_pruning")
-        for key, where in some.items():
-            assert host.offers("flux_speedup_" + key) is (host.family in where)
+        for option in OPTIONS:
+            where = some.get(option.key.removeprefix("flux_speedup_"))
+            assert option.has_effect_on(host.family) is (where is None or host.family in where)
     assert {host for where in some.values() for host in where} <= {host.family for host in named}
 
 

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from flux_speedup.ui import translations
-from flux_speedup.ui.translations import LANGUAGES, START, entries, language, merged, translated
+from flux_speedup.hosts.common import translations
+from flux_speedup.hosts.common.translations import LANGUAGES, START, entries, language, merged, translated
 from tests.fake_view import FakeView
 from tests.unit.ui import texts
 
@@ -102,7 +102,7 @@ def test_a_key_stands_once_in_its_file(of: str) -> None:
 
 
 def test_the_webui_does_not_find_our_files() -> None:
-    extension = translations.FOLDER.parents[2]
+    extension = translations.FOLDER.parents[1]
     assert (extension / "metadata.ini").is_file()
     assert not (extension / "localizations").exists()
 

@@ -263,7 +263,7 @@ def item_texts() -> list[str]:
                 decided = items.apply(table, host, card, config, argv=[], environ={})
                 table.texts.append(decided.why)
                 items.apply_with_scripts(table, host, decided, config, lambda _: None, tracking)
-                items_scripts.apply_local_models(table, host, lambda: tracking, config)
+                items_scripts.apply_local_models(table, lambda: tracking, config)
     opened: Any = None
     cuda = types.SimpleNamespace(type="cuda")
     table.texts += [name for name, _ in steps(Path("x.safetensors"), None, cuda, opened)]

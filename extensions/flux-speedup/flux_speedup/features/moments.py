@@ -6,6 +6,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..configuration.config import Config
+from ..hosts.common import settings_file, translations
 from ..hosts.common.webui import WebUI
 from ..memory import GIB, Card, MemoryPlan, Tier, plan
 from ..patching.table import PatchTable, State
@@ -47,7 +48,7 @@ def apply(
         decided = MemoryPlan(Tier.NONE, host.why_not("tier"))
     # First, so that it is the last to be put back: until then nothing of ours is saved.
     why = "it is put in place whole, and what others set here is not kept in it"
-    table.add("settings_file", SETTINGS_FILE, why, host.settings_file_changes())
+    table.add("settings_file", SETTINGS_FILE, why, settings_file.changes())
     arm_torch(table, card, config, decided, argv, environ)
     arm_memory(table, host, decided, config)
     at_listing(table, host, decided, config)
@@ -70,7 +71,7 @@ def apply_with_scripts(
     in_force = table.applied()
     for item, (option, value) in host.memory_options(decided).items():
         if item in in_force:
-            table.extend(item, [host.option_change(option, value)])
+            table.extend(item, [host.options.change(option, value)])
     arm_refusals(table, host, config)
     weights = ("weights", *host.weights_item)
     where_available(table, config.weights, weights, lambda: host.weight_changes(direct_share(config)))
@@ -85,7 +86,10 @@ def apply_with_scripts(
     _hash_wait(table, host, config)
     ahead = ("read_ahead", READ_AHEAD, "the first load finds its files in RAM")
     where_available(table, config.read_ahead, ahead, host.read_ahead_changes)
-    _translations(table, host, config)
+    why = (
+        "Russian and Chinese texts of ours join the localisation that is chosen; read when the page is built"
+    )
+    switch(table, config.translations, ("translations", TRANSLATIONS, why), translations.changes())
     switch(
         table,
         config.statistics,
@@ -145,16 +149,6 @@ def _requests(table: PatchTable, host: WebUI, config: Config, tracking: Tracking
         why += ", and image files name what loading took"
     changes = host.request_changes(tracking, config.load_in_infotext) if config.requests else []
     switch(table, config.requests, ("requests", REQUESTS, why), changes)
-
-
-def _translations(table: PatchTable, host: WebUI, config: Config) -> None:
-    from ..ui.translations import translated
-
-    why = (
-        "Russian and Chinese texts of ours join the localisation that is chosen; read when the page is built"
-    )
-    item = ("translations", TRANSLATIONS, why)
-    switch(table, config.translations, item, host.translation_changes(translated))
 
 
 def _tell_nobody(_: Event) -> None:

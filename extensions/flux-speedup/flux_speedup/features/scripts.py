@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..configuration.config import DEFAULT, Config, Loaded
 from ..configuration.sources import SHIPPED
+from ..hosts.common import callbacks, gradio_apps, local_weights
 from ..hosts.common.webui import WebUI
 from ..memory import MemoryPlan, Tier
 from ..patching.table import PatchTable, State
@@ -31,14 +32,14 @@ def at_listing(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Conf
     there = table.applied()
     if "fast_callbacks" not in there:
         item = ("fast_callbacks", "Fast registration of callbacks", "no source code is read for it")
-        switch(table, config.fast_callbacks, item, host.callback_changes())
+        switch(table, config.fast_callbacks, item, callbacks.changes())
     if "lazy_apps" not in there:
         item = (
             "lazy_apps",
             "Web apps of inner pages are made when needed",
             "gradio makes two for each of them",
         )
-        switch(table, config.lazy_apps, item, host.page_changes_at_build())
+        switch(table, config.lazy_apps, item, gradio_apps.changes())
     if "pruning" in there:
         return
     if config.pruning and not _leaves_something_out(config):
@@ -97,19 +98,17 @@ def arm_refusals(table: PatchTable, host: WebUI, config: Config) -> None:
         table.add("refusals", REFUSALS, why, refusals.changes(lambda: pruner.missing))
 
 
-def apply_local_models(
-    table: PatchTable, host: WebUI, models: Callable[[], LocalModels], config: Config
-) -> None:
+def apply_local_models(table: PatchTable, models: Callable[[], LocalModels], config: Config) -> None:
     """At preload: ADetailer's script asks for its weights while it is imported, which may be before ours."""
     why = "weights that are on this machine are not asked for on the network"
     adetailer = ("adetailer_weights", ADETAILER_WEIGHTS, why)
-    switch(table, config.local_models, adetailer, host.adetailer_changes(models))
+    switch(table, config.local_models, adetailer, local_weights.adetailer_changes(models))
     upscalers = ("upscaler_weights", UPSCALER_WEIGHTS, why)
-    switch(table, config.local_models, upscalers, host.upscaler_changes(models))
+    switch(table, config.local_models, upscalers, local_weights.upscaler_changes(models))
 
 
-def complete_local_models(table: PatchTable, host: WebUI, models: LocalModels) -> None:
+def complete_local_models(table: PatchTable, models: LocalModels) -> None:
     """Before the page is built: what was listed while the redirect was not in force yet."""
-    for key, change in host.completing_changes(models).items():
+    for key, change in local_weights.completing_changes(models).items():
         if key in table.applied():
             table.extend(key, [change])

@@ -14,9 +14,10 @@ from .catalog import Entry
 from .digests import Digests
 from .examine import Refused, Usable, examine
 from .file_lock import locked
+from .part import TransferFailed, drop
 from .plausible import HEAD_BYTES, why_no_weights
 from .progress import Bar
-from .transfer import Address, Patience, TransferFailed, drop, transfer
+from .transfer import Address, Patience, transfer
 
 NOT_VERIFIED = "not verified: its size and sha256 are not known for sure"
 

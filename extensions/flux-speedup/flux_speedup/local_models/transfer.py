@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import http.client
-import json
-import os
 import queue
 import re
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CHUNK = 1 << 16
+from . import part as parts
+from .part import Progress, TransferFailed
+
 AGENT = "flux-speedup-fetch"
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _MAY_PASS = {408, 425, 429, 500, 502, 503, 504}
-
-
-class TransferFailed(Exception):
-    """The file did not come; the message says why. `again`: another attempt may help."""
-
-    def __init__(self, why: str, *, again: bool = False, after: float = 0.0) -> None:
-        self.again = again
-        self.after = after
-        super().__init__(why)
 
 
 @dataclass(frozen=True)
@@ -58,10 +47,6 @@ class Address:
     token: str | None = None
 
 
-Progress = Callable[[int, "int | None"], None]
-"""(bytes there now, bytes in all where known)."""
-
-
 def transfer(
     source: Address,
     part: Path,
@@ -80,7 +65,7 @@ def transfer(
     """
     pause = patience.pause
     for attempt in range(1, patience.attempts + 1):
-        before = _size(part)
+        before = parts.size(part)
         try:
             _attempt(source, part, expected, patience, progress, until)
         except TransferFailed as failed:
@@ -89,7 +74,7 @@ def transfer(
                 tries = f" ({attempt} attempts)" if attempt > 1 else ""
                 raise TransferFailed(f"{failed}{tries}") from failed
             # Whoever brings new bytes each time is slow, not broken.
-            pause = patience.pause if _size(part) > before else min(pause * 2, patience.longest_pause)
+            pause = patience.pause if parts.size(part) > before else min(pause * 2, patience.longest_pause)
             wait = min(max(pause, failed.after), patience.longest_pause)
             time.sleep(max(0.0, min(wait, until - time.monotonic())))
         else:
@@ -104,7 +89,7 @@ def _attempt(
     progress: Progress,
     until: float,
 ) -> None:
-    have, validator = _size(part), _read_validator(part)
+    have, validator = parts.size(part), parts.validator(part)
     request = urllib.request.Request(source.url, headers={"User-Agent": AGENT, "Accept-Encoding": "identity"})
     if source.token:
         request.add_unredirected_header("Authorization", f"Bearer {source.token}")
@@ -121,7 +106,7 @@ def _attempt(
                 pace.at(at)
                 progress(at, whole)
 
-            _write(answer, part, start, total, expected, came)
+            parts.write(answer, part, start, total, expected, came)
     except urllib.error.HTTPError as error:
         with error:
             _refused(error, part, have)
@@ -191,7 +176,7 @@ def _refused(error: urllib.error.HTTPError, part: Path, have: int) -> None:
     if error.code == 416:
         if (error.headers.get("Content-Range") or "") == f"bytes */{have}":
             return
-        drop(part)
+        parts.drop(part)
         raise TransferFailed("what was there does not fit the server's file", again=True) from error
     after = error.headers.get("Retry-After") or ""
     raise TransferFailed(
@@ -214,61 +199,6 @@ def _where(answer: Any, have: int) -> tuple[int, int | None]:
     if found is None or int(found.group(1)) != have:
         raise TransferFailed("the server sent another range than it was asked for")
     return have, None if found.group(2) == "*" else int(found.group(2))
-
-
-def _write(
-    answer: Any, part: Path, start: int, total: int | None, expected: int | None, progress: Progress
-) -> None:
-    if expected is not None and total is not None and total != expected:
-        raise TransferFailed(f"the server offers {total} bytes, not {expected}")
-    if start == 0:
-        drop(part)
-        _keep_validator(part, answer.headers.get("ETag"), answer.headers.get("Last-Modified"))
-    at, whole = start, total if total is not None else expected
-    with part.open("ab") as file:
-        while piece := answer.read1(CHUNK):
-            at += len(piece)
-            if whole is not None and at > whole:
-                raise TransferFailed(f"the server sends more than {whole} bytes")
-            file.write(piece)
-            progress(at, whole)
-        file.flush()
-        os.fsync(file.fileno())
-    if whole is not None and at < whole:
-        raise TransferFailed(f"the connection ended after {at} of {whole} bytes", again=True)
-
-
-def drop(part: Path) -> None:
-    """Forget what was fetched so far."""
-    for path in (part, _beside(part)):
-        with suppress(FileNotFoundError):
-            path.unlink()
-
-
-def _size(part: Path) -> int:
-    try:
-        return part.stat().st_size
-    except OSError:
-        return 0
-
-
-def _beside(part: Path) -> Path:
-    return part.with_name(part.name + ".json")
-
-
-def _keep_validator(part: Path, etag: str | None, modified: str | None) -> None:
-    # A weak ETag does not promise the same bytes.
-    strong = etag if etag and not etag.startswith("W/") else None
-    if strong or modified:
-        _beside(part).write_text(json.dumps({"validator": strong or modified}), encoding="utf-8")
-
-
-def _read_validator(part: Path) -> str | None:
-    try:
-        found = json.loads(_beside(part).read_text(encoding="utf-8"))["validator"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, str) and found.isprintable() else None
 
 
 class _Careful(urllib.request.HTTPRedirectHandler):

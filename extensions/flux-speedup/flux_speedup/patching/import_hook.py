@@ -79,3 +79,10 @@ class _Notifying(importlib.abc.Loader):
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
         self._imported(module.__name__)
+
+
+def is_ready(module: str) -> bool:
+    """Imported and executed to its end: a module is in sys.modules from its first line on."""
+    found = sys.modules.get(module)
+    spec = getattr(found, "__spec__", None)
+    return found is not None and not getattr(spec, "_initializing", False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -11,9 +10,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 
-from .change import AlreadySo, Change, ChangeError, Declined, Undo, apply
+from .change import AlreadySo, Change, ChangeError, Declined, Undo, apply, in_reverse
 from .guard import reporting
-from .import_hook import PostImportHook
+from .import_hook import PostImportHook, is_ready
 
 ENOUGH = 3
 """Failures of one kind, in the life of a process, after which an item is switched off."""
@@ -74,7 +73,7 @@ class PatchTable:
 
     def __init__(self, log: logging.Logger, later: Later | None = None) -> None:
         self._log = log
-        self._later = later or _now
+        self._later = later or (lambda act: act())
         self._failures: Counter[tuple[str, str, str]] = Counter()
         self._given_up: dict[str, str] = {}
         self._lock = threading.RLock()
@@ -113,8 +112,8 @@ class PatchTable:
 
     def put_back(self, keys: Iterable[str] | None = None) -> tuple[str, ...]:
         """Undo the items named, or all, the newest change first. Answers with those that were in force."""
+        undone = []
         with self._lock:
-            undone = []
             wanted = list(self._items) if keys is None else [key for key in keys if key in self._items]
             for key in reversed(wanted):
                 item = self._items[key]
@@ -185,8 +184,7 @@ class PatchTable:
     def _give_up(self, key: str) -> None:
         with self._lock:
             self.put_back([key])
-            item = self._items[key]
-            item.state, item.why = State.FAILED, self._given_up[key]
+            self._items[key].state, self._items[key].why = State.FAILED, self._given_up[key]
 
     def _catch_up(self) -> None:
         """What was half imported when it was asked for may be whole now: no import tells of that."""
@@ -210,16 +208,16 @@ class PatchTable:
     def _make(self, item: _Item, changes: list[_Made], executed: str | None = None) -> None:
         for made in changes:
             module = made.change.module
-            if module is not None and module != executed and not _is_ready(module):
+            if module is not None and module != executed and not is_ready(module):
                 continue
             try:
                 with reporting(partial(self.failed, item.key)):
                     made.undo = apply(made.change)
             except AlreadySo as reason:
-                made.undo = _nothing
+                made.undo = in_reverse([])
                 item.notes.append(str(reason))
             except Declined as reason:
-                made.undo, made.declined = _nothing, str(reason)
+                made.undo, made.declined = in_reverse([]), str(reason)
             except Exception as error:
                 self._fail(item, error)
                 return
@@ -249,18 +247,3 @@ class PatchTable:
             except Exception as error:
                 item.notes.append(f"could not be put back: {error}")
                 self._log.warning("%s: could not be put back (%s); restart the WebUI", item.title, error)
-
-
-def _is_ready(module: str) -> bool:
-    """Imported and executed to its end: a module is in sys.modules from its first line on."""
-    found = sys.modules.get(module)
-    spec = getattr(found, "__spec__", None)
-    return found is not None and not getattr(spec, "_initializing", False)
-
-
-def _nothing() -> None:
-    return None
-
-
-def _now(act: Callable[[], None]) -> None:
-    act()

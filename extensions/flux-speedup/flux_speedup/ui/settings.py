@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..configuration.config import AS_CONFIGURED, Loaded
-from ..configuration.setting import shown
+from ..configuration.setting import EVERYWHERE, shown
 from ..configuration.settings import SETTINGS
 from ..configuration.sources import OPTION_PREFIX
 
@@ -23,6 +23,11 @@ class Option:
     info: str
     restart: bool = False
     default: str = AS_CONFIGURED
+
+    def has_effect_on(self, family: str) -> bool:
+        """Whether it does anything on a WebUI of that name in the table of settings."""
+        hosts = SETTINGS[self.key.removeprefix(OPTION_PREFIX)].hosts
+        return hosts == EVERYWHERE or family in hosts
 
 
 OPTIONS: tuple[Option, ...] = tuple(

@@ -14,7 +14,6 @@ import pytest
 
 from flux_speedup.configuration.config import Source
 from flux_speedup.hosts.common import local_weights
-from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.local_models import ultralytics_release
 from flux_speedup.local_models.redirect import LocalModels, made
 from flux_speedup.patching.table import PatchTable, State
@@ -117,17 +116,16 @@ def test_other_releases_and_none_are_no_warning(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_folders_come_from_flags_paths_and_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert WebUI().weight_folders("esrgan") == []
+    assert local_weights.places("esrgan") == []
     module(monkeypatch, "modules.paths_internal", models_path=str(tmp_path / "models"))
     flags = SimpleNamespace(esrgan_models_path=str(tmp_path / "given"), realesrgan_models_path=None)
     options = SimpleNamespace(data={"ad_extra_models_dir": f"{tmp_path / 'a'}||{tmp_path / 'b'}|\0"})
     module(monkeypatch, "modules.shared", cmd_opts=flags, opts=options)
-    host = WebUI()
-    assert host.weight_folders("esrgan") == [tmp_path / "given", tmp_path / "models" / "ESRGAN"]
-    assert host.weight_folders("realesrgan") == [tmp_path / "models" / "RealESRGAN"]
+    assert local_weights.places("esrgan") == [tmp_path / "given", tmp_path / "models" / "ESRGAN"]
+    assert local_weights.places("realesrgan") == [tmp_path / "models" / "RealESRGAN"]
     own = [tmp_path / "models" / "adetailer", tmp_path / "a", tmp_path / "b"]
-    assert host.weight_folders("adetailer") == own
-    assert host.weight_folders("hats") == [tmp_path / "models" / "hats"]
+    assert local_weights.places("adetailer") == own
+    assert local_weights.places("hats") == [tmp_path / "models" / "hats"]
 
 
 def with_mapping(monkeypatch: pytest.MonkeyPatch, mapping: dict[str, str], **flags: bool) -> None:
@@ -139,7 +137,7 @@ def with_mapping(monkeypatch: pytest.MonkeyPatch, mapping: dict[str, str], **fla
 
 def complete(table: PatchTable, models: LocalModels, item: str) -> None:
     table.add(item, "Item", "why", [])
-    table.extend(item, [WebUI().completing_changes(models)[item]])
+    table.extend(item, [local_weights.completing_changes(models)[item]])
 
 
 def test_a_map_made_before_gets_names_and_order_of_the_redirect(
@@ -209,6 +207,6 @@ def test_a_webui_without_upscalers_or_scripts_is_left_alone(
 ) -> None:
     for name in ("modules.scripts", "modules.shared", "modules.upscaler"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    for item in WebUI().completing_changes(models):
+    for item in local_weights.completing_changes(models):
         complete(table, models, item)
     assert {outcome.state for outcome in table.outcomes()} == {State.APPLIED}

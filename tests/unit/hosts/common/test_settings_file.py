@@ -70,8 +70,8 @@ def test_values_of_ours_are_in_force_and_in_no_file(opts, table, tmp_path: Path)
     file = tmp_path / "config.json"
     before = saved(opts, file)
     host = WebUI()
-    table.add("streams", "S", "why", [host.option_change("forge_async_loading", "Async")])
-    table.add("memory", "M", "why", [host.option_change("forge_inference_memory", 20000)])
+    table.add("streams", "S", "why", [host.options.change("forge_async_loading", "Async")])
+    table.add("memory", "M", "why", [host.options.change("forge_inference_memory", 20000)])
     assert (opts.forge_async_loading, opts.forge_inference_memory) == ("Async", 20000)
     assert saved(opts, file) == before
     assert (opts.forge_async_loading, opts.forge_inference_memory) == ("Async", 20000)
@@ -84,7 +84,7 @@ def test_values_of_ours_are_in_force_and_in_no_file(opts, table, tmp_path: Path)
 
 
 def test_what_the_user_chooses_meanwhile_is_saved(opts, table, tmp_path: Path) -> None:
-    table.add("memory", "M", "why", [WebUI().option_change("forge_inference_memory", 20000)])
+    table.add("memory", "M", "why", [WebUI().options.change("forge_inference_memory", 20000)])
     opts.data["forge_inference_memory"] = 3000
     assert saved(opts, tmp_path / "config.json")["forge_inference_memory"] == 3000
 

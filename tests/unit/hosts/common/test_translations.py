@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from flux_speedup.hosts.common import translations
+from flux_speedup.hosts.common.translations import START, entries
 from flux_speedup.patching.table import PatchTable, State
-from flux_speedup.ui.translations import START, entries, translated
 
 SCRIPTS = {"ru_RU": START + '{"Generate": "x"}', "None": START + "{}", "zh_CN": "something else"}
 
@@ -33,7 +33,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_wrapped_and_put_back_exactly(host: Any) -> None:
     original = host.localization_js
     table = PatchTable(logging.getLogger("flux_speedup.test"))
-    table.add("translations", "t", "", translations.changes(translated))
+    table.add("translations", "t", "", translations.changes())
     assert table.outcomes()[0].state is State.APPLIED
     held = host.localization_js
     assert entries("ru")["Cancel"].encode("unicode_escape").decode() in held("ru_RU")
@@ -45,7 +45,7 @@ def test_wrapped_and_put_back_exactly(host: Any) -> None:
 
 def test_a_script_that_cannot_be_read_stays_the_webuis(host: Any, caplog: pytest.LogCaptureFixture) -> None:
     table = PatchTable(logging.getLogger("flux_speedup.test"))
-    table.add("translations", "t", "", translations.changes(translated))
+    table.add("translations", "t", "", translations.changes())
     assert host.localization_js("zh_CN") is SCRIPTS["zh_CN"]
     (said,) = caplog.messages
     assert "zh_CN" in said
@@ -56,5 +56,5 @@ def test_a_script_that_cannot_be_read_stays_the_webuis(host: Any, caplog: pytest
 def test_another_webui_without_it_keeps_its_own(host: Any) -> None:
     del host.localization_js
     table = PatchTable(logging.getLogger("flux_speedup.test"))
-    table.add("translations", "t", "", translations.changes(translated))
+    table.add("translations", "t", "", translations.changes())
     assert table.outcomes()[0].state is State.SKIPPED

@@ -16,6 +16,8 @@ from flux_speedup import hosts
 from flux_speedup.configuration.config import Config
 from flux_speedup.features import moments as items
 from flux_speedup.features.switch import SWITCHED_OFF
+from flux_speedup.hosts.common.credentials import Credentials
+from flux_speedup.hosts.common.options import flags
 from flux_speedup.hosts.common.webui import NOT_AVAILABLE, WebUI
 from flux_speedup.patching.table import PatchTable, State
 from flux_speedup.stats.events import Event
@@ -87,7 +89,7 @@ def test_the_memory_part_is_not_available_and_the_rest_works(
 
 
 def option(table: PatchTable, host: WebUI, key: str, value: object) -> State:
-    table.add("item", "Item", "why", [host.option_change(key, value)])
+    table.add("item", "Item", "why", [host.options.change(key, value)])
     return table.outcomes()[0].state
 
 
@@ -122,7 +124,7 @@ def test_frozen_and_missing_options_are_named(shared: ModuleType) -> None:
 def test_credentials_and_api_switch_come_from_the_flags(shared: ModuleType, tmp_path: Path) -> None:
     assert WebUI().api_is_on()
     for page in (True, False):
-        found = WebUI().credentials(page=page)
+        found = Credentials.of(flags(), page=page)
         assert found is not None
         assert found.have(b"me", b"secret")
     file = tmp_path / "users"
@@ -131,18 +133,18 @@ def test_credentials_and_api_switch_come_from_the_flags(shared: ModuleType, tmp_
         api=False, nowebui=False, api_auth=None, gradio_auth="a:b", gradio_auth_path=str(file)
     )
     assert not WebUI().api_is_on()
-    assert WebUI().credentials(page=True) is None
-    found = WebUI().credentials(page=False)
+    assert Credentials.of(flags(), page=True) is None
+    found = Credentials.of(flags(), page=False)
     assert found is not None
     for user, password in (b"ab", b"cd", b"ef", b"gh"):
         assert found.have(bytes([user]), bytes([password]))
     assert not found.have(b"a", b"d")
     file.unlink()
-    found = WebUI().credentials(page=False)
+    found = Credentials.of(flags(), page=False)
     assert found is not None
     assert not found.have(b"c", b"d")
     shared.cmd_opts = argparse.Namespace(api=True)
-    assert WebUI().credentials(page=False) is None
+    assert Credentials.of(flags(), page=False) is None
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,11 @@ class Built:
         self._mappings = list({mapping.address: mapping for mapping in found if mapping is not None}.values())
 
     @property
+    def name(self) -> str:
+        """The file of its checkpoint, for people."""
+        return Path(self.key.files[0][0]).name if self.key is not None else "a model"
+
+    @property
     def modules(self) -> tuple[torch.nn.Module, ...]:
         """What the host moves to the device, one by one."""
         return tuple(self._modules)

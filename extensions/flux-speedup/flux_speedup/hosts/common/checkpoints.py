@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +18,11 @@ import torch
 from ...patching.change import Call, Change, Declined, Function, Undo, apply_all
 from ...stats.events import Event
 from ...stats.report import seconds as in_seconds
-from ...stats.report import size
-from ...weights.checkpoints import Checkpoints, Key, Limits
-from ...weights.files.identity import FileIdentity
+from ...weights.checkpoints import Key, Limits
 from .built import Builds, Built, Habits, key_of
 from .left_over import LeftOver
 from .model_requests import ModelRequests
+from .shelf import Shelf
 
 MANAGER = "backend.memory_management"
 SD_MODELS = "modules.sd_models"
@@ -47,12 +45,11 @@ class Keeper:
         self._habits = habits
         self._record = record
         self._streaming = streaming
-        self.kept: Checkpoints[Built] = Checkpoints(limits)
+        self.kept = Shelf(limits)
         self._current: Built | None = None
         self._fresh: Built | None = None
         self._on = False
-        self._garbage = False
-        self._requests = ModelRequests(lambda: self._current, self._drop_failed)
+        self._requests = ModelRequests(lambda: self._current, self.kept.drop_failed)
         self._left_over = LeftOver()
         self._thread = threading.local()
 
@@ -86,7 +83,7 @@ class Keeper:
             self.kept.clear()
 
         registry = self._builds.placement.registry
-        registry.make_room, registry.writers.wait = self._make_room, self._drop_built_from
+        registry.make_room, registry.writers.wait = self.kept.make_room, self.kept.drop_built_from
         self._on = True
         return end
 
@@ -135,28 +132,24 @@ class Keeper:
         except Exception as error:
             log.warning("%s: %s; falling back to the WebUI's own loading", type(error).__name__, error)
             kept = False
-        if self._garbage:
-            self._garbage = False
-            gc.collect()
+        self.kept.collect()
         return (data.sd_model, True) if kept else self._build(original, data, key)
 
     def _is_to_be_built_anew(self, data: Any, key: Key | None) -> bool:
         """Whether somebody has emptied the host's note of what it had loaded; then nothing of it is used again."""
         if data.forge_hash or self._current is None or self._current.engine is not data.sd_model:
             return False
-        log.info("%s is built anew, as somebody asked for", _name(self._current))
+        log.info("%s is built anew, as somebody asked for", self._current.name)
         self._current = None
         if key is not None:
-            self._garbage = self.kept.take(key) is not None or self._garbage
+            self.kept.forget(key)
         return True
 
     def _switch(self, data: Any, key: Key | None, wanted: str) -> bool:
         """Put the model aside that is there; whether a kept one has taken its place."""
         started = time.perf_counter()
         outgoing = self._put_aside(data)
-        for stale in self.kept.drop_changed():
-            log.info("%s is not kept any longer: a file it was built from has changed", _name(stale.model))
-            self._garbage = True
+        self.kept.forget_changed()
         if key is None:
             built = None
         elif outgoing is not None and outgoing.key == key:
@@ -164,10 +157,10 @@ class Keeper:
         else:
             built = self.kept.take(key)
         if built is not None and built.was_written:
-            log.info("%s is built anew: somebody wrote into its weights while it was kept", _name(built))
+            log.info("%s is built anew: somebody wrote into its weights while it was kept", built.name)
             built = None
         if outgoing is not None:
-            self._keep(outgoing)
+            self.kept.keep(outgoing)
         if built is None:
             return False
         if data.sd_model is not None:
@@ -177,8 +170,8 @@ class Keeper:
         self._current = built
         self._requests.uses(built)
         seconds = time.perf_counter() - started
-        log.info("%s was kept and is used again (%s)", _name(built), in_seconds(seconds))
-        self._record(Event("checkpoint", _name(built), 0, seconds, "kept", "RAM"))
+        log.info("%s was kept and is used again (%s)", built.name, in_seconds(seconds))
+        self._record(Event("checkpoint", built.name, 0, seconds, "kept", "RAM"))
         return True
 
     def _build(self, original: Callable[[], Any], data: Any, key: Key | None) -> Any:
@@ -207,7 +200,7 @@ class Keeper:
             return None
         if built.failed or not self._streaming() or not built.key.is_current():
             why = "its last request failed" if built.failed else "its files or settings have changed"
-            log.info("%s is not kept: %s", _name(built), why)
+            log.info("%s is not kept: %s", built.name, why)
             return None
         from backend import memory_management
 
@@ -215,16 +208,10 @@ class Keeper:
             with self._left_over.switching():
                 built.put_aside(memory_management)
         except Exception as error:
-            log.warning("%s is not kept (%s); the WebUI throws it away", _name(built), error)
+            log.warning("%s is not kept (%s); the WebUI throws it away", built.name, error)
             return None
         data.sd_model = None
         return built
-
-    def _keep(self, built: Built) -> None:
-        assert built.key is not None
-        for gone in self.kept.put(built.key, built, built.ram):
-            log.info("%s is not kept any longer (%s of RAM)", _name(gone.model), size(gone.ram))
-            self._garbage = True
 
     @staticmethod
     def _throw_away(data: Any) -> None:
@@ -235,27 +222,6 @@ class Keeper:
         memory_management.soft_empty_cache()
         gc.collect()
 
-    def _drop_built_from(self, identity: FileIdentity) -> None:
-        """A file is about to be written over: what is kept of it would be built anew anyway."""
-        stale = [kept for kept in self.kept.entries() if identity in dict(kept.key.files).values()]
-        names = [_name(kept.model) for kept in stale if self.kept.drop(kept.model)]
-        stale.clear()
-        for name in names:
-            log.info("%s is not kept any longer: a file it was built from is being written over", name)
-        if names:
-            gc.collect()
-
-    def _make_room(self) -> bool:
-        """Memory is short: keep nothing. Returns whether anything was kept."""
-        names = [_name(kept.model) for kept in self.kept.clear()]
-        for name in names:
-            log.warning("%s is not kept any longer: memory is short", name)
-        gc.collect()
-        return bool(names)
-
-    def _drop_failed(self, built: Built) -> None:
-        self._garbage = self.kept.drop(built) or self._garbage
-
 
 def _require() -> None:
     from modules import processing, sd_models
@@ -263,7 +229,3 @@ def _require() -> None:
     data = getattr(sd_models, "model_data", None)
     if not hasattr(data, "forge_loading_parameters") or not hasattr(processing, "process_images_inner"):
         raise Declined("this WebUI chooses and loads checkpoints in another way")
-
-
-def _name(built: Built) -> str:
-    return Path(built.key.files[0][0]).name if built.key is not None else "a model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class Credentials:
@@ -14,6 +15,14 @@ class Credentials:
         """entries: `user:password`, where a password may hold ":". One without ":" lets nobody in."""
         pairs = (entry.partition(":") for entry in entries)
         self._passwords = {_bytes(user): _bytes(password) for user, colon, password in pairs if colon}
+
+    @classmethod
+    def of(cls, flags: Any, *, page: bool) -> Credentials | None:
+        """For HTTP Basic: those of `--api-auth`; without a page, which has a login, else those of the login."""
+        found = cls.of_api(getattr(flags, "api_auth", None))
+        if found is not None or page:
+            return found
+        return cls.of_page(getattr(flags, "gradio_auth", None), getattr(flags, "gradio_auth_path", None))
 
     @classmethod
     def of_api(cls, api_auth: str | None) -> Credentials | None:

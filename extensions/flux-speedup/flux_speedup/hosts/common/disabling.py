@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from ...pruning.decision import Decision
 from ...pruning.disabled import Remembered, added, without
 from .inside import Refused
+from .options import flags, opts
 
 OPTION = "disabled_extensions"
 
@@ -26,15 +26,15 @@ def candidates(decision: Decision | None) -> list[str]:
 
 def disable(decision: Decision | None, folder: Path | None) -> list[str]:
     """Add them to the WebUI's list and save it; what was added is remembered first. Raises Refused."""
-    opts = _changeable()
+    found = _changeable()
     remembered = Remembered(folder)
-    listed = list(getattr(opts, OPTION))
+    listed = list(getattr(found, OPTION))
     new = added(listed, candidates(decision))
     if new:
         before = remembered.names()
         _remember(remembered, [*before, *new])
         try:
-            _save(opts, [*listed, *new])
+            _save(found, [*listed, *new])
         except Refused:
             _remember(remembered, list(before))
             raise
@@ -43,47 +43,44 @@ def disable(decision: Decision | None, folder: Path | None) -> list[str]:
 
 def undo(folder: Path | None) -> list[str]:
     """Take what was added from the WebUI's list again and save it. Raises Refused."""
-    opts = _changeable()
+    found = _changeable()
     remembered = Remembered(folder)
-    ours, listed = remembered.names(), list(getattr(opts, OPTION))
-    _save(opts, without(listed, ours))
+    ours, listed = remembered.names(), list(getattr(found, OPTION))
+    _save(found, without(listed, ours))
     _remember(remembered, [])
     return [name for name in ours if name in listed]
 
 
 def why_not() -> str:
     """Why the list may not be changed here, or ""."""
-    shared = sys.modules.get("modules.shared")
-    opts, arguments = getattr(shared, "opts", None), getattr(shared, "cmd_opts", None)
+    arguments = flags()
     if getattr(arguments, "freeze_settings", False):
         return "the settings are frozen (--freeze-settings)"
     if getattr(arguments, "disable_extension_access", False):
         return "access to extensions is disabled, as the WebUI does when it is reachable from elsewhere"
-    if OPTION not in getattr(opts, "data_labels", ()):
+    if OPTION not in getattr(opts(), "data_labels", ()):
         return "this WebUI has no list of disabled extensions"
     return ""
 
 
 def _changeable() -> Any:
-    from modules import shared
-
     why = why_not()
     if why:
         raise Refused(why)
-    return shared.opts
+    return opts()
 
 
-def _save(opts: Any, names: list[str]) -> None:
+def _save(found: Any, names: list[str]) -> None:
     from modules import shared
 
-    before = list(getattr(opts, OPTION))
+    before = list(getattr(found, OPTION))
     try:
-        opts.set(OPTION, names)
-        if list(getattr(opts, OPTION)) != names:
+        found.set(OPTION, names)
+        if list(getattr(found, OPTION)) != names:
             raise Refused("the WebUI did not take the list")
-        opts.save(shared.config_filename)
+        found.save(shared.config_filename)
     except (AssertionError, OSError, TypeError) as error:
-        opts.data[OPTION] = before
+        found.data[OPTION] = before
         raise Refused(f"the WebUI did not save its list: {error}") from error
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .forms import FormUse
+from .options import flags, opts
 
 BUSY = "an image is being made; try again when it is done"
 
@@ -58,7 +59,7 @@ class Inside:
     def selected_file(self) -> Path | None:
         """The file of the checkpoint that the next image would use."""
         models = sys.modules.get("modules.sd_models")
-        name = getattr(getattr(_shared(), "opts", None), "sd_model_checkpoint", None)
+        name = getattr(opts(), "sd_model_checkpoint", None)
         for listed in ("checkpoint_aliases", "checkpoints_list"):
             found = (getattr(models, listed, None) or {}).get(name)
             if found is not None:
@@ -121,7 +122,7 @@ class Inside:
 
     def writes_refused(self) -> str | None:
         """Why the WebUI lets nobody change it from outside, None where it does."""
-        if getattr(getattr(_shared(), "cmd_opts", None), "disable_extension_access", False):
+        if getattr(flags(), "disable_extension_access", False):
             return "extension access is disabled because of command line flags"
         return None
 
@@ -137,20 +138,19 @@ class Inside:
 
     def set_options(self, values: Mapping[str, str]) -> None:
         """Set options and save them, as the Settings page does. Raises Refused: then nothing is saved."""
-        shared = _shared()
-        opts = getattr(shared, "opts", None)
-        if opts is None:
+        found = opts()
+        if found is None:
             raise Refused("the WebUI's settings are not there yet")
-        before = {key: opts.data[key] for key in values if key in opts.data}
+        before = {key: found.data[key] for key in values if key in found.data}
         try:
             for key, value in values.items():
-                opts.set(key, value)
-            _require_taken(opts, values)
-            opts.save(shared.config_filename)
+                found.set(key, value)
+            _require_taken(found, values)
+            found.save(_shared().config_filename)
         except BaseException as error:
             for key in values:
-                opts.data.pop(key, None)
-            opts.data.update(before)
+                found.data.pop(key, None)
+            found.data.update(before)
             if isinstance(error, AssertionError):
                 raise Forbidden(str(error) or "changing settings is disabled") from error
             if isinstance(error, (OSError, TypeError, ValueError)):

@@ -11,11 +11,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...local_models.kinds import ADETAILER, ESRGAN, FOLDERS
 from ...patching.change import AlreadySo, Call, Change, Function, Undo, apply, in_reverse
+from .options import flags, opts
 
 if TYPE_CHECKING:
     from ...local_models.redirect import LocalModels
@@ -38,6 +40,14 @@ def adetailer_changes(models: Models) -> list[Change]:
 
 def upscaler_changes(models: Models) -> list[Change]:
     return [_where_it_is(module, models) for module in LOADERS]
+
+
+def completing_changes(models: LocalModels) -> dict[str, Change]:
+    """Item -> a change of lists that were built before the item was in force."""
+    return {
+        "adetailer_weights": Call(partial(complete_adetailer, models)),
+        "upscaler_weights": Call(partial(complete_upscalers, models)),
+    }
 
 
 def _where_it_is(module: str, models: Models) -> Change:
@@ -78,19 +88,18 @@ def places(kind: str) -> list[Path]:
     """The folders of the running WebUI for a kind of weight."""
     paths = sys.modules.get("modules.paths_internal")
     models = getattr(paths, "models_path", None)
-    shared = sys.modules.get("modules.shared")
     folder = FOLDERS.get(kind, kind)
-    found = [getattr(getattr(shared, "cmd_opts", None), f"{kind}_models_path", None)]
+    found = [getattr(flags(), f"{kind}_models_path", None)]
     found.append(os.path.join(models, folder) if models else None)  # noqa: PTH118 - a string of the host
     if kind == ADETAILER:
-        data = getattr(getattr(shared, "opts", None), "data", None) or {}
+        data = getattr(opts(), "data", None) or {}
         found += str(data.get("ad_extra_models_dir") or "").split("|")
     return [Path(os.path.abspath(each)) for each in found if each and "\0" not in each]  # noqa: PTH100
 
 
 def complete_adetailer(models: LocalModels) -> Undo:
     """Give the map of ADetailer's script the names and the order that it has with the redirect in force."""
-    if bool(getattr(_flags(), "ad_no_huggingface", False)):
+    if bool(getattr(flags(), "ad_no_huggingface", False)):
         return _nothing
     mappings = [mapping for mapping in map(_mapping, _scripts()) if mapping is not None]
     return in_reverse([_complete(mapping, models) for mapping in mappings])
@@ -167,10 +176,6 @@ def _place(listed: list[Any], name: str, upscaler: Any) -> int:
 
 def _scripts() -> list[Any]:
     return list(getattr(sys.modules.get("modules.scripts"), "scripts_data", ()))
-
-
-def _flags() -> Any:
-    return getattr(sys.modules.get("modules.shared"), "cmd_opts", None)
 
 
 def _nothing() -> None:

@@ -13,6 +13,7 @@ from ...patching.change import Call, Change, ChangeError, Function, Undo, apply_
 from ...patching.guard import meant
 from ...pruning.decision import Decision
 from ...pruning.requests import Asked, extras_refusal, refusal, sentence, without_idle
+from .options import opts
 
 API = "modules.api.api"
 ROUTES = {"text2imgapi": False, "img2imgapi": True}
@@ -95,7 +96,7 @@ def _as_route(function: Callable[..., Any], original: Callable[..., Any]) -> Cal
 
 
 def _asked(request: Any, img2img: bool, infotext: Mapping[str, object] | None = None) -> Asked:
-    settings = dict(getattr(_opts(), "data", {}))
+    settings = dict(getattr(opts(), "data", {}))
     settings.update(getattr(request, "override_settings", None) or {})
     return Asked(
         script=getattr(request, "script_name", None),
@@ -113,10 +114,6 @@ def _asked(request: Any, img2img: bool, infotext: Mapping[str, object] | None = 
 def _available() -> frozenset[str]:
     shared = sys.modules.get("modules.shared")
     return frozenset(str(upscaler.name) for upscaler in getattr(shared, "sd_upscalers", ()) or ())
-
-
-def _opts() -> Any:
-    return getattr(sys.modules.get("modules.shared"), "opts", None)
 
 
 def _refuse(why: str | None) -> None:

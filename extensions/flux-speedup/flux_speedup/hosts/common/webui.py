@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from html import escape as html_escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...configuration.setting import EVERYWHERE
-from ...configuration.settings import SETTINGS
-from ...configuration.sources import OPTION_PREFIX
 from ...memory import Card, MemoryPlan
-from ...patching.change import Call, Change, Declined, Undo, apply, in_reverse
+from ...patching.change import Call, Change, Declined
 from ...stats.events import Event
-from . import callbacks, gradio_apps, local_weights, settings_file, translations
 from .card import torch_card
 from .loads import CheckpointLoads
 from .optional import whatever_is_there
+from .options import Options, flags, opts
 
 if TYPE_CHECKING:
-    from ...local_models.redirect import LocalModels
     from ...stats.tracking import Tracking
-    from ...ui.settings import Option
-    from .credentials import Credentials
     from .inside import Inside
-    from .names import Names
     from .pruning import Pruner
     from .sampling import Streamed
     from .stages import Stages
 
 Record = Callable[[Event], None]
 NOT_AVAILABLE = "not available on this WebUI"
-SECTION = ("flux_speedup", "Flux Speedup")
 
 
 @dataclass(frozen=True)
@@ -67,8 +58,7 @@ class WebUI:
     weights_item = ("Weights stay in their files", "the GPU is a cache over the files")
 
     def __init__(self) -> None:
-        # Options that the user changed while ours were in force: theirs until the next start.
-        self._users_own: set[str] = set()
+        self.options = Options()
         self._pruner: Pruner | None = None
         self._stages: Stages | None = None
 
@@ -80,11 +70,6 @@ class WebUI:
     def why_not(self, item: str) -> str:
         """Why an item is not available here."""
         return self.unavailable.get(item, NOT_AVAILABLE)
-
-    def offers(self, option: str) -> bool:
-        """Whether an entry of the Settings section does anything here."""
-        hosts = SETTINGS[option.removeprefix(OPTION_PREFIX)].hosts
-        return hosts == EVERYWHERE or self.family in hosts
 
     # Folders and flags: usable from preload on.
 
@@ -107,8 +92,8 @@ class WebUI:
 
     def settings(self) -> Mapping[str, object] | None:
         """The options as loaded, or None while they are not."""
-        opts = self._opts()
-        return opts.data if opts is not None else None
+        found = opts()
+        return found.data if found is not None else None
 
     def simulated(self) -> bool:
         """The device is a stand-in and no figure counts as a measurement."""
@@ -118,10 +103,6 @@ class WebUI:
 
     def card(self) -> Card:
         return torch_card(getattr(sys.modules.get("launch"), "args", None))
-
-    def vram_flag(self) -> str | None:
-        """The memory flag the user started the WebUI with, which wins over the tier."""
-        return None
 
     def memory_changes(self, plan: MemoryPlan) -> list[MemoryItem]:
         """An item for every part of the plan."""
@@ -141,22 +122,6 @@ class WebUI:
     def page_changes(self, held: Callable[[], frozenset[str]]) -> list[Change]:
         """Changes that keep memory settings through page loads; `held` names the items they must keep."""
         return []
-
-    def callback_changes(self) -> list[Change]:
-        """Changes that make registering a callback cheap."""
-        return callbacks.changes()
-
-    def settings_file_changes(self) -> list[Change]:
-        """Changes that keep the WebUI's settings file whole, and free of what is ours."""
-        return settings_file.changes()
-
-    def page_changes_at_build(self) -> list[Change]:
-        """Changes that leave out work which building the page does for nothing."""
-        return gradio_apps.changes()
-
-    def translation_changes(self, translate: Callable[[str, object], str]) -> list[Change]:
-        """Changes that let our texts join the user's localisation; `translate` as translations.Translate."""
-        return translations.changes(translate)
 
     def pruner(self) -> Pruner:
         """What leaves scripts out when the WebUI lists them; one for the life of the process."""
@@ -218,25 +183,6 @@ class WebUI:
         """Bytes of the selected model's files that were read ahead so far, and of all that had to be."""
         return 0, 0
 
-    def weight_folders(self, kind: str) -> list[Path]:
-        """Where this WebUI looks for the small weights of a kind (adetailer, esrgan, ...)."""
-        return local_weights.places(kind)
-
-    def adetailer_changes(self, models: Callable[[], LocalModels]) -> list[Change]:
-        """Changes that answer ADetailer with local files."""
-        return local_weights.adetailer_changes(models)
-
-    def upscaler_changes(self, models: Callable[[], LocalModels]) -> list[Change]:
-        """Changes that answer the WebUI's own downloads with local files."""
-        return local_weights.upscaler_changes(models)
-
-    def completing_changes(self, models: LocalModels) -> dict[str, Change]:
-        """Item -> a change of lists that were built before the item was in force."""
-        return {
-            "adetailer_weights": Call(partial(local_weights.complete_adetailer, models)),
-            "upscaler_weights": Call(partial(local_weights.complete_upscalers, models)),
-        }
-
     def timing_changes(self, record: Record) -> list[Change]:
         """Changes that report what this host tells of loading: here, every checkpoint as a whole."""
         return CheckpointLoads(record).changes()
@@ -286,107 +232,6 @@ class WebUI:
         """Whether this WebUI has that callback."""
         return hasattr(sys.modules.get("modules.script_callbacks"), f"on_{event}")
 
-    def has_our_settings(self) -> bool:
-        """Whether our section is on the Settings page, or there are no options at all."""
-        return f"{OPTION_PREFIX}enabled" in getattr(self._opts(), "data_labels", (f"{OPTION_PREFIX}enabled",))
-
-    def add_settings(
-        self,
-        options: Iterable[Option],
-        html: Callable[..., Any],
-        changed: Callable[[], None],
-        configured: Mapping[str, str],
-    ) -> None:
-        """Put our section on the Settings page; `html` builds its last, unsaved component.
-
-        configured: by an option's key what "as configured" comes to, in words.
-        """
-        import gradio as gr
-        from modules import shared
-
-        for option in options:
-            info = shared.OptionInfo(
-                option.default, option.label, gr.Radio, {"choices": list(option.choices)}, section=SECTION
-            )
-            info.info(option.info)
-            if option.restart:
-                info.needs_restart()
-            else:
-                info.needs_reload_ui()
-            behind = html_escape(configured.get(option.key, ""))
-            after = getattr(info, "comment_after", "")
-            info.comment_after = f"{after} <span class='info'>[{behind}]</span>"
-            shared.opts.add_option(option.key, info)
-        # A handler on the master switch only: it must work at once.
-        shared.opts.onchange("flux_speedup_enabled", changed, call=False)
-        panel = shared.OptionInfo("", "", html, section=SECTION)
-        panel.do_not_save = True
-        shared.opts.add_option("flux_speedup_changes", panel)
-
     def api_is_on(self) -> bool:
         """The WebUI serves an API: `--api` or `--nowebui`."""
-        flags = self._flags()
-        return bool(getattr(flags, "api", False) or getattr(flags, "nowebui", False))
-
-    def credentials(self, *, page: bool) -> Credentials | None:
-        """For HTTP Basic: those of `--api-auth`; without a page, which has a login, else those of the login."""
-        from .credentials import Credentials
-
-        flags = self._flags()
-        found = Credentials.of_api(getattr(flags, "api_auth", None))
-        if found is not None or page:
-            return found
-        return Credentials.of_page(
-            getattr(flags, "gradio_auth", None), getattr(flags, "gradio_auth_path", None)
-        )
-
-    def names(self, allowed: Iterable[str]) -> Names:
-        """What this server is called, with those that the setting `allowed_hosts` adds."""
-        from .names import names
-
-        return names(self._flags(), allowed)
-
-    def option_change(self, key: str, value: object) -> Change:
-        """Set an option; put back only while it still has our value, and never over the user's own."""
-        return Call(lambda: self._set_option(key, value))
-
-    def _set_option(self, key: str, value: object) -> Undo:
-        opts = self._opts()
-        if opts is None or key not in opts.data_labels:
-            raise Declined(f"this WebUI has no option {key}")
-        if key in self._users_own:
-            raise Declined(f"{key}: the user's own value until the next start")
-        before = opts.data.get(key, settings_file.MISSING)
-        try:
-            opts.set(key, value, run_callbacks=False)
-        except AssertionError as error:
-            raise Declined(
-                f"option {key} cannot be set ({error}); the memory manager's value is set alone"
-            ) from error
-        if getattr(opts, key) != value:
-            raise Declined(f"option {key} is restricted; the memory manager's value is set alone")
-
-        def undo() -> None:
-            if opts.data.get(key) != value:
-                self._users_own.add(key)
-            elif before is settings_file.MISSING:
-                opts.data.pop(key, None)
-            else:
-                opts.data[key] = before
-
-        try:
-            save_again = apply(settings_file.keep_out(opts, key, value, before))
-        except Exception as error:
-            undo()
-            raise Declined(
-                f"option {key}: its value would be saved for good ({error}); the memory manager's is set alone"
-            ) from error
-        return in_reverse([save_again, undo])
-
-    @staticmethod
-    def _opts() -> Any:
-        return getattr(sys.modules.get("modules.shared"), "opts", None)
-
-    @staticmethod
-    def _flags() -> Any:
-        return getattr(sys.modules.get("modules.shared"), "cmd_opts", None)
+        return bool(getattr(flags(), "api", False) or getattr(flags(), "nowebui", False))
