@@ -12,6 +12,8 @@ import pytest
 # Before anything imports gradio: no call home from a test.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Compiled once, as on any user's machine: a WebUI that compiles thousands of files takes a minute to start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Files run side by side, one a core: more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

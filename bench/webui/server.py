@@ -143,6 +143,8 @@ class Server:
             environ["BENCH_CARD_GIB"] = str(self._start.card)
         if self._start.tiny:
             environ["PROBE_TINY"] = "1"
+        # A start that compiles thousands of files is nobody's start.
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)
         return environ
 
     def _wait_until_up(self) -> None:
