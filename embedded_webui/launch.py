@@ -22,5 +22,8 @@ if __name__ == "__main__":
     for _installer in Path(extensions_dir).glob("*/install.py"):
         subprocess.run([sys.executable, _installer], check=False)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    import webui
-    webui.webui()
+    try:
+        import webui
+        webui.webui()
+    except KeyboardInterrupt:
+        sys.exit(130)

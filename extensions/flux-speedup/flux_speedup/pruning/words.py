@@ -9,7 +9,9 @@ from .decision import Decision
 from .requests import SETTINGS
 
 MOST = 40
+FEW = 8
 NAMED = 3
+_KNOWN = frozenset(entry.stem for entry in ENTRIES)
 
 
 def summary(decision: Decision) -> str:
@@ -26,7 +28,9 @@ def summary(decision: Decision) -> str:
         needed = _few([f"{stem} ({why})" for stem, why in sorted(decision.held_back.items())])
         parts.append(f"disabled in the WebUI by our button though needed: {needed}; undo it in {SETTINGS}")
     if decision.unmatched:
-        parts.append("not in this WebUI: " + _few(decision.unmatched))
+        # Names that nobody knows first: they are somebody's own, and perhaps misspelt.
+        unknown_first = sorted(decision.unmatched, key=lambda stem: stem in _KNOWN)
+        parts.append("not in this WebUI: " + _few(unknown_first, FEW))
     return "; ".join(parts)
 
 
@@ -62,6 +66,6 @@ def status(whole: bool) -> str:
     return f"{part} by Flux Speedup ({SETTINGS})"
 
 
-def _few(texts: tuple[str, ...] | list[str]) -> str:
-    more = len(texts) - MOST
-    return ", ".join(texts[:MOST]) + (f" and {more} more" if more > 0 else "")
+def _few(texts: list[str], most: int = MOST) -> str:
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")

@@ -56,7 +56,7 @@ class Forge(Ahead):
 
     @property
     def name(self) -> str:
-        return "Forge"
+        return "embedded WebUI" if self.simulated() else "Forge"
 
     def computing_device(self) -> Any:
         return self._manager.get_torch_device()
