@@ -13,10 +13,8 @@ from bench.record import Record
 PROGRAMS = {
     "webui": ("bench.webui.command", "a whole WebUI over its API, without and with the extension"),
     "loads": ("bench.loads.command", "Flux's weights to a GPU: ours, the machine's own speed, other loaders"),
-    "startup": ("bench.startup", "starts of real WebUIs, without and with the extension"),
+    "start": ("bench.start", "starts of real WebUIs, without and with the extension"),
     "preload": ("bench.preload", "what the WebUI waits for our preload"),
-    "hashing": ("bench.hashing", "what a hash in the background costs the thread that computes"),
-    "stats-cost": ("bench.stats_cost", "recording an event, and the API's reads with a full database"),
     "page": ("bench.page.command", "docs/benchmarks.md and its pictures, from the JSON files beside it"),
 }
 

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 
-from bench.places import EXTENSION
+from bench import EXTENSION
 from bench.record import Record
 
 ONE = """

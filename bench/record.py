@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .places import EXTENSION
+from . import EXTENSION
 
 Row = dict[str, Any]
 NOT_YET = "not yet"

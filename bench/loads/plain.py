@@ -44,12 +44,6 @@ def planned_read(mapping: Mapping, threads: int, chunk: int) -> None:
     )
 
 
-def whole_read(mapping: Mapping, threads: int, chunk: int) -> None:
-    """The file from its first byte to its last, without a plan."""
-    size = mapping.identity.size
-    read(mapping, ((start, min(chunk, size - start)) for start in range(0, size, chunk)), threads, chunk)
-
-
 def read(mapping: Mapping, pieces: Iterable[Piece], threads: int, chunk: int) -> None:
     """Each thread takes the next piece that nobody has taken."""
     source = FileSource(mapping.path, mapping.identity)

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.places import RESULTS
+from bench import RESULTS
 from bench.record import Record
 
 from .table import markdown, picture
@@ -28,10 +28,8 @@ fit. Pictures count as identical when their files are, byte for byte.
 TITLES = {
     "webui": "A whole WebUI",
     "loads": "Weights to the device",
-    "startup": "The start of the WebUI",
+    "start": "The start of the WebUI",
     "preload": "Preload",
-    "hashing": "A hash in the background",
-    "stats-cost": "What statistics cost",
 }
 
 

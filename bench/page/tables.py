@@ -15,7 +15,7 @@ APART = ("start", "a step", "the turn")
 
 
 def tables(content: Content) -> list[Table]:
-    known = {"webui": webui, "loads": loads, "startup": startup}
+    known = {"webui": webui, "loads": loads, "start": start}
     return known.get(content["bench"], plain)(content)
 
 
@@ -91,7 +91,7 @@ def loads(content: Content) -> list[Table]:
     return [Table("Seconds of a load", ("best", "median", "GB/s", "of the plain copy"), cells, drawn=1)]
 
 
-def startup(content: Content) -> list[Table]:
+def start(content: Content) -> list[Table]:
     """A table a WebUI; the last variant's ratio to the first's."""
     return [_starts(webui, content["rows"]) for webui in _seen(row["webui"] for row in content["rows"])]
 

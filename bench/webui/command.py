@@ -23,8 +23,7 @@ from bench.record import Record, say
 
 from .cases import CASES
 from .host import DETECTOR, Host, detector, host_at
-from .left import BAR_MB, less_free
-from .pictures import compared
+from .pictures import BAR_MB, compared, less_free
 from .server import Gone, Server, Start
 from .turn import Turn
 from .variants import Variant, variant

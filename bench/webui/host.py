@@ -68,6 +68,15 @@ def host_at(folder: Path) -> tuple[Host, dict[str, Any]]:
     return Host(checkout, python, gpu, flags, models_flag), {"folder": folder.name, **about}
 
 
+def found_below(folder: Path) -> list[Path]:
+    """Checkouts of WebUIs in this folder, by what is in them."""
+    places = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    found = [each for each in places if any((each / sub / "launch.py").is_file() for sub in ("", "webui"))]
+    if not found:
+        raise SystemExit(f"no WebUI in {folder}: name one with --webui")
+    return found
+
+
 def detector(host: Host, models: Path) -> None:
     """A file that ADetailer finds in this models folder, under the name `DETECTOR`."""
     place = models / "adetailer" / DETECTOR

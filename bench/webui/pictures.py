@@ -1,4 +1,4 @@
-"""A picture's bytes, in three parts: the file, its pixels, its text."""
+"""What variants must have in common: the bytes of pictures (file, pixels, text), and what is left of the card."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+BAR_MB = 64
 TEXT = (b"tEXt", b"iTXt", b"zTXt", b"eXIf")
 
 
@@ -48,6 +49,23 @@ def compared(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         if len(set.union(*group.values())) > 1
     ]
     return {"compared": len(several), "identical": len(several) - len(different), "different": different}
+
+
+def less_free(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """MB that are taken after an unload beside what the WebUI alone leaves there: "card, variant" -> MB.
+
+    Of several rounds the least of each. Only what both have done, and only where memory is told.
+    """
+    free: dict[tuple[Any, Any], int] = {}
+    for row in rows:
+        if row["request"] == "unload" and "vram_free" in row:
+            key = row["card"], row["variant"]
+            free[key] = max(free.get(key, 0), round(row["vram_free"] * 1000))
+    return {
+        f"{card}, {variant}": free[card, "alone"] - found
+        for (card, variant), found in free.items()
+        if variant != "alone" and (card, "alone") in free
+    }
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

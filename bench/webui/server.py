@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import socket
@@ -14,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import EXTENSION, ROOT
 from bench.clock import Budget
-from bench.places import EXTENSION, ROOT
 
 from .host import Host
 
@@ -52,7 +53,7 @@ class Server:
         self._port = _free_port()
         self._log = start.data / "log.txt"
         self._process: subprocess.Popen[bytes] | None = None
-        self.seconds = 0.0
+        self.seconds = self.cpu_seconds = 0.0
 
     def __enter__(self) -> Server:
         self._prepare()
@@ -71,7 +72,7 @@ class Server:
         except BaseException:
             self.__exit__()
             raise
-        self.seconds = time.perf_counter() - began
+        self.seconds, self.cpu_seconds = time.perf_counter() - began, _cpu_seconds(self._process.pid)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -172,6 +173,17 @@ class Server:
         address = f"http://127.0.0.1:{self._port}{path}"
         request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
         return urllib.request.urlopen(request, timeout=left)
+
+
+def _cpu_seconds(process: int) -> float:
+    """What a process and its children took so far; nan where psutil is missing."""
+    try:
+        import psutil
+    except ImportError:
+        return math.nan
+    first = psutil.Process(process)
+    times = [each.cpu_times() for each in (first, *first.children(recursive=True))]
+    return float(sum(each.user + each.system for each in times))
 
 
 def _free_port() -> int:

@@ -24,17 +24,16 @@ class Turn:
         self.loras: tuple[str, ...] = common.pop("loras")
         self.detector: str | None = common.pop("detector")
         self._server, self._record, self._about, self._common = server, record, about, common
-        self._seconds: dict[str, float] = {}
+        self._rows: dict[str, Row] = {}
 
     def ask(self, names: list[str]) -> None:
         """The cases by name; raises `Gone` where the WebUI ended or the time is over."""
         self._record.row(**self._about, request="start", seconds=round(self._server.seconds, 3))
         for name in names:
             CASES[name](self)
-        if {"few steps", "more steps"} <= self._seconds.keys():
-            difference = self._seconds["more steps"] - self._seconds["few steps"]
-            a_step = difference / (self.steps[1] - self.steps[0])
-            self._record.row(**self._about, request="a step", seconds=round(a_step, 4))
+        found = a_step(self._rows.get("few steps"), self._rows.get("more steps"))
+        if found is not None:
+            self._record.row(**self._about, request="a step", seconds=found[0], by=found[1])
 
     def image(self, name: str, **body: Any) -> str | None:
         """The picture in base64; None where the WebUI refused, which is a row as well."""
@@ -55,21 +54,24 @@ class Turn:
             self._record.row(**self._about, request=name, error=repr(gone)[:300])
             raise Gone(f"no answer to {name!r}: {gone!r}") from gone
         seconds = time.perf_counter() - began
-        self._seconds[name] = seconds
         told = said(self._server.log(before))
         looked = examined(picture)
+        self._rows[name] = row = {
+            "seconds": round(seconds, 3),
+            "steps": body["steps"],
+            "moving": told.moving,
+            "building": told.building,
+            **self._told(),
+        }
         self._record.row(
             **self._about,
             request=name,
-            seconds=round(seconds, 3),
-            moving=told.moving,
-            building=told.building,
+            **row,
             file=looked.file,
             pixels=looked.pixels,
             text=looked.text,
             **({"flat": True} if looked.flat else {}),
             **self._memory(),
-            **self._parts(),
             lines=told.lines,
         )
         return picture
@@ -93,16 +95,26 @@ class Turn:
             row["vram_peak"] = round(answer["cuda"]["reserved"]["peak"] / 1e9, 3)
         return row
 
-    def _parts(self) -> Row:
-        """Where the request's seconds went, as the extension tells it; nothing without it."""
+    def _told(self) -> Row:
+        """Where the request's seconds went and its iterations, as the extension tells it; nothing without it."""
         if not self._about["extension"]:
             return {}
         try:
-            latest = self._server.get("/flux-speedup/v1/requests?limit=1")["requests"]
-        except (OSError, KeyError):
+            (latest, *_) = self._server.get("/flux-speedup/v1/requests?limit=1")["requests"]
+        except (OSError, KeyError, ValueError):
             return {}
-        return (
-            {"parts": {k: round(v, 3) for k, v in latest[0]["parts"].items() if v >= 0.0005}}
-            if latest
-            else {}
-        )
+        iterations = [each["steps"] for each in latest.get("passes", ()) if each["steps"] is not None]
+        parts = {part: round(spent, 3) for part, spent in latest["parts"].items() if spent >= 0.0005}
+        return {"parts": parts, **({"iterations": iterations} if iterations else {})}
+
+
+def a_step(few: Row | None, more: Row | None) -> tuple[float, str] | None:
+    """Seconds of one iteration, and who says so: the device's own events, where the extension tells of them, else
+    the difference of two requests, less what each of them moved and built by the WebUI's own word.
+    """
+    if few is None or more is None:
+        return None
+    if more.get("iterations"):
+        return round(more["iterations"][0]["seconds"], 4), "the device"
+    spent = [row["seconds"] - row["moving"] - row["building"] for row in (few, more)]
+    return round((spent[1] - spent[0]) / (more["steps"] - few["steps"]), 4), "two requests, less what moved"

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from bench import RESULTS
 from bench.__main__ import PROGRAMS, main
 from bench.page.command import HEAD, TITLES, pages
 from bench.page.table import Table, figure, markdown, picture
 from bench.page.tables import tables
-from bench.places import RESULTS
 
 FILES = sorted(RESULTS.glob("*.json"))
 
@@ -129,7 +129,7 @@ def test_starts_are_told_a_webui_at_a_time() -> None:
 
     rows = [row("one", "alone", 4.0), row("one", "ours", 2.0, of_before=0.5), row("two", "alone", 3.0)]
     rows.append({"webui": "two", "mode": "page", "variant": "ours", "error": "died"})
-    one, two = tables({"bench": "startup", "rows": rows})
+    one, two = tables({"bench": "start", "rows": rows})
     assert one.rows == (("whole start, page", (4.0, 2.0, "1.00 to 9.00", "1.00 to 9.00", 0.5)),)
     assert two.columns == ("alone", "alone: range", "of before")
 

@@ -12,7 +12,6 @@ from bench.record import Record
 
 SMALL = {
     "loads": ["--make", "tiny", "--repeats", "1", "--device", "cpu", "--cold", "--peers"],
-    "stats-cost": ["--events", "40", "--rows", "20", "--times", "1"],
     "preload": ["--runs", "1"],
 }
 

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
+from bench import RESULTS
 from bench.record import Record
 from bench.webui.cases import CASES
-from bench.webui.host import flags_of
-from bench.webui.left import less_free
+from bench.webui.host import flags_of, found_below
 from bench.webui.log import said, startup
-from bench.webui.pictures import compared, examined
+from bench.webui.pictures import compared, examined, less_free
 from bench.webui.server import LAUNCHER, Gone
-from bench.webui.turn import Turn
+from bench.webui.turn import Turn, a_step
 from bench.webui.variants import variant
 
 
@@ -56,7 +56,9 @@ class FakeServer:
 
     def get(self, path: str) -> Any:
         if path.startswith("/flux-speedup"):
-            return {"requests": [{"parts": {"move": 1.5, "vae": 0}}]}
+            steps = {"count": 8, "seconds": 0.2521, "waited": None, "bytes": 0, "rate_gb_s": None}
+            passes = [{"name": "txt2img", "steps": steps}, {"name": "hires", "steps": None}]
+            return {"requests": [{"parts": {"move": 1.5, "vae": 0}, "passes": passes}]}
         peak = {"peak": 4e9}
         return {"ram": {"used": 1e9}, "cuda": {"system": {"free": 5e9}, "reserved": peak, "allocated": peak}}
 
@@ -83,13 +85,41 @@ def test_every_case_is_asked_and_every_answer_is_a_row(tmp_path: Path) -> None:
     assert next(iter(rows)) == "start"
     assert rows["start"]["seconds"] == 3.0
     assert rows["hires fix"] | {"moving": 1.75, "vram_free": 5.0, "parts": {"move": 1.5}} == rows["hires fix"]
-    assert {"a step", "unload", "LoRA off", "A again", "img2img"} <= rows.keys()
+    assert (rows["a step"]["seconds"], rows["a step"]["by"]) == (0.2521, "the device")
+    assert {"unload", "LoRA off", "A again", "img2img"} <= rows.keys()
     assert [body["steps"] for body in server.bodies if body["seed"] == 3] == [2, 8]
     passes = [body["alwayson_scripts"] for body in server.bodies if "alwayson_scripts" in body]
     assert [len(each["ADetailer"]["args"]) for each in passes] == [5, 5, 5]
     assert {"seed's request, A", "seed's request, B", "seed's request, A again"} <= rows.keys()
     assert server.bodies[-1]["prompt"] == server.bodies[0]["prompt"]
     assert rows["first"]["file"] == rows["again"]["file"] != rows["new prompt"]["file"]
+
+
+def recorded(variant: str, card: float) -> list[dict[str, Any]]:
+    """The rows of two numbers of steps, as a run on a real card has left them."""
+    content = json.loads((RESULTS / "cards-24-and-12-bf16.json").read_text())
+    of = {"few steps": content["settings"]["steps"][0], "more steps": content["settings"]["steps"][1]}
+    rows = [row for row in content["rows"] if (row["variant"], row["card"]) == (variant, card)]
+    return [{**row, "steps": of[row["request"]]} for row in rows if row["request"] in of]
+
+
+def test_a_step_is_what_the_device_says_or_what_is_left_where_moving_differs() -> None:
+    few, more = recorded("ours", 24.0)
+    assert a_step(few, more) == (0.179, "two requests, less what moved")
+    assert a_step(few, {**more, "iterations": [{"seconds": 0.16912}]}) == (0.1691, "the device")
+    alone = [{"seconds": 34.8, "moving": 31.0, "building": 0.0, "steps": 2},
+             {"seconds": 37.4, "moving": 32.4, "building": 0.0, "steps": 8}]  # fmt: skip
+    assert a_step(*alone) == (0.2, "two requests, less what moved")
+    assert a_step(None, more) is None
+
+
+def test_webuis_are_found_by_what_is_in_them(tmp_path: Path) -> None:
+    for name in ("forge/launch.py", "neo/webui/launch.py", "other/run.py", ".hidden/launch.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert [each.name for each in found_below(tmp_path)] == ["forge", "neo"]
+    with pytest.raises(SystemExit, match="--webui"):
+        found_below(tmp_path / "other")
 
 
 def test_a_refused_request_is_a_row_and_the_turn_goes_on() -> None:

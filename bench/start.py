@@ -1,10 +1,12 @@
 """How long real WebUIs take to start, without and with the extension, in turns, headless and with the page.
 
-    python -m bench startup --webui DIR [DIR ...] [--pairs 5] [--variants alone ours ours+pruning=off ...]
+    python -m bench start [--webui DIR ...] [--pairs 5] [--variants alone ours ours+pruning=off ...]
 
-Three figures a start: the whole start and "load scripts", by the WebUI's own start-up timer, and the seconds
-on the clock from the process's start to the first 200. Bars, Forge: load scripts 0.1 of before; the whole start
-0.70 with the page and 0.76 headless; `ours+pruning=off+fast_callbacks=off+lazy_apps=off` 0.5 s more at most.
+Every WebUI in the home folder is started where none is named. Four figures a start: the whole start and "load
+scripts", by the WebUI's own start-up timer; the seconds on the clock from the process's start to the first 200, and
+the CPU seconds that it and its children took until then, which a busy machine does not change.
+Bars, Forge: load scripts 0.1 of before; the whole start 0.70 with the page and 0.76 headless;
+`ours+pruning=off+fast_callbacks=off+lazy_apps=off` 0.5 s more at most.
 """
 
 from __future__ import annotations
@@ -17,37 +19,45 @@ from pathlib import Path
 
 from bench.clock import Budget
 from bench.record import Record
-from bench.webui.host import Host, host_at
+from bench.webui.host import Host, found_below, host_at
 from bench.webui.log import startup
 from bench.webui.server import Gone, Server, Start
 from bench.webui.variants import Variant, variant
 
 MODES = ("headless", "page")
-FIGURES = ("first answer", "whole start", "load scripts")
+FIGURES = ("first answer", "CPU until then", "whole start", "load scripts")
+Each = tuple[float, ...]
 
 
-def started(host: Host, each: Variant, mode: str) -> tuple[float, float, float]:
+def started(host: Host, each: Variant, mode: str) -> Each:
     """Start it once and end it: seconds in the order of FIGURES."""
     with tempfile.TemporaryDirectory() as data:
         start = Start(Path(data) / "data", each.extension, each.flags, page=mode == "page")
         with Server(host, start, Budget(600)) as server:
-            return (server.seconds, *startup(server.said("Startup time")))
+            return (server.seconds, server.cpu_seconds, *startup(server.said("Startup time")))
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--webui", type=Path, nargs="+", required=True, metavar="DIR", help="checkouts that start")
+    add(
+        "--webui",
+        type=Path,
+        nargs="+",
+        default=None,
+        metavar="DIR",
+        help="checkouts that start; default: all found",
+    )
     add("--pairs", type=int, default=5)
     add("--modes", nargs="+", choices=MODES, default=MODES)
     add("--variants", nargs="+", type=variant, default=[variant("alone"), variant("ours")])
 
 
 def run(given: argparse.Namespace, record: Record) -> int:
-    for folder in given.webui:
+    for folder in given.webui or found_below(Path.home()):
         host, about = host_at(folder)
         record.about(webuis=[*record.content.get("webuis", []), about])
         for mode in given.modes:
-            seen: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+            seen: dict[str, list[Each]] = defaultdict(list)
             for turn in range(given.pairs):
                 # Every other turn the other way round: whoever comes second must not always gain from it.
                 for each in given.variants[:: -1 if turn % 2 else 1]:
@@ -59,7 +69,7 @@ def run(given: argparse.Namespace, record: Record) -> int:
     return 0
 
 
-def told(record: Record, webui: str, mode: str, seen: dict[str, list[tuple[float, float, float]]]) -> None:
+def told(record: Record, webui: str, mode: str, seen: dict[str, list[Each]]) -> None:
     """A row for every figure of every variant; `of_before` is the ratio to the first variant's median."""
     for number, figure in enumerate(FIGURES):
         before = 0.0
