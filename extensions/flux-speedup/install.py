@@ -10,9 +10,9 @@ if sys.version_info < (3, 10):  # noqa: UP036 - an older Python must be able to 
     sys.stderr.write("[flux-speedup] needs Python 3.10 or newer; it stays off\n")
 else:
     sys.path.insert(0, str(HERE))
-    from flux_speedup.local_models import at_start
+    from flux_speedup import at_install
 
     try:
-        at_start.main(HERE, os.environ)
+        at_install.main(HERE, sys.argv, os.environ)
     except Exception as error:
         sys.stderr.write(f"[flux-speedup] no weights are fetched ({error}); the WebUI starts without them\n")

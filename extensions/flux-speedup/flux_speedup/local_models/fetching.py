@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from ..storage.file_lock import locked
 from . import hub
 from .catalog import Entry
 from .digests import Digests
 from .examine import Refused, Usable, examine
-from .file_lock import locked
 from .part import TransferFailed, drop
 from .plausible import HEAD_BYTES, why_no_weights
 from .progress import Bar

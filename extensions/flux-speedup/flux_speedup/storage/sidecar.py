@@ -90,16 +90,17 @@ class _Entry:
 
 
 class Sidecar:
-    """Read when first asked, written anew as a whole at every `put`. Never raises; safe from any thread.
+    """Read whenever it has changed, written anew as a whole at every `put`. Never raises; safe from any thread.
 
     `file` None: kept in memory only, as it is where the file cannot be written. What another process wrote
-    meanwhile is kept.
+    meanwhile is kept, and found.
     """
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
         self._lock = threading.Lock()
-        self._entries: dict[str, _Entry] | None = None
+        self._entries: dict[str, _Entry] = {}
+        self._seen: tuple[int, int] | None = None  # times and size of the file when it was read
 
     def get(self, path: Path, stamp: Stamp, place: Place | None = None) -> str | None:
         """The sha256 of the file at `path` as it was with that stamp.
@@ -107,8 +108,7 @@ class Sidecar:
         With its place, also that of the same file under another name, or from before it got or lost one.
         """
         with self._lock:
-            if self._entries is None:
-                self._entries = self._read()
+            self._look_again()
             found = self._entries.get(str(path))
             if found is not None and found.stamp == stamp:
                 return found.sha256
@@ -120,11 +120,20 @@ class Sidecar:
     def put(self, path: Path, stamp: Stamp, sha256: str, place: Place | None = None) -> None:
         """Keep it; the oldest entries go where there are too many."""
         with self._lock:
-            entries = {**(self._entries or {}), **self._read()}
+            entries = {**self._entries, **self._read()}
             entries.pop(str(path), None)
             entries[str(path)] = _Entry(stamp, sha256, place)
             self._entries = dict(list(entries.items())[-MOST_FILES:])
             self._write()
+
+    def _look_again(self) -> None:
+        try:
+            stat = self._file.stat() if self._file is not None else None
+        except OSError:
+            return
+        if stat is not None and (stat.st_mtime_ns, stat.st_size) != self._seen:
+            self._seen = stat.st_mtime_ns, stat.st_size
+            self._entries = {**self._entries, **self._read()}
 
     def _read(self) -> dict[str, _Entry]:
         if self._file is None:
@@ -147,7 +156,7 @@ class Sidecar:
             return
         files = {
             path: {**dataclasses.asdict(e.stamp), "sha256": e.sha256, **_as_row(e.place)}
-            for path, e in (self._entries or {}).items()
+            for path, e in self._entries.items()
         }
         try:
             whole_file.write(self._file, json.dumps({"files": files}, indent=1))

@@ -33,12 +33,14 @@ class Ahead(WebUI):
 
     def digest_changes(self) -> list[Change]:
         from ...storage.sidecar import Sidecar
+        from ...weights.files.early_hashing import DIGESTS
         from ...weights.files.file_digests import FileDigests
         from . import digests as forge_digests
 
         if self._digests is None:
             folder = self.cache_folder()
-            self._digests = FileDigests(Sidecar(folder / "digests.json" if folder else None), self._gate)
+            sidecar = Sidecar(folder / DIGESTS if folder else None)
+            self._digests = FileDigests(sidecar, self._gate, early=folder)
         return forge_digests.changes(self._digests, self.hash_function)
 
     def hash_wait_changes(self, never: bool) -> list[Change]:

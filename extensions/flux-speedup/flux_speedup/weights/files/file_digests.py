@@ -10,8 +10,10 @@ from pathlib import Path
 
 from ...storage.sidecar import Place, Sidecar, Stamp
 from .digest_pass import DigestPass, Pieces, pieces
+from .early_hashing import is_at_work
 from .gate import Gate
 from .hub_names import digest_in_name
+from .joined_pass import JoinedPass
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,16 @@ class FileDigests:
     """Digests by file; safe from any thread. One counts for the file as it is now, never for an older one.
 
     A file is hashed once, however many names it has or gets. `gate`: what passes in the background give way to.
-    `read`: how a pass reads a file.
+    `read`: how a pass reads a file. `early`: the folder of a process that may have begun before us.
     """
 
-    def __init__(self, sidecar: Sidecar, gate: Gate | None = None, read: Pieces = pieces) -> None:
+    def __init__(
+        self, sidecar: Sidecar, gate: Gate | None = None, read: Pieces = pieces, early: Path | None = None
+    ) -> None:
         self.gate = gate or Gate()
         self._sidecar = sidecar
         self._read = read
+        self._early = early
         self._lock = threading.Lock()
         self._passes: dict[object, tuple[_File, DigestPass]] = {}
 
@@ -71,7 +76,7 @@ class FileDigests:
             under_way = self._passes.get(now.key)
             if under_way is not None and under_way[0].same_bytes(now):
                 return
-            made = DigestPass(now.path, self.gate, lambda over: self._ended(now, over), self._read)
+            made = self._made(now)
             self._passes[now.key] = now, made
         made.start()
 
@@ -110,6 +115,19 @@ class FileDigests:
 
     def _known(self, now: _File) -> str | None:
         return self._sidecar.get(now.path, now.stamp, now.place) or digest_in_name(now.path)
+
+    def _made(self, now: _File) -> DigestPass:
+        def ended(over: DigestPass) -> None:
+            self._ended(now, over)
+
+        def at_work() -> bool:
+            return is_at_work(self._early, now.path)
+
+        if not at_work():
+            return DigestPass(now.path, self.gate, ended, self._read)
+        return JoinedPass(
+            now.path, self.gate, ended, self._read, at_work=at_work, known=lambda: self._known(now)
+        )
 
     def _pass(self, file: Path | str) -> DigestPass | None:
         now = _File.of(file)
