@@ -35,6 +35,10 @@ def patient(server: Server, **patience: Any) -> tuple[Row, float]:
     return fetch(server.entry(), how, Bar("face.pt", 0, quiet=True)), time.monotonic() - began
 
 
+SOON_S = 15.0
+"""Less than any of these servers would hold whoever waits for it, and much more than it takes."""
+
+
 def dripping(handler: Handler, file: File) -> None:
     """A byte now and then: never silent for long."""
     for byte in handler.begin(file):
@@ -56,7 +60,7 @@ def test_whoever_sends_too_slowly_is_not_waited_for(server: Server) -> None:
     server.behave(dripping)
     row, took = patient(server, attempts=2, least=5000, window=0.3)
     assert_failed(server, row, "kB/s, less than 5")
-    assert took < 5
+    assert took < SOON_S
 
 
 @pytest.mark.parametrize("act", [dripping, dripping_head])
@@ -64,7 +68,7 @@ def test_a_file_has_so_long_in_all_whatever_the_server_does(server: Server, act:
     server.behave(act)
     row, took = patient(server, attempts=50, least=0, whole=1.0)
     assert_failed(server, row)
-    assert took < 5
+    assert took < SOON_S
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip"])

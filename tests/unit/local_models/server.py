@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.waiting import PATIENCE_S
+
 Act = Callable[["Handler", "File"], None]
 
 
@@ -133,6 +135,18 @@ def drip(piece: int, pause: float) -> Act:
                 handler.close_connection = True
                 return
             time.sleep(pause)
+
+    return act
+
+
+def until(event: threading.Event) -> Act:
+    """Half of the file, the rest once it is said."""
+
+    def act(handler: Handler, file: File) -> None:
+        body = handler.begin(file)
+        handler.wfile.write(body[: len(body) // 2])
+        event.wait(PATIENCE_S)
+        handler.wfile.write(body[len(body) // 2 :])
 
     return act
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from flux_speedup.local_models.catalog import Catalog
 from flux_speedup.local_models.places import data_folder, models_folder
 from tests.unit.local_models.files import CONTENT, put, sha256
-from tests.unit.local_models.server import File, drip, serving, status, whole
+from tests.unit.local_models.server import File, drip, serving, status, until, whole
 from tests.waiting import PATIENCE_S
 
 EXTENSION = Path(__file__).resolve().parents[3] / "extensions" / "flux-speedup"
@@ -195,16 +196,23 @@ def test_ended_in_the_middle_and_run_again_it_goes_on(door: Door, blow: str) -> 
 
 def test_two_at_once_fetch_once_and_both_are_content(door: Door) -> None:
     file = door.files["/a.pt"]
-    file.acts = [drip(40_000, 0.05)]
+    waits = threading.Event()
+    file.acts = [until(waits)]
     first = door.start("a.pt", "--dest", str(door.models))
     wait_for(door.models / "adetailer" / ".a.pt.part", 1)
     second = door.start("a.pt", "--dest", str(door.models))
+    assert second.stderr is not None
+    told = ""
+    while "another process" not in told:
+        letter = second.stderr.read(1)
+        assert letter, told
+        told += letter
+    waits.set()
     said = [process.communicate(timeout=PATIENCE_S) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), said
     assert len(file.ranges) == 1
     assert "fetched" in said[0][0]
     assert "present" in said[1][0]
-    assert "another process" in said[1][1]
     assert door.there() == ["adetailer/a.pt"]
 
 
