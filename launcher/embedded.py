@@ -18,6 +18,8 @@ GRADIO = "4.40.0"
 _WRITE = """
 import sys
 sys.path.insert(0, sys.argv[1])
+import second_device
+second_device.why_not()
 from tiny_flux.models import write_missing
 write_missing(sys.argv[2])
 """
@@ -40,7 +42,7 @@ def command(interpreter: Path, data: Path, port: int, arguments: Sequence[str]) 
 
 
 def write_weights(interpreter: Path) -> list[Path]:
-    """Write the tiny models that are missing and return all their files."""
+    """Write the tiny models that are missing, compile the stand-in for a card; the models' files."""
     subprocess.run([str(interpreter), "-c", _WRITE, str(LAUNCH.parent), str(MODELS)], check=True)
     return sorted(MODELS.rglob("*.safetensors"))
 

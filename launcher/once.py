@@ -32,7 +32,7 @@ def once(file: Path | None, interpreter: Path | None = None) -> int:
     """Do it, print the table, write `file`; the exit code, 0 where every image is the same in both runs and nothing
     of the extension failed."""
     interpreter = interpreter or embedded.python()
-    _say("writing the demo's models, where they are missing")
+    _say("writing the demo's models and compiling its stand-in for a card, where they are missing")
     weights = embedded.write_weights(interpreter)
     results: dict[str, Result] = {}
     try:
