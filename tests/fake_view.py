@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from flux_speedup.facts.view import Checkpoint, ConfigRow, LeftOut, MemoryUse, Start, Status, StreamedUse
+from flux_speedup.facts.view import Checkpoint, ConfigRow, LeftOut, MemoryUse, Status, StreamedUse
 from flux_speedup.hosts.common.forms import FormUse
 from flux_speedup.hosts.common.inside import Model, Refused
 from flux_speedup.local_models.report import LocalWeight, WeightState
@@ -15,6 +15,7 @@ from flux_speedup.stats.events import NEWEST, Event, Query, Totals
 from flux_speedup.stats.first_image import FirstImage
 from flux_speedup.stats.machine import Machine, Measuring, Savings
 from flux_speedup.stats.requests import Pass, Request, Steps
+from flux_speedup.stats.starts import Start
 
 OUTCOMES = (
     Outcome("tier.vram_state", "VRAM mode: high", State.APPLIED, "the whole model fits on this card"),

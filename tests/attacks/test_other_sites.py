@@ -20,7 +20,7 @@ from flux_speedup.control.rules import Rules
 from flux_speedup.hosts.common.credentials import Credentials
 from flux_speedup.hosts.common.inside import Forbidden, Refused
 from flux_speedup.hosts.common.names import Names, names
-from flux_speedup.ui import changes, pruning, tab
+from flux_speedup.ui import changes, section, tab
 from tests.fake_view import FakeView
 
 V1 = "/flux-speedup/v1"
@@ -213,7 +213,7 @@ def test_the_tabs_buttons_obey_the_same_rules(headers: dict[str, str] | None, re
     control = Control(view, Rules(lambda: names(flags(), []), lambda: refused))
     with gr.Blocks(analytics_enabled=False) as settings:
         changes.build(view, control)
-        pruning.build(view, control)
+        section.left_out(view, control)
     pressed = set()
     for page in (tab.build(view, control), settings):
         for function in handlers(page):

@@ -141,12 +141,12 @@ class Running:
     # Callbacks.
 
     def _add_settings(self) -> None:
-        from .ui import changes, pruning, settings, traces
+        from .ui import changes, section, settings
 
         def panel(**arguments: Any) -> Any:
             result = changes.build(self.seen, self.control, **arguments)
-            pruning.build(self.seen, self.control)
-            traces.build(self.control)
+            section.left_out(self.seen, self.control)
+            section.traces(self.control)
             return result
 
         offered = [each for each in settings.OPTIONS if each.has_effect_on(self._host.family)]

@@ -10,20 +10,17 @@ from tests.fake_view import MODELS, FakeView
 
 def test_each_button_asks_the_view_once() -> None:
     view = FakeView()
-    assert "33.8 GB of VRAM are free again" in actions.free_vram(FakeView())
+    assert "33.8 GB of VRAM are free again" in actions.attempt(lambda: FakeView().drop(None))
     assert "Forgot schnell" in actions.drop(view, view, models.token(MODELS[1]))
-    assert actions.measure(view) == ""
-    assert actions.cancel(view) == ""
-    assert "are deleted" in actions.forget(view)
-    names = [name for name, _ in view.calls]
-    assert names == ["drop", "measure", "cancel_measuring", "forget_statistics"]
+    assert actions.attempt(view.measure) == ""
+    assert "are deleted" in actions.attempt(view.forget_statistics, "They are deleted.")
+    assert [name for name, _ in view.calls] == ["drop", "measure", "forget_statistics"]
 
 
-@pytest.mark.parametrize("act", [actions.free_vram, actions.measure, actions.cancel, actions.forget])
-def test_a_refusal_is_said_with_its_reason(act: object) -> None:
+def test_a_refusal_is_said_with_its_reason() -> None:
     view = FakeView()
     view.refused = "an image <is> being made"
-    shown = act(view)  # type: ignore[operator]
+    shown = actions.attempt(view.measure, "done")
     assert "Not now: <bdi>an image &lt;is&gt; being made</bdi>" in shown
     assert "fsu-wrong" in shown
 
@@ -31,7 +28,7 @@ def test_a_refusal_is_said_with_its_reason(act: object) -> None:
 def test_a_failure_is_said_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     view = FakeView()
     view.error = OSError("disk full")
-    assert "Failed: <bdi>disk full</bdi>" in actions.forget(view)
+    assert "Failed: <bdi>disk full</bdi>" in actions.attempt(view.forget_statistics)
     assert "a button of the tab failed" in caplog.text
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
+from flux_speedup.log import Ring
 from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.events import Event, Totals
 from flux_speedup.stats.machine import Savings
@@ -74,3 +77,16 @@ def test_seconds_lost_are_not_called_a_gain() -> None:
     assert Tags(shown).text == "3.00 s lost since the start"
     in_request = Tags(cards.saved(Savings(5.0, -1.5, False, ""))).text
     assert in_request == "5.00 s saved since the start1.50 s lost in the last request"
+
+
+def test_the_log_keeps_its_order_and_marks_what_went_wrong() -> None:
+    ring, log = Ring(), logging.Logger("test", logging.INFO)
+    log.addHandler(ring)
+    log.info("WARNING.safetensors: 23.8 GB in 0.50 s")
+    log.warning("not on this machine")
+    log.error("CUDA was initialised before")
+    read = Tags(cards.log_card(ring.lines(10)))
+    assert read.text.index("0.50 s") < read.text.index("not on this") < read.text.index("CUDA")
+    assert len(read.classed("fsu-warning")) == 1
+    assert len(read.classed("fsu-error")) == 1
+    assert "empty" in cards.log_card([])

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flux_speedup.facts.view import Start
 from flux_speedup.stats.machine import Measuring
+from flux_speedup.stats.starts import Start
 from flux_speedup.ui import machine, parts
 from tests.fake_view import NASTY, FakeView, full_of
 from tests.page import Tags

@@ -6,7 +6,7 @@ import re
 
 from flux_speedup.stats.requests import PARTS
 from flux_speedup.ui import requests
-from flux_speedup.ui.style import CSS
+from flux_speedup.ui.assets import CSS
 
 VARIABLE = re.compile(r"(--fsu-[a-z]+):")
 

@@ -28,7 +28,7 @@ from flux_speedup.memory import GIB, Card, MemoryPlan, TierRules, plan
 from flux_speedup.patching.change import Call, Change
 from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.machine import Measuring, Savings
-from flux_speedup.ui import actions, changes, hints, machine, parts, pruning, scripts, settings, tab, traces
+from flux_speedup.ui import actions, assets, changes, hints, machine, parts, section, settings, tab, wiring
 from tests.fake_view import FakeView
 
 
@@ -82,7 +82,7 @@ def of_tab(view: FakeView, chosen: str | None = None) -> Iterator[str]:
     for value in parts.values(view, chosen).values():
         yield from Nodes(value).found
     hint = hints.line("")
-    for value in (parts.pulse(view), machine.progress(view.measuring()), pruning.body(view), hint):
+    for value in (parts.pulse(view), machine.progress(view.measuring()), section.body(view), hint):
         yield from Nodes(value).found
     for with_list in (True, False):
         yield from Nodes(changes.list_html(view, with_list)).found
@@ -91,11 +91,10 @@ def of_tab(view: FakeView, chosen: str | None = None) -> Iterator[str]:
 def of_actions() -> Iterator[str]:
     """What the buttons answer: done, refused, failed."""
     acts: tuple[Callable[[FakeView], str], ...] = (
-        actions.free_vram,
+        lambda view: actions.attempt(lambda: view.drop(None)),
         lambda view: actions.drop(view, view, "nobody"),
-        actions.measure,
-        actions.cancel,
-        actions.forget,
+        lambda view: actions.attempt(view.measure),
+        lambda view: actions.attempt(view.forget_statistics, wiring.FORGOTTEN),
         lambda view: changes.put_everything_back(view, view),
         lambda view: changes.apply_again(view, view),
         lambda view: changes.apply(view, view, [], []),
@@ -105,7 +104,7 @@ def of_actions() -> Iterator[str]:
     for make in (FakeView, refusing, failing, unchanged):
         for act in acts:
             yield from Nodes(act(make())).found
-    yield from re.findall(r'said\("(.+?)", ""\)', scripts.COPY)
+    yield from re.findall(r'said\("(.+?)", ""\)', assets.COPY)
 
 
 def refusing() -> FakeView:
@@ -187,8 +186,8 @@ def rendered() -> Iterator[str]:
     yield from of_page(tab.build(FakeView(), FakeView()))
     with gr.Blocks(analytics_enabled=False) as page:
         changes.build(FakeView(), FakeView())
-        pruning.build(FakeView(), FakeView())
-        traces.build(FakeView())
+        section.left_out(FakeView(), FakeView())
+        section.traces(FakeView())
     yield from of_page(page)
     for view in views():
         yield from of_tab(view)

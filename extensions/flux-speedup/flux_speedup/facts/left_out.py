@@ -10,8 +10,7 @@ from ..hosts.common.pruning import remove_loaded
 from ..hosts.common.webui import WebUI
 from ..pruning import words
 from ..pruning.disabled import Remembered
-from ..stats.events import Event
-from ..stats.starts import InForce, compare
+from ..stats.starts import InForce, Start, before_and_after
 from .view import LeftOut
 
 log = logging.getLogger("flux_speedup")
@@ -38,12 +37,12 @@ def in_force(host: WebUI, applied: frozenset[str], *, page: bool) -> InForce:
     return InForce(count, "fast_callbacks" in applied, "lazy_apps" in applied, page)
 
 
-def shown(host: WebUI, starts: list[Event], *, page: bool) -> LeftOut:
+def shown(host: WebUI, starts: list[Start]) -> LeftOut:
     """What Settings and the tab say of it."""
     decision = host.pruner().missing
     return LeftOut(
         words.summary(decision) if decision is not None else "All scripts are loaded.",
-        compare(starts, page=page).sentence(),
+        before_and_after(starts),
         tuple(disabling.candidates(decision)),
         Remembered(host.cache_folder()).names(),
         disabling.why_not(),

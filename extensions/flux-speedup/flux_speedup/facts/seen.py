@@ -23,11 +23,11 @@ from ..stats.events import NEWEST, STARTUP, WHOLE, Event, Query, Totals
 from ..stats.first_image import FirstImage
 from ..stats.machine import Machine, Measuring, Savings
 from ..stats.requests import Request
-from ..stats.starts import InForce
+from ..stats.starts import InForce, Start
 from ..stats.statistics import Statistics
 from . import bug_report, left_out
 from .checkpoints import nearest
-from .view import Checkpoint, ConfigRow, LeftOut, MemoryUse, Start, Status, StreamedUse, Value
+from .view import Checkpoint, ConfigRow, LeftOut, MemoryUse, Status, StreamedUse, Value
 
 if TYPE_CHECKING:
     from ..hosts.common.inside import Model
@@ -139,12 +139,11 @@ class Seen:
         """Recorded starts of the WebUI on this machine, newest first."""
         return [
             Start(each.at, each.seconds, was.told())
-            for each in self._wholes()
-            if (was := InForce.parse(each.detail)) is not None and was.page is self._decided().page
+            for each in self.events(Query(STARTUP, model=WHOLE, limit=STARTS))
+            if each.what == WHOLE
+            and (was := InForce.parse(each.detail)) is not None
+            and was.page is self._decided().page
         ]
-
-    def _wholes(self) -> list[Event]:
-        return [each for each in self.events(Query(STARTUP, model=WHOLE, limit=STARTS)) if each.what == WHOLE]
 
     # Memory and models.
 
@@ -175,7 +174,7 @@ class Seen:
 
     def left_out(self) -> LeftOut:
         """What is not loaded in this process, and what the WebUI's own list has of it."""
-        return left_out.shown(self._host, self._wholes(), page=self._decided().page)
+        return left_out.shown(self._host, self.starts())
 
     # This machine.
 

@@ -44,7 +44,7 @@ class Status:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What is not loaded. summary: one line; starts: "start 18.7 s -> 11.6 s" or "".
+    """What is not loaded. summary: one line; starts: "18.7 s before, 11.6 s now" or "".
 
     can_disable: extensions that the button would add to the WebUI's own list; disabled: those it added;
     why_not: why it may not, or "".
@@ -112,12 +112,3 @@ class Checkpoint:
     bytes: int
     cached: float | None
     seconds: float | None
-
-
-@dataclass(frozen=True)
-class Start:
-    """One start of the WebUI: seconds as it timed itself; what: what was in force, "" where nothing was."""
-
-    at: float
-    seconds: float
-    what: str

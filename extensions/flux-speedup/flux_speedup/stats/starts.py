@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .events import STARTUP, WHOLE, Event
 from .report import seconds
-
-NEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -50,47 +48,32 @@ class InForce:
             int(count), parts[1] == "fast callbacks", parts[2] == "apps when needed", parts[3] == "with page"
         )
 
-    @property
-    def changed(self) -> bool:
-        """Whether anything made this start faster than the WebUI's own."""
-        return self.left_out > 0 or self.fast_callbacks or self.lazy_apps
-
 
 @dataclass(frozen=True)
-class Starts:
-    """Seconds of a start, medians of the newest few; None where there was no such start."""
+class Start:
+    """One start of the WebUI: seconds as it timed itself; what: what was in force, "" where nothing was."""
 
-    before: float | None = None
-    after: float | None = None
-
-    def sentence(self) -> str:
-        """As "start 18.7 s -> 11.6 s", or "" while one of the two has not been seen."""
-        if self.before is None or self.after is None:
-            return ""
-        return f"start {seconds(self.before)} -> {seconds(self.after)}"
+    at: float
+    seconds: float
+    what: str
 
 
-def compare(events: Iterable[Event], *, page: bool) -> Starts:
-    """Starts as the WebUI is by itself, and those with as much in force as the newest start.
-
-    events: startup events in any order. page: compare starts with a page, else headless ones.
-    """
-    seen = [
-        (event, InForce.parse(event.detail)) for event in sorted(events, key=lambda e: e.at, reverse=True)
-    ]
-    starts = [
-        (event.seconds, was)
-        for event, was in seen
-        if event.kind == STARTUP and event.what == WHOLE and was is not None and was.page is page
-    ]
-    plain = [seconds for seconds, was in starts if not was.changed]
-    newest = next((was for _, was in starts if was.changed), None)
-    faster = [seconds for seconds, was in starts if was == newest]
-    return Starts(_middle(plain), _middle(faster))
+def before_and_after(starts: Sequence[Start]) -> str:
+    """The median of the starts without us and the newest with us: "17.6 s before, 6.2 s now"."""
+    without = [one.seconds for one in starts if not one.what and math.isfinite(one.seconds)]
+    ours = next((one.seconds for one in starts if one.what), None)
+    said = []
+    if without:
+        said.append(f"{seconds(_middle(without))} before")
+    if ours is not None:
+        said.append(f"{seconds(ours)} now")
+    if without and ours is None:
+        return said[0]
+    return ", ".join(said) if without else ", ".join([*said, "no start without us was seen"]) if said else ""
 
 
-def _middle(seconds: list[float]) -> float | None:
+def _middle(some: list[float]) -> float:
     # The module statistics imports too much for a preload.
-    few = sorted(seconds[:NEWEST])
+    few = sorted(some)
     half = len(few) // 2
-    return (few[half] + few[-half - 1]) / 2 if few else None
+    return (few[half] + few[-half - 1]) / 2

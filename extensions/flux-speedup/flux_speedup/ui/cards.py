@@ -10,12 +10,7 @@ from ..stats.events import Event, Totals
 from ..stats.machine import Savings
 from ..stats.report import seconds, size, span
 from . import start
-from .words import counted, headline, rate, safe
-
-
-def card(title: str, body: str) -> str:
-    """A box with a heading of ours (not escaped)."""
-    return f'<div class="fsu fsu-card"><div class="fsu-title">{title}</div>{body}</div>'
+from .words import card, counted, headline, rate, safe
 
 
 def head(status: Status, savings: Savings, totals: Totals, stages: Sequence[Event]) -> str:
@@ -137,3 +132,19 @@ def result(message: str, *, good: bool = True) -> str:
 
 def _joined(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
+
+
+# How the log marks what is no ordinary line (`log.Ring`).
+LEVELS = {"[warning]": "fsu-warning", "[error]": "fsu-error", "[critical]": "fsu-error"}
+
+
+def log_card(lines: Sequence[str]) -> str:
+    """The log's newest lines, the newest last."""
+    if not lines:
+        return card("Log", '<div class="fsu-soft">The log is empty.</div>')
+    shown = "".join(f'<div class="{_level(line)}">{safe(line)}</div>' for line in lines)
+    return card("Log", f'<div class="fsu-log" role="log" aria-live="off">{shown}</div>')
+
+
+def _level(line: str) -> str:
+    return next((css for mark, css in LEVELS.items() if line.endswith(mark)), "")

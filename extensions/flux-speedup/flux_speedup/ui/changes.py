@@ -11,8 +11,8 @@ from ..control.control import Control
 from ..patching.table import Outcome, State
 from ..stats.report import printable
 from . import actions, cards
+from .assets import STYLE
 from .gradios import ours, with_headers
-from .style import STYLE
 from .words import safe
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..facts.seen import Seen
 
 SURE = "Every change is undone at once, until the next start or until you take it back. Are you sure?"
+IN_FORCE_AGAIN = "In force again, but for scripts that are not loaded: these follow at Reload UI."
 AGAIN = "The next start applies it again; Settings, Flux Speedup keeps it off."
 # Reads are cheap: not queued behind an image. Not offered as an endpoint of gradio's own API.
 EVENT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_name": False}
@@ -183,20 +184,11 @@ def put_everything_back(view: Seen, acts: Acts) -> str:
 
 def apply_again(view: Seen, acts: Acts) -> str:
     """Make the changes again that were put back. HTML of the result."""
-
-    def act() -> str:
-        acts.apply_again()
-        return "In force again, but for scripts that are not loaded: these follow at Reload UI."
-
-    return actions.attempt(act)
+    return actions.attempt(acts.apply_again, IN_FORCE_AGAIN)
 
 
 def _after(view: Seen, act: Callable[[], None], items: set[str]) -> str:
-    def acted() -> str:
-        act()
-        return ""
-
-    failed = actions.attempt(acted)
+    failed = actions.attempt(act)
     if failed:
         return failed
     outcomes = [o for o in view.status().outcomes if o.item in items]

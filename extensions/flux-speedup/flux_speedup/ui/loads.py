@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..stats.events import GB, Event, Query
 from ..stats.report import way
-from .cards import card
-from .words import NOTHING, safe, three_figures, when
+from .words import NOTHING, card, safe, three_figures, when
 
 NEWEST = 50
 KINDS = ("checkpoint", "move", "unload")

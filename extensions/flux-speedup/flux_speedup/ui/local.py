@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from ..local_models.report import LocalWeight, WeightState
 from ..stats.report import size
-from .cards import badge, card
-from .words import safe
+from .cards import badge
+from .words import card, safe
 
 # The colour of a weight's state, as a badge's class.
 STATES = {

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ..stats.events import Totals
 from ..stats.machine import Machine, Measuring
-from . import bars
 from .cards import result
-from .words import gb_s, safe, share, when
+from .words import bar, gb_s, safe, share, when
 
 RUNNING = "running"
 
@@ -50,7 +49,7 @@ def _row(name: str, value: float | None, most: float, css: str) -> str:
     figure = gb_s(value)
     if value is None:
         figure = f'<span class="fsu-soft">{figure}</span>'
-    return bars.row(name, share(value or 0.0, most), figure, css, "fsu-speed")
+    return bar(name, share(value or 0.0, most), figure, css, "fsu-speed")
 
 
 def progress(measuring: Measuring) -> str:

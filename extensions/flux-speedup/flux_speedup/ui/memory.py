@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..facts.view import MemoryUse, StreamedUse
 from ..stats.report import size
-from . import bars, svg
-from .words import safe, share
+from . import svg
+from .words import bar, safe, share
 
 # Colours of models, in turn.
 COLOURS = ("sampling", "text", "adetailer", "vae", "move", "load")
@@ -63,7 +63,7 @@ def streamed(models: Sequence[StreamedUse]) -> str:
 def _only_models(models: Sequence[tuple[str, int]], named: int) -> str:
     if not named:
         return '<div class="fsu-soft">VRAM: there is no card here whose memory could be read.</div>'
-    rows = "".join(bars.row(safe(name), share(count, named), size(count)) for name, count in models)
+    rows = "".join(bar(safe(name), share(count, named), size(count)) for name, count in models)
     about = f"{size(named)} of models; the whole of this device cannot be read"
     return f'<div class="fsu-item">VRAM <span class="fsu-soft">{about}</span></div>{rows}'
 
@@ -98,6 +98,6 @@ def ram(memory: MemoryUse) -> str:
     if not known:
         return '<div class="fsu-soft fsu-gap">RAM: not known on this system.</div>'
     scale = memory.ram_total or max(count for _, count in known)
-    rows = "".join(bars.row(name, share(count, scale), size(count)) for name, count in known)
+    rows = "".join(bar(name, share(count, scale), size(count)) for name, count in known)
     of = f'<span class="fsu-soft">{size(memory.ram_total)} in all</span>' if memory.ram_total else ""
     return f'<div class="fsu-item fsu-gap">RAM {of}</div>{rows}'

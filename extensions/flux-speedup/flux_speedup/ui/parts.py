@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..stats.events import STARTUP, Event, Query
-from . import cards, loads, local, log_lines, machine, memory, models, rates, requests, start, starts
-from .words import safe, when
+from . import cards, loads, local, machine, memory, models, rates, requests, start
+from .words import card, safe, when
 
 STAGES = 500
 LOG_LINES = 20
@@ -54,9 +54,9 @@ def values(view: Seen, chosen: str | None, names: Sequence[str] = NAMES) -> dict
         "machine": lambda: machine.machine_card(view.machine(), view.totals(), now),
         "memory": lambda: memory.memory_card(view.memory()),
         "models": lambda: models.models_card(view.models()),
-        "start": lambda: starts.start_card(view.starts(), stages(), now, view.first_image()),
+        "start": lambda: start.start_card(view.starts(), stages(), now, view.first_image()),
         "local": lambda: local.local_card(view.local_weights()),
-        "log": lambda: log_lines.log_card(view.log_lines(LOG_LINES)),
+        "log": lambda: cards.log_card(view.log_lines(LOG_LINES)),
     }
     return {name: _made(name, makers[name]) for name in names}
 
@@ -79,6 +79,4 @@ def _made(name: str, make: Callable[[], str]) -> str:
         return make()
     except Exception as error:
         log.exception("the tab's part %s could not be read", name)
-        return cards.card(
-            name.capitalize(), cards.result(f"This could not be read: {safe(error)}", good=False)
-        )
+        return card(name.capitalize(), cards.result(f"This could not be read: {safe(error)}", good=False))

@@ -9,8 +9,7 @@ from ..stats.events import Event
 from ..stats.machine import Machine
 from ..stats.report import seconds, sentence, size
 from . import svg
-from .cards import card
-from .words import counted, gb_s, share, when
+from .words import card, counted, gb_s, share, when
 
 NEWEST = 60
 BUS = "bus"

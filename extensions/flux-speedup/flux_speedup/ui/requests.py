@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..stats.report import per_step, seconds, size, span, speed
 from ..stats.requests import PARTS, Pass, Request, Steps
 from . import svg
-from .cards import badge, card
-from .words import counted, safe, share, when
+from .cards import badge
+from .words import card, counted, safe, share, when
 
 SHOWN = 8
 PASSES = 40

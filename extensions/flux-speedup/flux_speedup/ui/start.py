@@ -1,4 +1,4 @@
-"""The start of the WebUI: which stages took how long, as bars. Pure; foreign text goes through `safe`.
+"""The start of the WebUI: starts before and after, and the stages of the newest one, as bars. Pure.
 
 A host may report its own sum ("total") and parts of a stage beside the stage ("load scripts/xyz_grid.py"
 beside "load scripts"): neither counts twice.
@@ -10,11 +10,46 @@ import math
 from collections.abc import Sequence
 
 from ..stats.events import WHOLE, Event
+from ..stats.first_image import FirstImage
 from ..stats.report import seconds
-from . import bars
-from .words import safe, share
+from ..stats.starts import Start, before_and_after
+from .words import bar, card, safe, share, when
 
 SHORT_S = 0.05
+SHOWN = 8
+KEYS = (
+    '<div class="fsu-keys fsu-soft fsu-small">'
+    '<span><span class="fsu-swatch fsu-p-other"></span>without Flux Speedup</span>'
+    '<span><span class="fsu-swatch fsu-p-sampling"></span>with Flux Speedup</span></div>'
+)
+
+
+def start_card(
+    starts: Sequence[Start], stages: Sequence[Event], now: float, first: FirstImage | None = None
+) -> str:
+    """Starts before and after as bars, then the stages of the newest one."""
+    shown = [one for one in starts if math.isfinite(one.seconds)][:SHOWN]
+    page = ""
+    if shown:
+        longest = max(one.seconds for one in shown)
+        page = "".join(_start(one, longest, now) for one in shown)
+        page += KEYS
+    if first is not None:
+        told = first.sentence()
+        page += f'<div class="fsu-gap">{safe(told[:1].upper() + told[1:])}</div>'
+    if stages:
+        took = f"the newest start's stages, {seconds(total(stages))}"
+        page += f'<div class="fsu-soft fsu-small fsu-gap">{took}</div>'
+    return card(
+        f"Start-up <span class='fsu-soft'>{before_and_after(starts)}</span>",
+        page + body(stages),
+    )
+
+
+def _start(one: Start, longest: float, now: float) -> str:
+    what = safe(one.what) if one.what else "without Flux Speedup"
+    name = f'{when(one.at, now)} <span class="fsu-soft">{what}</span>'
+    return bar(name, share(one.seconds, longest), seconds(one.seconds), "" if one.what else "fsu-before")
 
 
 def latest(events: Sequence[Event]) -> list[Event]:
@@ -78,4 +113,4 @@ def body(start: Sequence[Event]) -> str:
 
 def _bar(event: Event, longest: float) -> str:
     # Never nothing: a bar of no width looks like a stage that did not run.
-    return bars.row(safe(event.what), max(0.01, share(event.seconds, longest)), seconds(event.seconds))
+    return bar(safe(event.what), max(0.01, share(event.seconds, longest)), seconds(event.seconds))

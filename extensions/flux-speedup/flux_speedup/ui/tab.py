@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..control.control import Control
 from . import changes, parts, wiring
+from .assets import STYLE
 from .gradios import ours
-from .style import STYLE
 
 if TYPE_CHECKING:
     import gradio as gr

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..control.acts import Acts
-from . import actions, changes, export, machine, parts, scripts
+from . import actions, assets, changes, export, machine, parts
 from .changes import EVENT, Headers
 from .gradios import with_headers, with_script
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DROP, REQUEST = "drop", "request"
 # What a measurement changes while it runs.
 MEASURED = ("machine", "rates")
+FORGOTTEN = "The statistics are deleted; measurements of this machine stay."
 
 
 def connect(page: Page, blocks: gr.Blocks) -> None:
@@ -31,7 +32,7 @@ def connect(page: Page, blocks: gr.Blocks) -> None:
     _measure(page, sent, chosen)
     _models(page, sent, chosen)
     _statistics(page, sent, chosen)
-    blocks.load(None, None, None, **with_script(scripts.LIVE), **EVENT)
+    blocks.load(None, None, None, **with_script(assets.LIVE), **EVENT)
 
 
 def _follow(page: Page, blocks: gr.Blocks, sent: Any, chosen: Any) -> None:
@@ -71,15 +72,18 @@ def _measure(page: Page, sent: Any, chosen: Any) -> None:
         now, marks = _changed(parts.values(view, chosen_key, MEASURED), before)
         return [*now, parts.pulse(view), marks, *_measuring(page)]
 
-    def pressed(act: Callable[[Acts], str]) -> Callable[..., list[Any]]:
+    def pressed(act: Callable[[Acts], object]) -> Callable[..., list[Any]]:
         def handler(headers: Headers, chosen_key: str | None, before: dict[str, int]) -> list[Any]:
-            said = act(page.control.by(headers))
+            said = actions.attempt(lambda: act(page.control.by(headers)))
             return [*progress(chosen_key, before), said]
 
         return with_headers(handler)
 
     page.buttons["progress"].click(progress, [chosen, sent], outputs, **EVENT)
-    for name, act in (("measure", actions.measure), ("cancel", actions.cancel)):
+    for name, act in (
+        ("measure", lambda acts: acts.measure()),
+        ("cancel", lambda acts: acts.cancel_measuring()),
+    ):
         page.buttons[name].click(
             pressed(act), [chosen, sent], [*outputs, page.texts["measure_said"]], **EVENT
         )
@@ -91,7 +95,7 @@ def _models(page: Page, sent: Any, chosen: Any) -> None:
     inputs = [page.texts["what"], chosen, sent]
 
     def free(headers: Headers, chosen_key: str | None, before: dict[str, int]) -> list[Any]:
-        said = actions.free_vram(page.control.by(headers))
+        said = actions.attempt(lambda: page.control.by(headers).drop(None))
         return [*_all(page, chosen_key, before), said]
 
     def pressed(headers: Headers, what: str, chosen_key: str | None, before: dict[str, int]) -> list[Any]:
@@ -111,7 +115,7 @@ def _models(page: Page, sent: Any, chosen: Any) -> None:
         with_headers(pressed),
         inputs,
         [*outputs, chosen],
-        **with_script(scripts.pressed(len(inputs))),
+        **with_script(assets.pressed(len(inputs))),
         **EVENT,
     )
 
@@ -127,7 +131,7 @@ def _statistics(page: Page, sent: Any, chosen: Any) -> None:
     for name, (make, file_name, mime) in files.items():
         text = page.texts[f"{name}_text"]
         pressed = page.buttons[name].click(_made(make), None, [text, said], **EVENT)
-        pressed.then(None, [text], None, **with_script(scripts.save(file_name, mime)), **EVENT)
+        pressed.then(None, [text], None, **with_script(assets.save(file_name, mime)), **EVENT)
 
     report = page.texts["report"]
 
@@ -136,12 +140,12 @@ def _statistics(page: Page, sent: Any, chosen: Any) -> None:
         return [gr.update(value=text, visible=bool(text)), failed]
 
     copied = page.buttons["copy"].click(made_report, None, [report, said], **EVENT)
-    copied.then(None, [report, said], [said], **with_script(scripts.COPY), **EVENT)
+    copied.then(None, [report, said], [said], **with_script(assets.COPY), **EVENT)
 
     outputs = [*_parts(page), page.texts["pulse"], sent, said, sure]
 
     def forget(headers: Headers) -> list[Any]:
-        result = actions.forget(page.control.by(headers))
+        result = actions.attempt(page.control.by(headers).forget_statistics, FORGOTTEN)
         return [*_all(page, None, {}), result, gr.update(visible=False)]
 
     page.buttons["forget"].click(lambda: ["", gr.update(visible=True)], None, [said, sure], **EVENT)
@@ -154,12 +158,7 @@ def _made(make: Callable[[], str]) -> Callable[[], list[str]]:
 
     def handler() -> list[str]:
         made: list[str] = []
-
-        def act() -> str:
-            made.append(make())
-            return ""
-
-        failed = actions.attempt(act)
+        failed = actions.attempt(lambda: made.append(make()))
         return ["".join(made), failed]
 
     return handler

@@ -68,3 +68,17 @@ def share(part: float, whole: float) -> float:
     if not (math.isfinite(part) and math.isfinite(whole)) or whole <= 0:
         return 0.0
     return min(1.0, max(0.0, part / whole))
+
+
+def bar(name: str, share: float, figure: str, css: str = "", more: str = "") -> str:
+    """`share` of the bar's width, 0 to 1; `name` and `figure` are HTML; `css`, `more`: classes of bar and row."""
+    return (
+        f'<div class="fsu-stage {more}"><span>{name}</span><span class="fsu-track">'
+        f'<div class="fsu-fill {css}" style="width:{100 * share:.1f}%"></div></span>'
+        f'<span class="fsu-number">{figure}</span></div>'
+    )
+
+
+def card(title: str, body: str) -> str:
+    """A box with a heading of ours (not escaped)."""
+    return f'<div class="fsu fsu-card"><div class="fsu-title">{title}</div>{body}</div>'

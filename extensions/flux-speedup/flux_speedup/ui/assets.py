@@ -1,10 +1,16 @@
-"""Functions of the page: the one that runs all the time (live.js) and the short ones that go with a button."""
+"""What the page carries: its style (page.css), a function that runs all the time (live.js), short ones for buttons.
+
+Colours come from gradio's theme variables; ours have a light and a dark value. The style is an element inside the
+page: a tab's own `css` argument is lost when a WebUI renders it into its page.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+STYLE = f"<style>{CSS}</style>"
 LIVE = Path(__file__).with_name("live.js").read_text(encoding="utf-8")
 
 # Pages that are not on https or localhost have no clipboard of their own; some browsers have the old way.
