@@ -8,7 +8,7 @@ import pytest
 
 from flux_speedup.local_models.catalog import Catalog, Entry
 from flux_speedup.local_models.digests import Digests
-from flux_speedup.local_models.hub_cache import cached
+from flux_speedup.local_models.hub import cached
 from flux_speedup.local_models.resolve import Found, Resolver
 from tests.unit.local_models.files import CONTENT, OTHER, entry, put
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from flux_speedup.measuring import kept, moving, reading
+from flux_speedup.measuring import measured as kept
+from flux_speedup.measuring import moving, reading
 from flux_speedup.measuring.measured import CannotMeasure, Measured, Place
 from flux_speedup.measuring.measurement import Measurement
 from flux_speedup.measuring.steps import steps

@@ -6,14 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_speedup.pruning.disabled import FILE, Remembered, added, without
-
-
-def test_only_what_was_not_there_is_added_and_only_that_goes_again() -> None:
-    users = ["b", "mine"]
-    new = added(users, ["a", "b", "a"])
-    assert new == ["a"]
-    assert without([*users, *new, "later"], new) == ["b", "mine", "later"]
+from flux_speedup.pruning.disabled import FILE, Remembered
 
 
 def test_names_survive_and_an_empty_list_leaves_no_file(tmp_path: Path) -> None:

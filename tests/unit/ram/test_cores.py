@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flux_speedup.ram.cores import cores
 from flux_speedup.ram.groups import cpu_quota
+from flux_speedup.ram.process import cores
 from tests.unit.ram.trees import Tree, group
 
 

@@ -36,8 +36,8 @@ def main(folder: Path, environ: Mapping[str, str]) -> None:
 def _fetch(folder: Path, sources: tuple[Source, ...], data: Path | None, environ: Mapping[str, str]) -> None:
     from . import catalog
     from .digests import Digests
-    from .hub_cache import cached
-    from .kinds import FOLDERS
+    from .hub import cached
+    from .names import FOLDERS
     from .places import models_folder
     from .resolve import Resolver
 

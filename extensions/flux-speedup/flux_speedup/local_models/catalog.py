@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..configuration.config import Problems, Source, cut
-from .kinds import FOLDERS
-from .names import why_not_a_file, why_not_a_folder
+from .names import FOLDERS, why_not_a_file, why_not_a_folder
 
 KEY = "catalog"
 NO_FILES = ("command line", "environment", "settings")

@@ -1,4 +1,4 @@
-"""Whether one file may be used as a weight of the catalog, and why not. Opens nothing but regular files."""
+"""Whether one file may be used as a weight of the catalog, and why not. Only regular files are opened."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 from .catalog import Entry
 from .digests import Digests
 from .names import SUFFIXES, why_not_a_folder
-from .plausible import HEAD_BYTES, why_no_weights
 
+HEAD_BYTES = 1024
+_LFS = b"version https://git-lfs"
+_HTML = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 # On Windows files open as text unless told otherwise; elsewhere a FIFO must not block whoever opens it.
 _OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -117,3 +119,20 @@ def _differs(path: Path, size: int, entry: Entry, why: str) -> Verdict:
     if entry.confirmed:
         return Refused(path, why)
     return Usable(path, size, sure=False, why=f"{why}, which only one source states; it is used all the same")
+
+
+def why_no_weights(head: bytes) -> str | None:
+    """Why a file that begins with `head` holds no weights; None where it may.
+
+    Weights are binary (zip, pickle, or a safetensors length), so text of any kind is a page or a pointer.
+    """
+    if not head:
+        return "it is empty"
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start.startswith(_LFS):
+        return "it is a Git LFS pointer, not the file itself"
+    if start[:16].lower().startswith(_HTML):
+        return "it is a web page, as servers send instead of a file"
+    if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
+        return "it is text, not weights"
+    return None

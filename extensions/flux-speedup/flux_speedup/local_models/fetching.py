@@ -13,9 +13,8 @@ from ..storage.file_lock import locked
 from . import hub
 from .catalog import Entry
 from .digests import Digests
-from .examine import Refused, Usable, examine
+from .examine import HEAD_BYTES, Refused, Usable, examine, why_no_weights
 from .part import TransferFailed, drop
-from .plausible import HEAD_BYTES, why_no_weights
 from .progress import Bar
 from .transfer import Address, Patience, transfer
 

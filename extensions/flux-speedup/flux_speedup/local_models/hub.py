@@ -1,10 +1,11 @@
-"""Files of Hugging Face by their plain addresses."""
+"""Files of Hugging Face: by their plain addresses, and in the cache of its own library, where that is installed."""
 
 from __future__ import annotations
 
 import os
 import urllib.parse
 from collections.abc import Sequence
+from pathlib import Path
 
 from .catalog import Entry
 
@@ -34,3 +35,25 @@ def addresses(entry: Entry, mirror: str | None) -> Sequence[str]:
 def token_for(address: str) -> str | None:
     """The user's token (HF_TOKEN), for Hugging Face's own files and nobody else's."""
     return os.environ.get("HF_TOKEN") if address.startswith(f"{ENDPOINT}/") else None
+
+
+def cached(repo: str, file: str) -> tuple[Path, str] | None:
+    """(the cache folder, the file's path below it with forward slashes), or None.
+
+    The library is looked for and not required.
+    """
+    try:
+        from huggingface_hub import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
+            constants,
+            try_to_load_from_cache,
+        )
+    except ImportError:
+        return None
+    found = try_to_load_from_cache(repo, file)
+    if not isinstance(found, str):
+        return None
+    root = Path(getattr(constants, "HF_HUB_CACHE", None) or constants.HUGGINGFACE_HUB_CACHE)
+    try:
+        return root, Path(found).relative_to(root).as_posix()
+    except ValueError:
+        return None

@@ -1,9 +1,12 @@
-"""Which names may become paths: plain file names and relative folders that mean the same on every system."""
+"""The names of kinds of weights, and which names may become paths: those that mean the same on every system."""
 
 from __future__ import annotations
 
 import re
 
+ADETAILER, ESRGAN, REALESRGAN = "adetailer", "esrgan", "realesrgan"
+FOLDERS = {ADETAILER: "adetailer", ESRGAN: "ESRGAN", REALESRGAN: "RealESRGAN"}
+"""Where the WebUI looks for each kind below its models folder."""
 SUFFIXES = (".pt", ".pth", ".safetensors")
 MOST_CHARACTERS = 200
 # Letters and digits of any script; no quotes, no control characters, nothing a shell would read.

@@ -13,8 +13,8 @@ from typing import Any
 from ..configuration.config import Source
 from .catalog import Catalog, Entry, load
 from .digests import Digests
-from .hub_cache import cached
-from .kinds import ADETAILER
+from .hub import cached
+from .names import ADETAILER
 from .report import LocalWeight, WeightState
 from .resolve import Found, Places, Resolver
 

@@ -15,7 +15,7 @@ MOST_FOLDERS = 500
 Places = Callable[[str], Sequence[Path]]
 """The WebUI's folders for a kind of weight, the first one first."""
 Hub = Callable[[str, str], "tuple[Path, str] | None"]
-"""See `hub_cache.cached`."""
+"""See `hub.cached`."""
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..stats.machine import Machine, Measuring
 from ..stats.report import speed
-from . import kept
+from ..storage import whole_file
 from .measurement import Measurement
 from .steps import steps
 
+MAX_BYTES = 1 << 16
 log = logging.getLogger("flux_speedup")
 
 
@@ -52,7 +55,7 @@ class Measured:
             if not self._read:
                 self._read = True
                 file = self._place.file()
-                self._machine = kept.load(file) if file is not None else None
+                self._machine = load(file) if file is not None else None
             found = self._machine
         return found if found is not None and found.device == self._place.card() else None
 
@@ -95,7 +98,7 @@ class Measured:
         file = self._place.file()
         try:
             if file is not None:
-                kept.save(file, machine)
+                save(file, machine)
         except OSError as error:
             log.warning("%s cannot be written (%s); the measurement is gone with this process", file, error)
 
@@ -104,3 +107,30 @@ def _opened(path: Path) -> Any:
     from safetensors import safe_open
 
     return partial(safe_open, framework="pt", device="cpu")(str(path))
+
+
+def save(path: Path, machine: Machine) -> None:
+    """Write it, whole or not at all. Raises OSError."""
+    whole_file.write(path, json.dumps(asdict(machine), indent=2) + "\n")
+
+
+def load(path: Path) -> Machine | None:
+    """What was written; None where there is nothing or it is something else."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        log.info("%s cannot be read (%s); this machine counts as not measured", path, error)
+        return None
+    if not isinstance(found, dict) or _number(found.get("at")) is None:
+        return None
+    rates = {each.name: _number(found.get(each.name)) for each in fields(Machine)[2:]}
+    return Machine(float(found["at"]), str(found.get("device", "")), **rates)
+
+
+def _number(value: object) -> float | None:
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if fits and value > 0 else None  # type: ignore[arg-type, operator]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,19 @@ def apply_all(changes: Iterable[Change]) -> Undo:
     except BaseException:
         in_reverse(undos)()
         raise
+    return in_reverse(undos)
+
+
+def whatever_is_there(optional: Iterable[Change]) -> Undo:
+    """Make those changes whose function exists in this host."""
+    undos: list[Undo] = []
+    for change in optional:
+        if change.module not in sys.modules:
+            continue
+        try:
+            undos.append(apply(change))
+        except ChangeError:
+            continue
     return in_reverse(undos)
 
 

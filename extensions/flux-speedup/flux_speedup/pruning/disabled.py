@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..storage import whole_file
@@ -36,15 +36,3 @@ class Remembered:
             self._path.unlink(missing_ok=True)
             return
         whole_file.write(self._path, json.dumps({"added": list(names)}, indent=1))
-
-
-def added(listed: Iterable[str], wanted: Iterable[str]) -> list[str]:
-    """What has to be added to the WebUI's list so that `wanted` is in it."""
-    there = set(listed)
-    return [name for name in dict.fromkeys(wanted) if name not in there]
-
-
-def without(listed: Iterable[str], remembered: Iterable[str]) -> list[str]:
-    """The WebUI's list less what we added; what the user had there stays, in its order."""
-    ours = set(remembered)
-    return [name for name in listed if name not in ours]

@@ -6,10 +6,9 @@ that nobody can evict it; whoever registers or pins memory takes it from there f
 
 from __future__ import annotations
 
-from .cores import cores
 from .free import Free
 from .held import HALF, HELD, SHORT, Held, Hold, available, available_and_total
-from .process import anonymous
+from .process import anonymous, cores
 
 __all__ = [
     "HALF",

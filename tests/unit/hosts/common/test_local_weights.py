@@ -14,7 +14,7 @@ import pytest
 
 from flux_speedup.configuration.config import Source
 from flux_speedup.hosts.common import local_weights
-from flux_speedup.local_models import ultralytics_release
+from flux_speedup.hosts.common import local_weights as ultralytics_release
 from flux_speedup.local_models.redirect import LocalModels, made
 from flux_speedup.patching.table import PatchTable, State
 from tests.unit.local_models.files import CONTENT, put, sha256

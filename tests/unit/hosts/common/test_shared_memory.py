@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from flux_speedup.hosts.common.shared_memory import is_known, shares_ram
+from flux_speedup.hosts.common.card import is_known, shares_ram
 from tests.unit.weights.weight_files import CARD
 
 

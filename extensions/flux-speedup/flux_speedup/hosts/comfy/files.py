@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
-from ...patching.change import Call, Change, Function
+from ...patching.change import Call, Change, Function, whatever_is_there
 from ...weights.errors import WeightsError
 from ...weights.files.mapping import Mapping, Registry
 from ...weights.files.span import find, plain
-from ..common.optional import whatever_is_there
 from .names import Names
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...pruning.decision import Decision
-from ...pruning.disabled import Remembered, added, without
+from ...pruning.disabled import Remembered
 from .inside import Refused
 from .options import flags, opts
 
@@ -29,7 +29,7 @@ def disable(decision: Decision | None, folder: Path | None) -> list[str]:
     found = _changeable()
     remembered = Remembered(folder)
     listed = list(getattr(found, OPTION))
-    new = added(listed, candidates(decision))
+    new = [name for name in dict.fromkeys(candidates(decision)) if name not in listed]
     if new:
         before = remembered.names()
         _remember(remembered, [*before, *new])
@@ -46,7 +46,7 @@ def undo(folder: Path | None) -> list[str]:
     found = _changeable()
     remembered = Remembered(folder)
     ours, listed = remembered.names(), list(getattr(found, OPTION))
-    _save(found, without(listed, ours))
+    _save(found, [name for name in listed if name not in ours])
     _remember(remembered, [])
     return [name for name in ours if name in listed]
 

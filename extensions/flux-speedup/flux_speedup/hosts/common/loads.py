@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...patching.change import Call, Change, Function
+from ...patching.change import Call, Change, Function, whatever_is_there
 from ...stats.events import UNLOAD, Event
-from .optional import whatever_is_there
 
 MODELS = "modules.sd_models"
 Record = Callable[[Event], None]

@@ -12,10 +12,11 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...local_models.kinds import ADETAILER, ESRGAN, FOLDERS
+from ...local_models.names import ADETAILER, ESRGAN, FOLDERS
 from ...patching.change import AlreadySo, Call, Change, Function, Undo, apply, in_reverse
 from .options import flags, opts
 
@@ -26,6 +27,8 @@ log = logging.getLogger("flux_speedup")
 COMMON = "adetailer.common"
 FIRST_LISTED = ("UpscalerNone", "UpscalerLanczos", "UpscalerNearest")
 REPOSITORIES = ("Bingsu/adetailer", "Bingsu/yolo-world-mirror")
+# Of ultralytics: they carried somebody else's code (December 2024).
+BAD_RELEASES = ("8.3.41", "8.3.42", "8.3.45", "8.3.46")
 LOADERS = ("modules.util", "modules.modelloader")
 
 
@@ -75,13 +78,25 @@ def _redirected(module: str, name: str, models: Models) -> Function:
 
 
 def _check_release() -> Undo:
-    from ...local_models.ultralytics_release import why_bad
-
     why = why_bad()
     if why is None:
         return _nothing
     log.warning("%s", why)
     raise AlreadySo(why)
+
+
+def why_bad() -> str | None:
+    """What is wrong with the installed ultralytics; None where nothing is known. Imports nothing of it."""
+    try:
+        version = metadata.version("ultralytics")
+    except metadata.PackageNotFoundError:
+        return None
+    if version not in BAD_RELEASES:
+        return None
+    return (
+        f"ultralytics {version} was published with a cryptocurrency miner in it; install another release, "
+        "such as with pip install --upgrade ultralytics, and check this machine"
+    )
 
 
 def places(kind: str) -> list[Path]:

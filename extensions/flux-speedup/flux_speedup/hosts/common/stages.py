@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ...patching.change import Call, Change, Function, Undo, apply_all
+from ...patching.change import Call, Change, Function, Undo, apply_all, whatever_is_there
 from ...stats.report import seconds
 from ...stats.tracking import Open, Tracking
 from . import detectors
-from .optional import whatever_is_there
 
 PROCESSING = "modules.processing"
 INFOTEXT = "Load"

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...memory import Card, MemoryPlan
-from ...patching.change import Call, Change, Declined
+from ...patching.change import Call, Change, Declined, whatever_is_there
 from ...stats.events import Event
 from .card import torch_card
 from .loads import CheckpointLoads
-from .optional import whatever_is_there
 from .options import Options, flags, opts
 
 if TYPE_CHECKING:

@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 
-from ...patching.change import Call, Change, Function, Undo
+from ...patching.change import Call, Change, Function, Undo, whatever_is_there
 from ...weights.files.mapping import Registry
 from ...weights.residency.forms import KINDS, Recipe
 from ...weights.transfer.pinned import HOMES
-from ..common.optional import whatever_is_there
 
 OPERATIONS = "backend.operations"
 PARAMETERS = "backend.operations_bnb"

@@ -9,9 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from ....patching.change import Call, Change, Function
+from ....patching.change import Call, Change, Function, whatever_is_there
 from ....weights.files.file_digests import FileDigests
-from ...common.optional import whatever_is_there
 from .checkpoints import Checkpoints
 from .here import Here
 from .loras import MODULE, Loras
