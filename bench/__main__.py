@@ -15,6 +15,11 @@ PROGRAMS = {
     "loads": ("bench.loads.command", "Flux's weights to a GPU: ours, the machine's own speed, other loaders"),
     "start": ("bench.start", "starts of real WebUIs, without and with the extension"),
     "preload": ("bench.preload", "what the WebUI waits for our preload"),
+    "pool": ("bench.pool.command", "many WebUIs behind Ray Serve: loads, deaths, shared RAM (deploy/ray)"),
+    "dashboard": (
+        "bench.pool.dashboard",
+        "the panels of deploy/grafana over a pool at work, by Prometheus itself",
+    ),
     "page": ("bench.page.command", "docs/benchmarks.md and its pictures, from the JSON files beside it"),
 }
 

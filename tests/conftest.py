@@ -44,10 +44,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         own = "forge_dir" in getattr(item, "fixturenames", ())  # a WebUI has a gradio of its own
         if not own and any(item.path == place or place in item.path.parents for place in BOTH_GRADIOS):
             item.add_marker(pytest.mark.both_gradios)
-    if importlib.util.find_spec("adetailer") is None:
-        others = [item for item in items if item.get_closest_marker("adetailer") is not None]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item.get_closest_marker("adetailer") is None]
+    for mark, package in (("adetailer", "adetailer"), ("serve", "ray")):
+        if importlib.util.find_spec(package) is None:
+            others = [item for item in items if item.get_closest_marker(mark) is not None]
+            config.hook.pytest_deselected(items=others)
+            items[:] = [item for item in items if item.get_closest_marker(mark) is None]
     if config.getoption("--both-gradios"):
         others = [item for item in items if item.get_closest_marker("both_gradios") is None]
         config.hook.pytest_deselected(items=others)

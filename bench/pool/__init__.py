@@ -1,0 +1,1 @@
+"""Many embedded WebUIs behind Ray Serve (deploy/ray). Runs in the environment of requirements/serve.txt."""
