@@ -94,6 +94,14 @@ def apply_all(changes: Iterable[Change]) -> Undo:
     return in_reverse(undos)
 
 
+def all_or_nothing(changes: Iterable[Change]) -> Undo:
+    """Make those changes, or none where this host lacks a function of them."""
+    try:
+        return apply_all(changes)
+    except ChangeError:
+        return lambda: None
+
+
 def whatever_is_there(optional: Iterable[Change]) -> Undo:
     """Make those changes whose function exists in this host."""
     undos: list[Undo] = []

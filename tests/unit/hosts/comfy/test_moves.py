@@ -19,6 +19,7 @@ from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.residency.placement import Placement
+from flux_speedup.weights.residency.signature import taken
 from tests.unit.hosts.comfy.test_files import NAMES
 
 CARD, HOME = torch.device("cpu", 0), torch.device("cpu")
@@ -106,6 +107,9 @@ def setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Setting
     module: Any = ModuleType("host.patcher")
     module.ModelPatcher = type("ModelPatcher", (ModelPatcher,), {})
     monkeypatch.setitem(sys.modules, "host.patcher", module)
+    manager: Any = ModuleType("host.manager")
+    manager.get_free_memory = lambda dev=None, torch_free_too=False: (7, 5) if torch_free_too else 7
+    monkeypatch.setitem(sys.modules, "host.manager", manager)
     found = Setting(Registry(), tmp_path / "a.safetensors")
     undo = apply_all(Moves(NAMES, found.placement).changes())
     yield found
@@ -233,3 +237,13 @@ def test_a_load_that_raises_leaves_the_thread_as_it_was(setting: Setting) -> Non
     with pytest.raises(RuntimeError, match="no such module"):
         setting.patcher.load(CARD, full_load=True)
     assert torch.nn.Linear(2, 2).to(torch.device("meta")).weight.is_meta
+
+
+def test_free_memory_is_what_it_would_be_without_our_checksums(setting: Setting) -> None:
+    manager: Any = sys.modules["host.manager"]
+    setting.patcher.load(CARD, full_load=True)
+    ours = taken(CARD)
+    assert ours > 0
+    assert manager.get_free_memory(CARD) == 7 + ours
+    assert manager.get_free_memory(CARD, torch_free_too=True) == (7 + ours, 5 + ours)
+    assert manager.get_free_memory() == manager.get_free_memory(HOME) == 7

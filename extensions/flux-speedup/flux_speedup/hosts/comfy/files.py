@@ -64,8 +64,8 @@ class Files:
 
     def _wrap_load_file(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def load_torch_file(ckpt: Any, *args: Any, **kwargs: Any) -> Any:
-            mapping = self._mapped(ckpt) if _at_home(kwargs.get("device")) and not args else None
-            self._thread.__dict__.setdefault("read", []).append(mapping is not None)
+            mapping = self._mapped(ckpt) if at_home(kwargs.get("device")) and not args else None
+            self._note(mapping is not None)
             if mapping is None:
                 return original(ckpt, *args, **kwargs)
             if kwargs.get("return_metadata"):
@@ -74,6 +74,10 @@ class Files:
             return mapping.views()
 
         return load_torch_file
+
+    def _note(self, ours: bool) -> None:
+        """A file of the build under way was mapped by us, or was not."""
+        self._thread.__dict__.setdefault("read", []).append(ours)
 
     def _mapped(self, file: Any) -> Mapping | None:
         if not str(file).lower().endswith(ENDINGS):
@@ -141,7 +145,8 @@ class Files:
         return save_file
 
 
-def _at_home(device: Any) -> bool:
+def at_home(device: Any) -> bool:
+    """Whether what is read stays in RAM."""
     return device is None or device == CPU
 
 

@@ -3,9 +3,6 @@
 The host's own functions decide and keep their books; what they do with `Module.to` on the way is collected. What
 they put on the device is brought in one transfer when they have chosen all of it, what they take off it is dropped
 at once. Whatever ours cannot move is moved as they would have.
-
-LoRAs are merged by the host's own function as well, but once their weights have come: into what is on the device,
-and with the file's view as the backup that it keeps of each weight.
 """
 
 from __future__ import annotations
@@ -15,16 +12,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 
 from ...patching.change import Change, Function
 from ...weights.errors import WeightsError
-from ...weights.files.span import plain
 from ...weights.residency.placement import Placement
-from ...weights.transfer.lane import LANES
-from ..common.timing import COMPONENTS
+from ...weights.residency.signature import taken
+from ..common.timing import name_of
+from .merging import Merges, Merging, are_twice, is_streamed
 from .names import Names
 
 CPU = torch.device("cpu")
@@ -32,15 +29,6 @@ log = logging.getLogger("flux_speedup")
 
 Taken = Callable[[torch.nn.Module, torch.device], bool]
 """Takes a `module.to(device)` over; whether it did."""
-Merges = dict[str, Callable[[], Any]]
-"""The host's merge of a weight, by its name, to be made once the weight is on the device."""
-
-
-class Backup(NamedTuple):
-    """What a patcher keeps of a weight that something was merged into, under the host's names."""
-
-    weight: torch.Tensor
-    inplace_update: bool
 
 
 class Streaming(Protocol):
@@ -64,6 +52,7 @@ class Moves:
     def __init__(self, names: Names, placement: Placement) -> None:
         self._names = names
         self._placement = placement
+        self._merging = Merging(names, placement)
         self._thread = threading.local()
         self.streaming: Streaming | None = None
 
@@ -73,9 +62,10 @@ class Moves:
         return [
             Function("torch.nn", "Module.to", self._wrap_to, guarded=False),
             Function(patcher, "ModelPatcher.load", self._wrap_load, guarded=False),
-            Function(patcher, "ModelPatcher.patch_weight_to_device", self._wrap_merge, guarded=False),
+            *self._merging.changes(),
             Function(patcher, "ModelPatcher.unpatch_model", self._wrap_unpatch, guarded=False),
             Function(patcher, "ModelPatcher.partially_unload", self._wrap_partially_unload, guarded=False),
+            Function(self._names.manager, "get_free_memory", _wrap_free_memory, guarded=False),
         ]
 
     def _wrap_to(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,13 +81,13 @@ class Moves:
         return to
 
     @contextmanager
-    def _taking(self, taken: Taken | None, merges: Merges | None = None) -> Iterator[None]:
-        before = getattr(self._thread, "taken", None), getattr(self._thread, "merges", None)
-        self._thread.taken, self._thread.merges = taken, merges
+    def _taking(self, taken: Taken | None) -> Iterator[None]:
+        before = getattr(self._thread, "taken", None)
+        self._thread.taken = taken
         try:
             yield
         finally:
-            self._thread.taken, self._thread.merges = before
+            self._thread.taken = before
 
     # To the device.
 
@@ -111,13 +101,13 @@ class Moves:
             self._end_streaming(patcher.model)
             host = partial(original, patcher, device_to, *args, **kwargs)
             done, chosen, merges = self._collected(host, device_to)
-            if _are_twice(patcher, merges):
+            if are_twice(patcher, merges):
                 # The host gives it less than it has, and computes LoRAs anew for what they are merged into.
                 patcher.unpatch_model(CPU)
                 done, chosen, merges = self._collected(host, device_to)
             streaming = self.streaming if memory and patcher.model.model_lowvram else None
             if streaming is None or not streaming.begin(patcher, device_to, memory):
-                self._merge(patcher.model, device_to, merges)
+                self._merging.make(patcher.model, device_to, merges)
                 self._bring(patcher.model, device_to, chosen)
                 if streaming is not None:
                     streaming.around(patcher, device_to)
@@ -130,7 +120,6 @@ class Moves:
     ) -> tuple[Any, list[torch.nn.Module], Merges]:
         """The host's own, with what it would have moved to the device and merged there."""
         chosen: list[torch.nn.Module] = []
-        merges: Merges = {}
 
         def collect(module: torch.nn.Module, device: torch.device) -> bool:
             if device != device_to:
@@ -138,31 +127,8 @@ class Moves:
             chosen.append(module)
             return True
 
-        with self._taking(collect, merges):
+        with self._taking(collect), self._merging.collecting() as merges:
             return host(), chosen, merges
-
-    def _wrap_merge(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def patch_weight_to_device(patcher: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
-            merges: Merges | None = getattr(self._thread, "merges", None)
-            if merges is None or not _is_merged_on_the_way(patcher, key, args, kwargs):
-                return original(patcher, key, *args, **kwargs)
-            weight = patcher.model.get_parameter(key)
-            patcher.backup.setdefault(key, Backup(weight.data, False))
-            merges[key] = partial(original, patcher, key, *args, **kwargs)
-            return None
-
-        return patch_weight_to_device
-
-    def _merge(self, model: torch.nn.Module, device: torch.device, merges: Merges) -> None:
-        """Before anything else comes, as the host does it: what merging takes is free then."""
-        if not merges:
-            return
-        try:
-            self._placement.load(model, device, merges.keys())
-        except WeightsError as error:
-            log.warning("%s: %s; the WebUI merges into what is in RAM", _called(model), error)
-        for merge in merges.values():
-            merge()
 
     def _bring(self, model: torch.nn.Module, device: torch.device, chosen: list[torch.nn.Module]) -> None:
         """Put the chosen modules on the device, by us as far as possible."""
@@ -172,7 +138,7 @@ class Moves:
         try:
             left = self._placement.load(model, device, names).skipped
         except WeightsError as error:
-            log.warning("%s: %s; falling back to the WebUI's own move", _called(model), error)
+            log.warning("%s: %s; falling back to the WebUI's own move", name_of(model), error)
             for module in chosen:
                 module.to(device)
             return
@@ -237,45 +203,23 @@ class Moves:
         try:
             report = self._placement.unload(model) if names is None else residency.unload(names)
         except WeightsError as error:
-            log.warning("%s: %s; falling back to the WebUI's own move", _called(model), error)
+            log.warning("%s: %s; falling back to the WebUI's own move", name_of(model), error)
             return
         if report.copied_back:
             log.info(
                 "%s: weights were changed on the device and are kept in RAM from now on: %d",
-                _called(model),
+                name_of(model),
                 len(report.copied_back),
             )
 
 
-def is_streamed(device: Any) -> bool:
-    """A device that is not home, and that weights can be streamed to."""
-    return device is not None and device != CPU and device.type in LANES
+def _wrap_free_memory(original: Callable[..., Any]) -> Callable[..., Any]:
+    def get_free_memory(dev: Any = None, *args: Any, **kwargs: Any) -> Any:
+        # How much of a model is loaded, and what is computed in one batch, is decided as if we took nothing.
+        free, ours = original(dev, *args, **kwargs), taken(dev) if is_streamed(dev) else 0
+        return tuple(each + ours for each in free) if isinstance(free, tuple) else free + ours
 
-
-def _are_twice(patcher: Any, merges: Merges) -> bool:
-    """Whether a weight has its LoRA in it already, and would get it at each use as well."""
-    merged = [key.rpartition(".") for key in patcher.backup if key not in merges]
-    return any(
-        getattr(patcher.model.get_submodule(owner), f"{leaf}_function", None) for owner, _, leaf in merged
-    )
-
-
-def _is_merged_on_the_way(patcher: Any, key: Any, args: Any, kwargs: Any) -> bool:
-    """Whether the host merges into a plain weight at home while it brings it to a device, and into no copy."""
-    device = kwargs.get("device_to", args[0] if args else None)
-    if len(args) > 1 or kwargs.keys() - {"device_to"} or not is_streamed(device):
-        return False
-    if key not in patcher.patches or patcher.weight_inplace_update:
-        return False
-    owner, _, leaf = key.rpartition(".")
-    if hasattr(patcher.model.get_submodule(owner), f"set_{leaf}"):
-        return False
-    weight = patcher.model.get_parameter(key)
-    return type(weight) is torch.nn.Parameter and plain(weight) and weight.device == CPU
-
-
-def _called(model: torch.nn.Module) -> str:
-    return COMPONENTS.get(type(model).__name__, type(model).__name__)
+    return get_free_memory
 
 
 def _names(model: torch.nn.Module, chosen: list[torch.nn.Module]) -> set[str]:
@@ -297,5 +241,8 @@ def _move_the_rest(model: torch.nn.Module, device: torch.device, names: tuple[st
         own = {name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == parent}
         tensors = [getattr(module, name) for name in own]
         left = {id(tensor) for tensor in tensors if tensor.device != device}
-        if left:
-            module._apply(lambda t, left=left: t.to(device) if id(t) in left else t, recurse=False)  # type: ignore[misc]
+        if not left:
+            continue
+        stay = {name: one for name, one in module._parameters.items() if id(one) not in left}
+        module._apply(lambda t, left=left: t.to(device) if id(t) in left else t, recurse=False)  # type: ignore[misc]
+        module._parameters.update(stay)  # some layers make new parameters of all they have

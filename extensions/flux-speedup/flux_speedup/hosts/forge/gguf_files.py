@@ -29,7 +29,7 @@ def views(registry: Registry, file: str) -> dict[str, Any]:
     from backend.operations_gguf import ParameterGGUF
     from gguf import GGUFReader
 
-    mapping = registry.open(file, _no_header)
+    mapping = registry.open(file, no_header)
     try:
         tensors = GGUFReader(file).tensors
         return {str(tensor.name): _parameter(ParameterGGUF, tensor, mapping) for tensor in tensors}
@@ -43,7 +43,7 @@ def changes() -> list[Change]:
     """A parameter with other data has these, not a copy of them; one that is moved nowhere stays the same one."""
     return [
         Function(PARAMETERS, "ParameterGGUF.copy_with_data", _wrap_copy),
-        Function("backend.operations", "ForgeOperationsGGUF.Linear._apply", _wrap_apply),
+        Function("backend.operations", "ForgeOperationsGGUF.Linear._apply", keep_parameters),
     ]
 
 
@@ -56,7 +56,9 @@ def _wrap_copy(original: Callable[..., Any]) -> Callable[..., Any]:
     return copy_with_data
 
 
-def _wrap_apply(original: Callable[..., Any]) -> Callable[..., Any]:
+def keep_parameters(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`_apply` of a layer: what it moves nowhere stays the same object."""
+
     def _apply(layer: Any, *args: Any, **kwargs: Any) -> Any:
         before = dict(layer._parameters)
         applied = original(layer, *args, **kwargs)
@@ -80,5 +82,6 @@ def _parameter(kind: Any, tensor: Any, mapping: Mapping) -> Any:
     return parameter
 
 
-def _no_header(file: BinaryIO, size: int, path: Path) -> Header:
+def no_header(file: BinaryIO, size: int, path: Path) -> Header:
+    """Of a file whose tensors somebody else finds."""
     return Header({}, {}, 0, size)

@@ -6,6 +6,7 @@ All of it is the host's own arithmetic, on the device. At home a weight is not b
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -114,9 +115,8 @@ def _bake(quantisation: Any, computation: torch.dtype, raw: torch.Tensor) -> tor
 @functools.cache
 def _block(quantisation: Any, computation: torch.dtype) -> tuple[int, torch.dtype, int]:
     """Bytes of a block in the file; the dtype and the number of elements of a baked one."""
-    from gguf.constants import GGML_QUANT_SIZES
-
-    taken = GGML_QUANT_SIZES[quantisation.qtype][1]
+    sizes = sys.modules[quantisation.__module__].GGML_QUANT_SIZES  # of the package that the host has it from
+    taken = sizes[quantisation.qtype][1]
     with torch.inference_mode():
         baked = _bake(quantisation, computation, torch.zeros((1, taken), dtype=torch.uint8))
     return taken, baked.dtype, baked.shape[-1]

@@ -23,35 +23,11 @@ from ...weights.residency.placement import Placement
 from ...weights.streaming.timeline import Timeline, timeline_for
 from ...weights.transfer.direct import Direct
 from ..comfy.names import Names
-from ..forge.streamed import Means, Streamed, streamable
+from ..forge.streamed import Means, streamable
 from ..forge.streamed_pass import Passes
+from .split import Split, bring_up_to_date, is_marked, mark
 
 log = logging.getLogger("flux_speedup")
-
-
-class Split(Streamed):
-    """One model of which a part streams. `own`: which layers stay is ours to choose, as no LoRA is in it."""
-
-    def __init__(self, *about: Any, own: bool) -> None:
-        self.own = own
-        super().__init__(*about)
-
-    @property
-    def coming(self) -> int:
-        """Bytes of weights that stream; with a LoRA, what is merged and stays is not known to the split."""
-        if self.own:
-            return super().coming
-        streamed = self.stream.streamed
-        return sum(unit.bytes for unit in self.units.values() if unit.number in streamed)
-
-    @property
-    def resident(self) -> int:
-        return super().resident if self.own else self.always_bytes + self.split.whole - self.coming
-
-    def _set_flags(self, module: torch.nn.Module, at_home: bool) -> None:
-        if self.own:
-            super()._set_flags(module, at_home)
-            module.forge_patched_weights = not at_home  # type: ignore[assignment]
 
 
 class Streaming:
@@ -117,7 +93,7 @@ class Streaming:
         it is not split, and nothing has changed."""
         if not self.on or not is_plain(patcher):
             return False
-        marks = [(module, dict(vars(module))) for module in patcher.model.modules() if _is_marked(module)]
+        marks = [(module, dict(vars(module))) for module in patcher.model.modules() if is_marked(module)]
         try:
             split = self._split(patcher.model, device, memory, own=True)
             if split is None:
@@ -125,7 +101,7 @@ class Streaming:
             self._splits[patcher.model] = split
             moved = not self._placement.load(patcher.model, device, split.always).skipped
             if moved and self._fit(patcher, split, int(memory) - split.ring - split.always_bytes):
-                _bring_marks_up_to_date(patcher.model, split)
+                bring_up_to_date(patcher.model, split)
                 self._tell(split)
                 return True
         except (WeightsError, ValueError, RuntimeError) as error:
@@ -134,7 +110,7 @@ class Streaming:
             )
         self.drop(patcher.model)
         for module, before in marks:
-            _mark(module, before)
+            mark(module, before)
         return False
 
     def around(self, patcher: Any, device: torch.device) -> None:
@@ -226,26 +202,6 @@ class Streaming:
 def is_plain(patcher: Any) -> bool:
     """Whether nothing is merged into its weights, nor computed of them at each use."""
     return not (patcher.patches or patcher.weight_wrapper_patches or patcher.force_cast_weights)
-
-
-def _is_marked(module: torch.nn.Module) -> bool:
-    return hasattr(module, "parameters_manual_cast")
-
-
-def _mark(module: Any, before: dict[str, Any]) -> None:
-    """The marks that the host had put on a layer."""
-    for name in ("prev_parameters_manual_cast", "parameters_manual_cast", "forge_patched_weights"):
-        if name in before:
-            setattr(module, name, before[name])
-        elif name in vars(module):
-            delattr(module, name)
-
-
-def _bring_marks_up_to_date(model: torch.nn.Module, split: Split) -> None:
-    """Layers that never stream are on the device."""
-    for module in model.modules():
-        if _is_marked(module) and module not in split.units and module._parameters:
-            split._set_flags(module, False)
 
 
 def _manager(names: Names) -> Any:

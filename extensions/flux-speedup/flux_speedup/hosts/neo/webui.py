@@ -18,6 +18,8 @@ from ..forge.ahead import Ahead
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from ...weights.residency.placement import Placement
+    from ..comfy.weights import Attachment
     from ..common.checkpoints import Keeper
     from ..common.keeping import KeepingInside
     from ..common.sampling import Streamed
@@ -75,6 +77,11 @@ class Neo(Comfy, Ahead):
         kept = partial(_at_least, self._manager, wanted)
         reserve: list[Change] = [Function(MANAGER, "extra_reserved_memory", kept)]
         return [MemoryItem("inference_memory", "VRAM kept for inference", gib(wanted), reserve)]
+
+    def attach(self, names: Names, placement: Placement) -> Attachment:
+        from .weights import NeoAttachment
+
+        return NeoAttachment(names, placement)
 
     def load_events(self, record: Record) -> list[Change]:
         return [Function("modules.sd_models", "forge_loader", partial(timing.time_checkpoint, record))]

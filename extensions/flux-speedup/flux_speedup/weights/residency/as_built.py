@@ -10,6 +10,7 @@ import torch
 from ..errors import WeightsError
 from .data import same_memory, set_data
 from .forms import KINDS, companions_of, known
+from .shells import SHELLS, parts_of, settle
 
 _OWN = ("_parameters", "_buffers", "_modules")
 _CPU = torch.device("cpu")
@@ -33,14 +34,15 @@ class AsBuilt:
         self._shape = _shape(module)
         tensors = {id(tensor): tensor for _, _, tensor in self._slots if tensor is not None}
         for own in list(tensors.values()):
-            tensors |= {id(each): each for each in companions_of(own).values()}
+            tensors |= {id(each): each for each in (*companions_of(own).values(), *parts_of(own).values())}
         left = next((t for t in tensors.values() if not known(t) or t.device != _CPU), None)
         if left is not None:
             name = type(module).__name__
             raise WeightsError(None, f"{name} has a {type(left).__name__} on {left.device} that stays there")
-        self._data = [(tensor, tensor.data) for tensor in tensors.values()]
+        self._data = [(tensor, tensor.data) for tensor in tensors.values() if type(tensor) not in SHELLS]
         # What a class of the host's tells of its tensors, such as in which form their data are.
-        self._told = [(tensor, dict(vars(tensor))) for tensor in tensors.values() if type(tensor) in KINDS]
+        classes = KINDS.keys() | SHELLS.keys()
+        self._told = [(tensor, dict(vars(tensor))) for tensor in tensors.values() if type(tensor) in classes]
         self._attributes = [(part, _attributes(part)) for part in module.modules()]
         # Filled and emptied in place by whoever registers and removes one, whose handle knows this very object.
         self._hooks = [(hooks, dict(hooks)) for part in module.modules() for hooks in _hooks(part)]
@@ -65,6 +67,7 @@ class AsBuilt:
         for one, told in self._told:
             vars(one).clear()
             vars(one).update(told)
+            settle(one)
         replaced = [slot for slot in self._slots if slot[0][slot[1]] is not slot[2]]
         for tensors, name, tensor in replaced:
             tensors[name] = tensor

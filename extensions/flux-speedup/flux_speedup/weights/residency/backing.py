@@ -9,6 +9,7 @@ import torch
 from ..files.mapping import MAPPINGS, Registry
 from ..files.span import Span, find, plain
 from .forms import known
+from .shells import SHELLS
 
 # Bits are compared as whole numbers: a float may differ from itself.
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -25,9 +26,10 @@ class Backing(str, Enum):
 def classify(tensor: torch.Tensor, registry: Registry = MAPPINGS) -> tuple[Backing, Span | None]:
     """The backing of a parameter or buffer that is at home (not on the device), and its span if it has one.
 
-    NONE is for what only the host knows how to move: of an unknown class, sparse, meta, on a device.
+    NONE is for what only the host knows how to move: of an unknown class, sparse, meta, on a device. A shell has no
+    bytes that could be behind it: its parts are asked.
     """
-    if not known(tensor) or tensor.device.type != "cpu":
+    if type(tensor) in SHELLS or not known(tensor) or tensor.device.type != "cpu":
         return Backing.NONE, None
     span = find(tensor.data, registry)
     return (Backing.HOST, None) if span is None else (Backing.SPAN, span)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .shells import show
+
 
 def same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors are the same view of the same memory, whatever their classes tell of it."""
@@ -29,10 +31,10 @@ def set_data(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
     try:
         for tensor, data in pairs:
             old = tensor.data
-            tensor.data = data
+            show(tensor, data)
             before.append((tensor, old))
     except BaseException:
         for tensor, old in before:
-            tensor.data = old
+            show(tensor, old)
         pairs.clear()  # a traceback must not keep the new memory alive
         raise

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 
 from ..files.span import dense, plain
+from .shells import parts_of
 
 Told = Callable[[torch.Tensor], None]
 Merge = Callable[[torch.Tensor], torch.Tensor]
@@ -70,8 +71,9 @@ KINDS: dict[type[torch.Tensor], Kind] = {}
 
 
 def known(tensor: torch.Tensor) -> bool:
-    """Whether `tensor.data` and its companions are all of its values: a plain tensor, or one of a known kind."""
-    if plain(tensor):
+    """Whether we can move it: a plain tensor, a shell around plain ones, or one of a known kind, whose `data` and
+    companions are all of its values."""
+    if plain(tensor) or parts_of(tensor):
         return True
     kind = KINDS.get(type(tensor))
     return kind is not None and dense(tensor) and kind.owns(tensor)
@@ -96,7 +98,10 @@ def companions_of(tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
 
 
 def bytes_of(tensor: torch.Tensor) -> int:
-    """Bytes of a tensor on a device, with its companions."""
+    """Bytes of a tensor on a device, with its companions, or of a shell's parts."""
+    parts = parts_of(tensor)
+    if parts:
+        return sum(part.nbytes for part in parts.values())
     recipe = recipe_of(tensor)
     own = tensor.data.nbytes if recipe is None else recipe.bytes
     return own + sum(each.nbytes for each in companions_of(tensor).values())

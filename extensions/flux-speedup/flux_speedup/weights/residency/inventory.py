@@ -16,6 +16,7 @@ from ..files.span import dense
 from .backing import Backing
 from .forms import recipe_of, why_not
 from .roster import Entry
+from .shells import form_around
 from .state import AtHome, Elsewhere, OnDevice
 
 
@@ -63,6 +64,9 @@ def inventory(entries: Iterable[Entry]) -> tuple[Share, ...]:
 
 def form_of(tensor: torch.Tensor) -> str:
     """A weight's form as people call it: "bf16", "fp8 e4m3", "GGUF Q4_K", "NF4", or its class."""
+    around = form_around(tensor)
+    if around is not None:
+        return around
     quantised = getattr(tensor, "gguf_cls", None)
     if quantised is not None:
         return f"GGUF {quantised.__name__}"

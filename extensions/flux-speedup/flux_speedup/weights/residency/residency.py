@@ -235,4 +235,4 @@ def _there(entries: Iterable[Entry]) -> list[tuple[torch.Tensor, OnDevice]]:
 
 
 def _names(entries: Iterable[Entry]) -> tuple[str, ...]:
-    return tuple(name for entry in entries for name in entry.names)
+    return tuple(dict.fromkeys(name for entry in entries for name in entry.names))

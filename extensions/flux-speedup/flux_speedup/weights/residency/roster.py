@@ -11,6 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..files.mapping import Registry
 from .forms import companions_of
+from .shells import parts_of
 from .state import Elsewhere, OnDevice, State, look
 
 _OF = " of "
@@ -74,6 +75,10 @@ class Roster:
         module = self._module()
         if module is not None:
             for name, tensor in module.named_parameters(remove_duplicate=False):
+                parts = list(parts_of(tensor).values())
+                if parts and not any(isinstance(self.state(part), Elsewhere) for part in parts):
+                    yield from ((name, part) for part in parts)
+                    continue
                 yield name, tensor
                 companions = companions_of(tensor)
                 if companions and isinstance(self.state(tensor), Elsewhere):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..residency.forms import KINDS, Recipe, companions_of, known, recipe_of
+from ..residency.shells import parts_of, show
 from .ring import ALIGN
 
 DtypeOf = Callable[[torch.Tensor], torch.dtype]
@@ -49,7 +50,7 @@ class Slot:
 
     def show(self, data: torch.Tensor) -> None:
         """The tensor has this data while its module runs."""
-        self.parameter.data = data
+        show(self.parameter, data)
         self.shown = data.data_ptr()
         if self.recipe is not None:
             self.recipe.arrived(self.parameter)
@@ -57,7 +58,7 @@ class Slot:
     def hide(self) -> None:
         """The tensor is as it is at home, unless its module gave it another memory while it ran."""
         if self.shown and self.parameter.data_ptr() == self.shown:
-            self.parameter.data = self.home
+            show(self.parameter, self.home)
             if self.recipe is not None:
                 self.recipe.left(self.parameter)
         self.shown = 0
@@ -105,7 +106,7 @@ class Unit:
         for name, merge in self.merges.items():
             slot = next(slot for slot in self.slots if slot.name == name)
             merged = merge(slot.parameter)
-            parts = {name: merged, **_companions(name, merged)}
+            parts = {name: merged, **_after(name, companions_of(merged))}
             own = [each for each in self.slots if each.name in parts]
             if len(own) != len(parts):
                 raise ValueError(f"{self.name}.{name} has other parts with its LoRA than without")
@@ -135,15 +136,18 @@ class Unit:
 
 
 def named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """A module's own parameters, each followed by what goes with it, which has a name after it."""
+    """A module's own parameters, each followed by what goes with it, which has a name after it; of shells the
+    parts."""
     for name, parameter in module._parameters.items():
         if parameter is not None:
-            yield name, parameter
-            yield from _companions(name, parameter).items()
+            parts = parts_of(parameter)
+            if not parts:
+                yield name, parameter
+            yield from _after(name, parts or companions_of(parameter)).items()
 
 
-def _companions(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-    return {f"{own} of {name}": companion for own, companion in companions_of(tensor).items()}
+def _after(name: str, others: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{own} of {name}": other for own, other in others.items()}
 
 
 Pieces = Callable[[Slot], Sequence[torch.Tensor]]

@@ -1,0 +1,113 @@
+"""LoRAs of a load, in Comfy's lineage: the host's own function merges them, but once their weights have come.
+
+It merges into what is on the device then, and the backup that it keeps of each weight is the file's view.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+
+from ...patching.change import Change, Function
+from ...weights.errors import WeightsError
+from ...weights.files.span import plain
+from ...weights.residency.placement import Placement
+from ...weights.residency.shells import alike, parts_of
+from ...weights.transfer.lane import LANES
+from ..common.timing import name_of
+from .names import Names
+
+CPU = torch.device("cpu")
+log = logging.getLogger("flux_speedup")
+
+Merges = dict[str, Callable[[], Any]]
+"""The host's merge of a weight, by its name, to be made once the weight is on the device."""
+
+
+class Backup(NamedTuple):
+    """What a patcher keeps of a weight that something was merged into, under the host's names."""
+
+    weight: torch.Tensor
+    inplace_update: bool
+
+
+class Merging:
+    """`ModelPatcher.patch_weight_to_device` of a thread that is in a load."""
+
+    def __init__(self, names: Names, placement: Placement) -> None:
+        self._names = names
+        self._placement = placement
+        self._thread = threading.local()
+
+    def changes(self) -> list[Change]:
+        # It must not run a second time after a failure of ours.
+        path = "ModelPatcher.patch_weight_to_device"
+        return [Function(self._names.patcher, path, self._wrap, guarded=False)]
+
+    @contextmanager
+    def collecting(self) -> Iterator[Merges]:
+        """What this thread would merge in here it is to `make` afterwards."""
+        before = getattr(self._thread, "merges", None)
+        merges: Merges = {}
+        self._thread.merges = merges
+        try:
+            yield merges
+        finally:
+            self._thread.merges = before
+
+    def make(self, model: torch.nn.Module, device: torch.device, merges: Merges) -> None:
+        """Before anything else comes, as the host does it: what merging takes is free then."""
+        if not merges:
+            return
+        try:
+            self._placement.load(model, device, merges.keys())
+        except WeightsError as error:
+            log.warning("%s: %s; the WebUI merges into what is in RAM", name_of(model), error)
+        for merge in merges.values():
+            merge()
+
+    def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def patch_weight_to_device(patcher: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
+            merges: Merges | None = getattr(self._thread, "merges", None)
+            if merges is None or not _is_merged_on_the_way(patcher, key, args, kwargs):
+                return original(patcher, key, *args, **kwargs)
+            patcher.backup.setdefault(key, Backup(alike(patcher.model.get_parameter(key)), False))
+            merges[key] = partial(original, patcher, key, *args, **kwargs)
+            return None
+
+        return patch_weight_to_device
+
+
+def are_twice(patcher: Any, merges: Merges) -> bool:
+    """Whether a weight has its LoRA in it already, and would get it at each use as well."""
+    merged = [key.rpartition(".") for key in patcher.backup if key not in merges]
+    return any(
+        getattr(patcher.model.get_submodule(owner), f"{leaf}_function", None) for owner, _, leaf in merged
+    )
+
+
+def is_streamed(device: Any) -> bool:
+    """A device that is not home, and that weights can be streamed to."""
+    return device is not None and device != CPU and device.type in LANES
+
+
+def _is_merged_on_the_way(patcher: Any, key: Any, args: Any, kwargs: Any) -> bool:
+    """Whether the host merges into a weight at home while it brings it to a device, and into no copy."""
+    device = kwargs.get("device_to", args[0] if args else None)
+    if len(args) > 1 or kwargs.keys() - {"device_to"} or not is_streamed(device):
+        return False
+    if key not in patcher.patches or patcher.weight_inplace_update:
+        return False
+    weight = patcher.model.get_parameter(key)
+    if weight.device != CPU:
+        return False
+    owner, _, leaf = key.rpartition(".")
+    # Where it is a layer that puts the merged weight in its place, that is for shells.
+    own = hasattr(patcher.model.get_submodule(owner), f"set_{leaf}")
+    return bool(parts_of(weight)) or (not own and type(weight) is torch.nn.Parameter and plain(weight))

@@ -1,0 +1,20 @@
+"""Attaches the weights room to Forge Neo."""
+
+from __future__ import annotations
+
+from ...patching.change import Change
+from ...weights.residency.placement import Placement
+from ..comfy.names import Names
+from ..comfy.weights import Attachment
+from . import quantised
+from .files import NeoFiles
+
+
+class NeoAttachment(Attachment):
+    """And its quantised weights are known."""
+
+    def __init__(self, names: Names, placement: Placement) -> None:
+        super().__init__(names, placement, NeoFiles)
+
+    def changes(self) -> list[Change]:
+        return [*super().changes(), *quantised.changes()]
