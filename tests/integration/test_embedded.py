@@ -20,6 +20,7 @@ from launcher.server import Server
 from tests import tab_at_work
 from tests.served import MINOR, says
 from tests.tab_at_work import TAB
+from tests.waiting import PATIENCE_S
 
 PYTHON = Path(sys.executable)
 SMALL = {"prompt": "a lighthouse", "seed": 3}
@@ -162,14 +163,14 @@ def test_the_page_opens_its_doors_makes_an_image_and_comes_back_after_reload_ui(
         assert f"up, in a browser: {server.url}" in server.log()
         page = browser.new_page()
         page.goto(server.url)
-        page.click("#txt2img_generate", timeout=60_000)
-        page.wait_for_selector("#txt2img_image img", timeout=60_000)
+        page.click("#txt2img_generate", timeout=PATIENCE_S * 1000)
+        page.wait_for_selector("#txt2img_image img", timeout=PATIENCE_S * 1000)
         page.click("#tabs > .tab-nav button:has-text('Settings')")
         page.get_by_role("button", name="Reload UI").click()
-        page.wait_for_function("fetch('/config').then(() => false, () => true)", timeout=60_000)
+        page.wait_for_function("fetch('/config').then(() => false, () => true)", timeout=PATIENCE_S * 1000)
         server.wait_until_up()
         page.goto(server.url)
-        page.wait_for_selector("#txt2img_generate", timeout=60_000)
+        page.wait_for_selector("#txt2img_generate", timeout=PATIENCE_S * 1000)
         page.close()
 
 
@@ -189,7 +190,7 @@ def test_the_tab_follows_images_and_its_figures_are_the_apis(
         says(page, f"{TAB}_requests", "1 image")
         page.locator("button", has_text="txt2img").first.click()
         page.click("#txt2img_generate")
-        page.wait_for_selector("#txt2img_image img")
+        page.wait_for_selector("#txt2img_image img", timeout=PATIENCE_S * 1000)
         page.locator("button", has_text="Flux Speedup").first.click()
         says(page, f"{TAB}_requests", "from the page")
         tab_at_work.agrees(page, server.ask)
