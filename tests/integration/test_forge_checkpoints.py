@@ -17,9 +17,8 @@ from safetensors.torch import save_file
 
 from tests.integration import tiny_flux
 from tests.integration.forge import EXTENSION, Forge
+from tests.integration.switching import there_and_back
 from tests.integration.test_forge_images import COMMON
-
-LORA_A, LORA_B = "<lora:tiny-lora-a:1>", "<lora:tiny-lora-b:0.7>"
 
 
 @dataclass(frozen=True)
@@ -87,16 +86,9 @@ def start(
 
 
 def switches(session: Session) -> None:
-    """There and back, with LoRAs before and after a switch."""
     session.image("one")
     session.image("two")
-    session.image("one")
-    session.image("one", f"a cat {LORA_A}")
-    session.image("two", f"a cat {LORA_A}")
-    session.image("two", f"a cat {LORA_A} {LORA_B}", seed=2)
-    session.image("one", f"a cat {LORA_B}")
-    session.image("two", f"a dog {LORA_A} {LORA_B}")
-    session.image("one")
+    there_and_back(session.image)
     session.image("two", seed=2)
 
 

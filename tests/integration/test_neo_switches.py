@@ -11,10 +11,10 @@ import pytest
 
 from tests.integration.forge import EXTENSION, Forge
 from tests.integration.other_hosts import tiny_neo
+from tests.integration.switching import there_and_back
 from tests.integration.test_forge_images import COMMON
 from tests.integration.test_neo_weights import EVERYTHING_FITS, ONE_AT_A_TIME
 
-LORA_A, LORA_B = "<lora:tiny-lora-a:1>", "<lora:tiny-lora-b:0.7>"
 OURS = {"flux-speedup": EXTENSION}
 
 
@@ -49,13 +49,7 @@ def switches(session: Session) -> dict[str, dict[str, int]]:
     cost = {"first": session.image("one"), "again": session.image("one", seed=3)}
     cost["another"] = session.image("two")
     cost["another again"] = session.image("two", seed=3)
-    session.image("one")
-    session.image("one", f"a cat {LORA_A}")
-    session.image("two", f"a cat {LORA_A}")
-    session.image("two", f"a cat {LORA_A} {LORA_B}", seed=2)
-    session.image("one", f"a cat {LORA_B}")
-    session.image("two", f"a dog {LORA_A} {LORA_B}")
-    session.image("one")
+    there_and_back(session.image)
     session.image("two", seed=3)
     return cost
 

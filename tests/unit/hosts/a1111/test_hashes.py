@@ -18,8 +18,9 @@ from flux_speedup.hosts.forge.hashes.changes import HashWait
 from flux_speedup.patching.table import PatchTable, State
 from flux_speedup.storage.sidecar import Sidecar
 from flux_speedup.weights.files.file_digests import FileDigests
-from tests.unit.hosts.forge.test_hashes import Held, short, soon
 from tests.unit.hosts.forge.test_hashes import Host as Forge
+from tests.unit.hosts.forge.test_hashes import short, soon
+from tests.unit.hosts.held import Held
 from tests.waiting import PATIENCE_S
 
 
@@ -60,13 +61,6 @@ class Host(Forge):
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
     return Host(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def held() -> Iterator[Held]:
-    made = Held()
-    yield made
-    made.go_on.set()
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from flux_speedup.hosts.forge import digests as forge_digests
 from flux_speedup.hosts.forge.hashes.changes import HashWait
 from flux_speedup.patching.table import PatchTable, State
 from flux_speedup.storage.sidecar import Sidecar
-from flux_speedup.weights.files.digest_pass import pieces
 from flux_speedup.weights.files.file_digests import FileDigests
+from tests.unit.hosts.held import Held
 from tests.waiting import PATIENCE_S, eventually
 
 
@@ -214,24 +214,6 @@ class Host:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
     return Host(monkeypatch, tmp_path)
-
-
-class Held:
-    """How background passes read: not at all until `go_on`."""
-
-    def __init__(self) -> None:
-        self.go_on = threading.Event()
-
-    def __call__(self, path: Path) -> Iterator[memoryview]:
-        assert self.go_on.wait(PATIENCE_S)
-        yield from pieces(path)
-
-
-@pytest.fixture
-def held() -> Iterator[Held]:
-    made = Held()
-    yield made
-    made.go_on.set()
 
 
 @pytest.fixture
