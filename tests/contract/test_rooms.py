@@ -12,8 +12,6 @@ PACKAGE = REPOSITORY / "extensions" / "flux-speedup" / "flux_speedup"
 MAP = REPOSITORY / "docs" / "architecture.md"
 HOSTS = ("modules", "backend", "modules_forge", "ldm_patched")
 GRADIO = ("hosts", "ui", "api")  # api: only to ask which login gradio has
-# What stands above its importer, each with its reason.
-UPWARDS = {}
 
 
 def floors() -> dict[str, int]:
@@ -61,7 +59,7 @@ def test_imports_point_down() -> None:
         for room, target, file, _ in imports()
         if target in floor and room in floor and room != target and floor[target] > floor[room]
     }
-    assert {each for each in wrong if each[:2] not in UPWARDS} == set()
+    assert wrong == set()
 
 
 def test_every_room_is_on_the_map() -> None:
