@@ -48,12 +48,13 @@ def webui(content: Content) -> list[Table]:
 def _seed(rows: list[Row], card: Any) -> list[Table]:
     """Where the seconds of hires fix with three passes of ADetailer went, by the WebUI's own words."""
     told = [r for r in rows if r["card"] == card and r["request"].startswith("seed") and "seconds" in r]
+    asked = _seen(row["request"] for row in told)
     cells = tuple(
         (
             f"{row['request'].partition(', ')[2]}, {row['variant']}",
             (row["building"], row["moving"], row["seconds"] - row["building"] - row["moving"]),
         )
-        for row in sorted(told, key=lambda each: each["request"])
+        for row in sorted(told, key=lambda each: asked.index(each["request"]))
     )
     columns = ("building models", "moving models", "computing and the rest")
     title = f"Hires fix and ADetailer three times, {_card(card)}"
