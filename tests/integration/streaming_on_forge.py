@@ -24,6 +24,7 @@ from tests.second_device import CARD
 
 card._load()
 from backend import memory_management as manager
+from backend.patcher import lora as hosts_lora
 from backend.patcher.lora import merge_lora_to_weight
 
 from flux_speedup.hosts.forge import need, split_models, streamed, streaming, weights
@@ -81,9 +82,23 @@ functions = [
 failed = []
 
 
+failing = {"left": 0}
+
+
+def merge(patches, weight, *args, **kwargs):
+    if failing["left"]:
+        failing["left"] -= 1
+        raise RuntimeError("merging fails on purpose")
+    return merge_lora_to_weight(patches, weight, *args, **kwargs)
+
+
+hosts_lora.merge_lora_to_weight = merge
+
+
 def report(function, error):
     """Where ours fails the host's own runs; here nothing of ours may fail."""
-    failed.append(f"{function}: {error!r} {traceback.format_tb(error.__traceback__)[-2:]}")
+    if "on purpose" not in str(error):
+        failed.append(f"{function}: {error!r} {traceback.format_tb(error.__traceback__)[-2:]}")
     return False
 
 
@@ -110,6 +125,7 @@ seen = {
     "encoded": 0,
     "errors": 0,
     "batches": [],
+    "failed_loads": 0,
 }
 
 
@@ -190,7 +206,7 @@ begin = card.used()
 limit(SIZE)
 chance = random.Random(int(file[-1]))
 for _ in range(16):
-    what = chance.choice(["unet", "unet", "encoder", "room", "lora", "unload", "raise"])
+    what = chance.choice(["unet", "unet", "encoder", "room", "lora", "unload", "raise", "fail"])
     if what == "unet":
         name = "unet+lora" if patched.lora_patches else "unet"
         for _ in range(3):
@@ -212,6 +228,25 @@ for _ in range(16):
         patched = unet.clone()
         if chance.random() < 0.6:
             patched.lora_patches[("one", 0.5, 1.0, False)] = lora
+    elif what == "fail":
+        # Merging fails, in a load, beside one, or as weights arrive; then the same is asked for again.
+        patched = unet.clone()
+        patched.lora_patches[("one", 0.5, 1.0, False)] = lora
+        if chance.random() < 0.5:
+            manager.unload_all_models()
+        unet.model.lora_loader.loaded_hash = "none"
+        failing["left"] = chance.choice([1, 2, 3, 12])
+        try:
+            run("unet+lora", patched)
+        except RuntimeError as error:
+            seen["errors"] += "on purpose" not in str(error)
+            seen["failed_loads"] += 1
+            there = [each.model.model for each in manager.current_loaded_models]
+            stays = sum(p.nbytes for m in there for p in m.parameters() if p.device == CARD)
+            held = sum(each.held for m in ours.models.all() for each in [ours.models.of(m)])
+            seen["errors"] += card.used() - begin > stays + held + KEPT
+        failing["left"] = 0
+        run("unet+lora", patched)
     elif what == "unload":
         manager.unload_all_models()
         seen["errors"] += card.used() - begin > KEPT

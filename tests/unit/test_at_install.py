@@ -63,9 +63,7 @@ def started(webui: Path, monkeypatch: pytest.MonkeyPatch, *words: str, **environ
 def test_a_process_is_left_that_hashes_what_is_selected(webui: Path) -> None:
     installer = webui / "extensions" / "flux-speedup" / "install.py"
     (webui / "launch.py").write_text(LAUNCH.replace("INSTALLER", installer.as_posix()))
-    process = subprocess.Popen(
-        [sys.executable, "launch.py"], cwd=webui, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "launch.py"], cwd=webui, stdout=subprocess.PIPE, text=True)
     said, _ = process.communicate(timeout=60)
     assert said.split() == ["0"]
     cache = webui / "cache" / "flux-speedup"
@@ -74,7 +72,9 @@ def test_a_process_is_left_that_hashes_what_is_selected(webui: Path) -> None:
 
     def there() -> bool:
         file = cache / early_hashing.DIGESTS
-        return file.exists() and expected in file.read_text() and not early_hashing.is_at_work(cache, checkpoint)
+        return (
+            file.exists() and expected in file.read_text() and not early_hashing.is_at_work(cache, checkpoint)
+        )
 
     assert eventually(there)
     assert eventually(lambda: not (cache / "hashing.json").exists())

@@ -37,6 +37,12 @@ def test_the_hosts_stream_is_for_what_the_host_swaps_by_itself(monkeypatch: pyte
     assert ours._wrap_should_use_stream(lambda: False)() is False
     ours._wrap_model_load(lambda *_: None)(loaded(model, []), -1)
     assert asked() is False, "loaded anew, as a whole"
+    assert profile(model, 0) == "the host's"
+    unpatch = ours._wrap_unpatch(lambda *_: None)
+    unpatch(loaded(model, []).model)
+    assert asked() is True
+    unpatch(loaded(model, []).model, torch.device("cpu"))
+    assert asked() is False, "not on the card at all"
 
 
 def test_what_a_failed_load_has_put_on_the_card_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:

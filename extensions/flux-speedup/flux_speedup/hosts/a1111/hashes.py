@@ -14,7 +14,8 @@ from typing import Any
 from ...patching.change import Change, Function, Undo, in_reverse
 from ..forge.hashes.attribute import watch
 from ..forge.hashes.changes import MODELS
-from ..forge.hashes.checkpoints import HELD, OPTION, Checkpoints, options
+from ..forge.hashes.checkpoints import OPTION, Checkpoints, options
+from ..forge.hashes.holders import HELD
 from ..forge.hashes.late import Late
 
 RELOADS = tuple((MODELS, name) for name in ("load_model", "reload_model_weights"))
@@ -71,8 +72,8 @@ class ChosenCheckpoints(Checkpoints):
         model = sys.modules[MODELS].model_data.sd_model
         kind, held = type(model), getattr(model, "__dict__", {}).get(HELD)
         if isinstance(held, Late) and kind.__module__.split(".")[0] != "torch" and kind not in self._watched:
-            self._watched[kind] = watch(kind, HELD, self._read_model, self._write)
-            self._write(model, held)
+            self._watched[kind] = watch(kind, HELD, self._read_model, self._holders.write)
+            self._holders.write(model, held)
         super()._check_model()
 
     def _tell_options(self, late: Late) -> None:

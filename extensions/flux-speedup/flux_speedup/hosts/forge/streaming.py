@@ -197,6 +197,7 @@ class Streaming:
         def forge_unpatch_model(patcher: Any, target_device: Any = None) -> Any:
             if target_device is not None:
                 self.models.drop(patcher.model)
+                self._swapped.discard(patcher.model)
             return original(patcher, target_device)
 
         return forge_unpatch_model

@@ -58,7 +58,9 @@ def start(command: Sequence[str]) -> None:
     """A process that nobody waits for, and that holds none of our files. Raises OSError."""
     nothing = subprocess.DEVNULL
     if sys.platform == "win32":
-        flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.IDLE_PRIORITY_CLASS
+        flags = (
+            subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.IDLE_PRIORITY_CLASS
+        )
         subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, creationflags=flags)
     else:
         subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)

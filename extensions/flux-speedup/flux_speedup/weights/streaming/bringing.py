@@ -5,18 +5,17 @@ Not thread safe: its stream calls it under a lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
 from ..errors import OUT_OF_MEMORY
-from ..residency.forms import Recipe
-from .kept import Copy, Kept
+from .kept import Kept
+from .loads import brought_alone, load_into, load_of_own
 from .order import Cursor
 from .ring import Place, Ring
-from .supply import Arrival, Load, Supply
+from .supply import Arrival, Supply
 from .timeline import Timeline
 from .two_kinds import TwoKinds
 from .unit import Pieces, Unit
@@ -116,16 +115,7 @@ class Bringing:
 
     def alone(self, unit: Unit) -> list[torch.Tensor]:
         """Beside the ring, which has no room: in memory of its own, on the stream that computes."""
-        views: list[torch.Tensor] = []
-        for slot in unit.slots:
-            size, dtype = (
-                (slot.bytes, slot.dtype) if slot.recipe is None else (slot.home.nbytes, slot.home.dtype)
-            )
-            memory = TwoKinds(self._timeline.memory(size)).like(slot.parameter)
-            with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
-                view = memory.view(dtype).view(slot.home.shape).copy_(slot.home)
-                views.append(view if slot.recipe is None else slot.recipe.make(view))
-        return views
+        return brought_alone(unit, self._timeline.memory)
 
     def fill(self) -> None:
         """Bring what comes next, as far as there is room."""
@@ -171,22 +161,13 @@ class Bringing:
             slot.raw is not None and slot.recipe is None for slot in unit.slots
         ):
             return False
-        views: list[torch.Tensor] = []
-        copies: list[tuple[torch.Tensor, torch.Tensor]] = []
         try:
             memories = [self._timeline.memory(slot.home.nbytes) for slot in unit.slots]
         except OUT_OF_MEMORY:
             self.coming = frozenset()
             return False
-        for slot, memory in zip(unit.slots, memories, strict=True):
-            at = 0
-            for piece in self._pieces(slot):
-                copies.append((memory[at : at + piece.numel()], piece))
-                at += piece.numel()
-            kind = TwoKinds(memory).like(slot.parameter)
-            with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
-                views.append(kind.view(slot.home.dtype).view(slot.home.shape))
-        self._own[unit.number] = Own(views, self.supply.bring(Load(copies), ()))
+        load, views = load_of_own(unit, memories, self._pieces)
+        self._own[unit.number] = Own(views, self.supply.bring(load, ()))
         self._count(unit)
         return True
 
@@ -216,7 +197,9 @@ class Bringing:
         place, marks = found
         try:
             copy = self._kept.find(unit) if self._kept is not None else None
-            load, views = self._load_into(unit, place, copy)
+            if self._memory is None:
+                self._memory = TwoKinds(self._timeline.memory(self.size))
+            load, views = load_into(unit, self._memory, place.start, self._pieces, copy)
             place.arrival = self.supply.bring(load, marks if copy is None else [*marks, copy.mark])
         except BaseException:
             self._ring.hand_back(unit.number, marks)
@@ -228,35 +211,3 @@ class Bringing:
     def _count(self, unit: Unit) -> None:
         self.figures.bytes += sum(slot.home.nbytes for slot in unit.slots)
         self.figures.units += 1
-
-    def _load_into(self, unit: Unit, place: Place, copy: Copy | None) -> tuple[Load, list[torch.Tensor]]:
-        copies: list[tuple[torch.Tensor, torch.Tensor]] = []
-        casts: list[tuple[torch.Tensor, torch.Tensor]] = []
-        made: list[Callable[[], object]] = []
-        views: list[torch.Tensor] = []
-        if self._memory is None:
-            self._memory = TwoKinds(self._timeline.memory(self.size))
-        for number, slot in enumerate(unit.slots):
-            memory = self._memory.like(slot.parameter)
-            with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
-                start = place.start + slot.start
-                view = memory[start : start + slot.bytes].view(slot.dtype).view(slot.shape)
-                views.append(view)
-                if copy is not None:
-                    copies.append((memory[start : start + slot.bytes], copy.bytes[number]))
-                    continue
-                at = first = start if slot.raw is None else place.start + slot.raw
-                for piece in self._pieces(slot):
-                    copies.append((memory[at : at + piece.numel()], piece))
-                    at += piece.numel()
-                if slot.raw is not None:
-                    raw = memory[first:at].view(slot.home.dtype).view(slot.home.shape)
-                    if slot.recipe is None:
-                        casts.append((view, raw))
-                    else:
-                        made.append(partial(_make, slot.recipe, view, raw))
-        return Load(copies, casts, made), views
-
-
-def _make(recipe: Recipe, target: torch.Tensor, raw: torch.Tensor) -> None:
-    target.copy_(recipe.make(raw))

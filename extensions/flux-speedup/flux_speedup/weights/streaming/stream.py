@@ -15,17 +15,16 @@ import torch
 
 from .bringing import Bringing, Figures
 from .hooks import Hooks
+from .in_use import InUse
 from .kept import Kept
 from .order import Learner, is_same_round
-from .ring import Place
 from .supply import Supply
 from .timeline import Timeline
 from .unit import DtypeOf, Pieces, Unit, home_bytes
 
 _log = logging.getLogger("flux_speedup")
 Arrived = Callable[[Unit, Sequence[torch.Tensor]], None]
-"""Told that a unit's weights have come to stay: the memory of each slot, complete for what computes next. Whoever
-is told gives it to the parameters."""
+"""Gets a unit that has come to stay, and for each slot the memory that its parameter is to have from now on."""
 
 
 class Stream:
@@ -52,7 +51,7 @@ class Stream:
         self._bringing = Bringing(self._units, timeline, supply, ring, pieces, kept)
         self._kept = kept
         self._arrived: Arrived | None = None
-        self._in_use: dict[int, Place] = {}
+        self._in_use = InUse(timeline, self._bringing.alone, kept, self._say)
         self._order = tuple(unit.number for unit in units.values())
         self._learner = Learner(4 * len(self._order))
         self._lock = threading.RLock()
@@ -124,7 +123,7 @@ class Stream:
     def trim(self, numbers: Collection[int]) -> None:
         """Copies are kept in RAM of these units alone, and of those only that need it. Not while one runs."""
         with self._lock:
-            if self._kept is not None and not self._kept.is_empty and not self._in_use:
+            if self._kept is not None and not self._kept.is_empty and not self._in_use.numbers:
                 self._bringing.supply.rest()
                 self._timeline.drain()
                 self._kept.trim([self._units[number] for number in numbers])
@@ -149,7 +148,7 @@ class Stream:
     def rest(self) -> None:
         """Nobody runs the model for a while: the ring's memory is free for others until its next call."""
         with self._lock:
-            if not self._in_use:
+            if not self._in_use.numbers:
                 self._bringing.rest()
 
     def close(self) -> None:
@@ -158,8 +157,8 @@ class Stream:
             self._closed = True
             self._arrived = None
             self._hooks.remove_all()
-            for number in list(self._in_use):
-                self._go_home(self._units[number])
+            for number in self._in_use.numbers:
+                self._in_use.end(self._units[number])
             self._bringing.close()
             if self._kept is not None:
                 self._kept.close()
@@ -171,10 +170,7 @@ class Stream:
             if self._closed:
                 return
             if unit.users:
-                unit.users += 1
-                place = self._in_use.get(unit.number)
-                if place is not None:
-                    self._timeline.computing_waits(place.arrival())
+                self._in_use.again(unit)
                 return
             try:
                 if not self._is_at_home(unit, module):
@@ -182,27 +178,18 @@ class Stream:
                 self._learn(unit.number)
                 self._bringing.ran(unit.number)
                 if not self._stay(unit):
-                    self._enter(unit)
+                    self._in_use.enter(unit, self._bringing.place(unit))
                 self._bringing.fill()
             except Exception as error:
                 self._bringing.forget([unit.number])
-                self._go_home(unit)
+                self._in_use.end(unit)
                 if unit.merges:
                     raise  # the host would compute without the LoRA
                 self._say(f"{unit.name} could not be streamed ({error}); the WebUI moves it by itself")
 
     def _after(self, unit: Unit) -> None:
         with self._lock:
-            if not unit.users:
-                return
-            unit.users -= 1
-            place = self._in_use.get(unit.number)
-            if place is not None:
-                place.computed.append(self._timeline.computed())
-            if unit.users:
-                return
-            self._go_home(unit)
-            if not self._closed:
+            if self._in_use.leave(unit) and not self._closed:
                 with self._quietly(unit):
                     self._bringing.fill()
 
@@ -219,42 +206,6 @@ class Stream:
             self._arrived = None
         self._learner.forget()
         return True
-
-    def _enter(self, unit: Unit) -> None:
-        place = self._bringing.place(unit)
-        if place is None:
-            views = self._bringing.alone(unit)
-            unit.alone += views
-        else:
-            self._timeline.computing_waits(place.arrival())
-            place.expected = False
-            place.users += 1
-            self._in_use[unit.number] = place
-            views = place.views
-        unit.users = 1
-        for slot, view in zip(unit.slots, views, strict=True):
-            slot.show(view)
-        if place is None or place.made is None:
-            unit.merge()
-        if self._kept is not None and place is not None and place.made is None:
-            self._keep(self._kept, unit)
-
-    def _keep(self, kept: Kept, unit: Unit) -> None:
-        try:
-            kept.keep(unit)
-        except Exception as error:
-            kept.forget([unit.number])
-            self._say(
-                f"{unit.name} is not kept in RAM as it is now ({error}); it comes from its file each time"
-            )
-
-    def _go_home(self, unit: Unit) -> None:
-        unit.users = 0
-        unit.go_home()
-        place = self._in_use.pop(unit.number, None)
-        if place is not None:
-            place.computed.append(self._timeline.computed())
-            place.users -= 1
 
     # Order, and parameters that somebody changed.
 

@@ -11,7 +11,6 @@ import inspect
 import logging
 import sys
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,13 +21,13 @@ from ....patching.change import Change, Undo, in_reverse
 from ....weights.files.file_digests import FileDigests
 from .attribute import Attribute, watch
 from .here import Here
+from .holders import HELD, Holders
 from .late import Late
 from .waiting import waiting
 
 OPTION = "sd_checkpoint_hash"
 # What an entry says that changes with its hash.
 SAID = ("sha256", "shorthash", "title", "short_title", "ids")
-HELD = "sd_model_hash"
 log = logging.getLogger("flux_speedup")
 
 
@@ -45,7 +44,7 @@ class Checkpoints:
         self._lock = threading.RLock()
         self._pending: dict[int, Late] = {}
         self._newest: Late | None = None
-        self._holders: list[weakref.ref[Any]] = []
+        self._holders = Holders(self.settle)
         self._told: set[str] = set()
         self._calculate: Any = None
 
@@ -57,7 +56,7 @@ class Checkpoints:
         undo = in_reverse(
             [
                 *(watch(info, name, partial(self._read_entry, name)) for name in SAID),
-                *(watch(model, HELD, self._read_model, self._write) for model in self._models()),
+                *(watch(model, HELD, self._read_model, self._holders.write) for model in self._models()),
                 watch(request, HELD, self._read_request, self._write_request),
             ]
         )
@@ -65,10 +64,7 @@ class Checkpoints:
         def end() -> None:
             self.settle_all()
             undo()
-            for holder in self._alive():
-                late = vars(holder).get(HELD)
-                if isinstance(late, Late):
-                    vars(holder)[HELD] = late.value
+            self._holders.release()
 
         return end
 
@@ -221,37 +217,20 @@ class Checkpoints:
         return vars(info).get(name, held)
 
     def _read_model(self, model: Any, held: Any) -> Any:
-        return held if self._here.opening else self._resolved(model, held)
+        return held if self._here.opening else self._holders.resolved(model, held)
 
     def _read_request(self, p: Any, held: Any) -> Any:
         frame = self._here.frame
         if isinstance(held, Late) and frame is not None and frame.with_tokens and frame.p is p:
-            return frame.token("Model hash", lambda: self._resolved(p, held))
-        found = self._resolved(p, held)
+            return frame.token("Model hash", lambda: self._holders.resolved(p, held))
+        found = self._holders.resolved(p, held)
         if isinstance(held, Late) and not held.known:
             self._tell(held.info.filename)
         return found
 
-    def _resolved(self, holder: Any, held: Any) -> Any:
-        if not isinstance(held, Late):
-            return held
-        self.settle(held.info)
-        if held.known and vars(holder).get(HELD) is held:
-            vars(holder)[HELD] = held.value
-        return held.value
-
     def _write_request(self, p: Any, value: Any) -> Any:
         self._here.opening = False
-        return self._write(p, value)
-
-    def _write(self, holder: Any, value: Any) -> Any:
-        if isinstance(value, Late):
-            with self._lock:
-                self._holders = [weakref.ref(each) for each in (*self._alive(), holder)]
-        return value
-
-    def _alive(self) -> list[Any]:
-        return [holder for ref in self._holders if (holder := ref()) is not None]
+        return self._holders.write(p, value)
 
     def _tell(self, file: str) -> None:
         if file not in self._told:
