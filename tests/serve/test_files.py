@@ -112,3 +112,16 @@ def test_panels_stand_side_by_side_and_have_units() -> None:
     assert len({*places}) == len({each["id"] for each in panels}) == len(panels) == 8
     assert all(each["fieldConfig"]["defaults"]["unit"] and each["description"] for each in panels)
     assert {variable["name"] for variable in dashboard()["templating"]["list"]} == {"datasource", "instance"}
+
+
+def test_what_the_document_says_is_what_was_run() -> None:
+    rows = json.loads((ROOT / "docs" / "pool.json").read_text())["rows"]
+    told = (ROOT / "docs" / "deploying.md").read_text()
+    (alone, shared), routed = rows[:2], rows[2:]
+    for row in (alone, shared):
+        assert f"{row['pss_of_one'] / 1e6:,.0f} MB" in told
+        assert f"{row['pss_together'] / 1e6:,.0f} MB" in told
+    for row in routed:
+        assert (row["unanswered"], row["wrong"], row["requests"]) == (0, 0, 300)
+        assert f"{row['loaded']} ({row['loads_share'] * 100:.2g} %)" in told
+        assert f"{row['seconds']} s" in told

@@ -72,9 +72,9 @@ def test_options_are_those_of_all_and_what_is_wrong_is_said(url: str) -> None:
 def test_a_dead_webui_is_replaced_and_its_request_answered_by_another(
     url: str, data: Path, whole: bool
 ) -> None:
-    expected = bench.picture(url, (A, 3), steps=60)
+    expected = bench.picture(url, (A, 3), steps=20)
     came: list[str] = []
-    waiting = threading.Thread(target=lambda: came.append(bench.picture(url, (A, 3), steps=60)))
+    waiting = threading.Thread(target=lambda: came.append(bench.picture(url, (A, 3), steps=20)))
     waiting.start()
     victim = within(
         60, lambda: next((pid for pid, port in bench.processes(data).items() if busy(port)), None)
