@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from ...ram import HALF, HELD, Held, Hold
+from ...ram import HALF, HELD, Held
 from ...stats.report import size
 from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry
 from ..files.pagecache import resident_fraction
@@ -231,7 +231,12 @@ class Direct:
                 hold.release()
                 raise
             holds = [hold]  # of all that is registered, until nothing of it is
-            memory = Registered(buffer, self._registrar, lambda _: _let_go(holds))
+
+            def gone(_address: int) -> None:
+                for each in holds:
+                    each.release()
+
+            memory = Registered(buffer, self._registrar, gone)
             held = self._files.add(mapping, memory, holds)
         held.claimed |= new
         return held
@@ -244,8 +249,3 @@ class Direct:
             self._files.let_go(held)
             self.let_go += 1
             self._settle()
-
-
-def _let_go(holds: list[Hold]) -> None:
-    for hold in holds:
-        hold.release()
