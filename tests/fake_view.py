@@ -242,6 +242,9 @@ class FakeView:
     def log_lines(self, limit: int = 20) -> list[str]:
         return self.lines[-limit:]
 
+    def packed(self) -> str:
+        return ""
+
     def machine(self) -> Machine | None:
         return self.measured
 

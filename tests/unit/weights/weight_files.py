@@ -15,6 +15,7 @@ from flux_speedup.weights.files import header
 from flux_speedup.weights.files.identity import FileIdentity, identity
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import Span
+from flux_speedup.weights.packed.store import PACKED
 from flux_speedup.weights.residency.residency import Residency
 from flux_speedup.weights.transfer.lane import PlainLane
 from flux_speedup.weights.transfer.reader import FileSource, MemorySource, Source
@@ -134,14 +135,14 @@ def residency_of(module: torch.nn.Module, registry: Registry, **more: Any) -> Re
     """A residency with a small arena and two threads. `opener` and `lane` replace the real ones."""
     arena = Arena(limit=1 << 20, chunk=64 << 10)
     opener = more.pop("opener", file_opener(registry))
-    lane = more.pop("lane", None)
+    lane, store = more.pop("lane", None), more.pop("store", PACKED)
     more.setdefault("lanes", PlainLane)
 
     def run(items: Any, chosen: Any, *, arrived: Any = None) -> list[torch.Tensor]:
-        return transfer(items, lane or chosen, arena, threads=2, opener=opener, arrived=arrived)
+        return transfer(items, lane or chosen, arena, threads=2, opener=opener, arrived=arrived, store=store)
 
     def start(items: Any, chosen: Any, *, arrived: Any = None) -> Underway:
-        return Underway(items, lane or chosen, arena, threads=2, opener=opener, arrived=arrived)
+        return Underway(items, lane or chosen, arena, threads=2, opener=opener, arrived=arrived, store=store)
 
     return Residency(module, registry=registry, run=run, start=start, **more)
 

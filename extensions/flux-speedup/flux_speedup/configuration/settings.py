@@ -119,6 +119,19 @@ class Config:
         label="Loading while the text is encoded",
         hosts=FORGE,
     )
+    packed: bool = WEIGHTS(
+        False,
+        "loads read a quarter less of bf16 files, bit for bit; their packed form takes room on the disk",
+        more="made while nobody makes an image, or by `pack.py`; read where the card decodes fast enough; CUDA",
+        label="Packed weights",
+        hosts=THE_FOUR,
+    )
+    packed_gib: float = WEIGHTS(
+        64.0,
+        "what all packed files may take on the disk, of which 8 GiB stay free; those used longest ago go first",
+        Number(0, 65536),
+        hosts=THE_FOUR,
+    )
     checkpoints: bool = WEIGHTS(
         True,
         "switching back takes what its transfer takes",

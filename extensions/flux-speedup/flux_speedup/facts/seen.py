@@ -184,6 +184,17 @@ class Seen:
     def measuring(self) -> Measuring:
         return self._measured.measuring()
 
+    def packed(self) -> str:
+        """What packed weights bring or would bring here, in words; "" where that is nothing."""
+        inside, on = self._host.inside(), self._decided().loaded.config.packed
+        path = inside.selected_file()
+        if path is None or getattr(inside.device(), "type", "") != "cuda":
+            return ""
+        from ..weights.packed.worth import words, worth
+
+        found = worth(path, self.machine())
+        return "" if found is None else words(found, on)
+
     # For people.
 
     def log_lines(self, limit: int = 20) -> list[str]:

@@ -25,6 +25,7 @@ OVERLAP = "The transformer comes while the text is encoded"
 GARBAGE = "What the start made is left out of garbage collection"
 CHECKPOINTS = "Checkpoints used before are kept"
 UNLOADS = "Nothing is unloaded without a reason"
+PACKED = "Packed weights are read in their place"
 READ_AHEAD = "The selected model is read ahead"
 DIGEST = "Model hashes off the path"
 HASH_WAIT = "No load waits for a hash"
@@ -84,6 +85,9 @@ def apply_with_scripts(
     digest = ("digest", DIGEST, "once in a file's life, if possible while the WebUI starts")
     where_available(table, config.digest, digest, host.digest_changes)
     _hash_wait(table, host, config)
+    packed = ("packed", PACKED, f"at most {config.packed_gib:g} GiB of the disk")
+    limit = int(config.packed_gib * GIB)
+    where_available(table, config.packed and config.weights, packed, lambda: host.packed_changes(limit))
     ahead = ("read_ahead", READ_AHEAD, "the first load finds its files in RAM")
     where_available(table, config.read_ahead, ahead, host.read_ahead_changes)
     why = (

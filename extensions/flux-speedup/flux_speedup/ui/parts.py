@@ -51,7 +51,7 @@ def values(view: Seen, chosen: str | None, names: Sequence[str] = NAMES) -> dict
         "requests": lambda: requests.request_card(view.requests(), chosen, now),
         "rates": lambda: rates.chart_card(events(), view.machine(), now),
         "loads": lambda: loads.table_card(events(), now),
-        "machine": lambda: machine.machine_card(view.machine(), view.totals(), now),
+        "machine": lambda: machine.machine_card(view.machine(), view.totals(), now, view.packed()),
         "memory": lambda: memory.memory_card(view.memory()),
         "models": lambda: models.models_card(view.models()),
         "start": lambda: start.start_card(view.starts(), stages(), now, view.first_image()),

@@ -174,6 +174,10 @@ class WebUI:
         """The same for LoRAs. Asked after `hash_wait_changes`."""
         return []
 
+    def packed_changes(self, limit: int) -> list[Change]:
+        """Changes that read packed weights, and make them, `limit` bytes at most. Asked after `weight_changes`."""
+        raise Declined(self.why_not("packed"))
+
     def read_ahead_changes(self) -> list[Change]:
         """Changes that read the selected model's files ahead. Asked after `digest_changes`."""
         raise Declined(self.why_not("read_ahead"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...patching.change import Change
+from ...patching.change import Call, Change, Declined
 from ...weights.files.gate import Gate
 from ..common.webui import WebUI
 
 if TYPE_CHECKING:
     from ...weights.files.file_digests import FileDigests
+    from ...weights.packed.background import Background as Packing
     from .hashes.changes import HashWait
     from .readahead import Background
 
@@ -26,6 +27,7 @@ class Ahead(WebUI):
         self._hash_wait: HashWait | None = None
         self._background: Background | None = None
         self._gate = Gate()
+        self._packing: Packing | None = None
 
     def computing_device(self) -> Any:
         """The device images are computed on; PyTorch is in memory when it is asked for."""
@@ -56,6 +58,18 @@ class Ahead(WebUI):
 
     def lora_hash_wait_changes(self) -> list[Change]:
         return self._hash_wait.lora_changes() if self._hash_wait is not None else []
+
+    def packed_changes(self, limit: int) -> list[Change]:
+        folder = self.cache_folder()
+        if folder is None or getattr(self.computing_device(), "type", "") != "cuda":
+            raise Declined("it needs a CUDA device")
+        from ...weights.packed.background import Background
+
+        if self._packing is None:
+            busy = lambda: self.inside().busy()  # noqa: E731 - asked anew each time
+            self._packing = Background(folder / "packed", busy, self.computing_device)
+        self._packing.room.limit = limit
+        return [Call(self._packing.begin)]
 
     def read_ahead_progress(self) -> tuple[int, int]:
         return self._background.progress() if self._background is not None else (0, 0)

@@ -18,6 +18,7 @@ from ...weights.files.file_digests import FileDigests
 from ...weights.files.gate import Gate
 from ...weights.files.pagecache import resident_fraction
 from ...weights.files.readahead import Outcome, ReadAhead
+from ...weights.packed.store import PACKED
 from .likely import Likely
 
 ENTRY = "modules_forge.main_entry"
@@ -112,7 +113,12 @@ class Background:
             self._likely.start()
 
     def _read(self, selection: Selection) -> None:
-        files = [path for path in selection.in_order() if path.is_file()]
+        # What is hashed must be read itself.
+        files = [
+            path if path == self._unhashed else PACKED.instead_of(path)
+            for path in selection.in_order()
+            if path.is_file()
+        ]
         if self._reading is not None:
             if self._reading.paths == files and not self._reading.wait(0):
                 return  # it is at it

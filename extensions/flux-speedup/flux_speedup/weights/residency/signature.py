@@ -21,7 +21,7 @@ import torch
 from ..errors import OUT_OF_MEMORY
 
 _WORD = 4
-_COLUMNS = 1 << 13
+COLUMNS = 1 << 13
 # At once: what is read (16 MiB) and the products (32 MiB) stay in a large card's cache. Fewer where room is short.
 _ROWS = (512, 64, 8, 1)
 
@@ -31,10 +31,10 @@ class _Scratch:
 
     def __init__(self, device: torch.device) -> None:
         """Raises torch.OutOfMemoryError."""
-        self.factors = _factors().to(device)
+        self.factors = factors().to(device)
         for self.rows in _ROWS:
             try:
-                self.products = torch.empty((self.rows, _COLUMNS), dtype=torch.int64, device=device)
+                self.products = torch.empty((self.rows, COLUMNS), dtype=torch.int64, device=device)
             except OUT_OF_MEMORY:
                 if self.rows == _ROWS[-1]:
                     raise
@@ -108,7 +108,7 @@ class Signature:
 
 def _length(size: int) -> int:
     words, tail = divmod(size, _WORD)
-    return -(-words // _COLUMNS) + tail
+    return -(-words // COLUMNS) + tail
 
 
 def _memory(tensor: torch.Tensor) -> torch.Tensor:
@@ -121,9 +121,9 @@ def _sum_into(target: torch.Tensor, raw: torch.Tensor, scratch: _Scratch) -> Non
     # As few operations as can be: while a load runs, each of them waits for the interpreter's lock.
     tail = raw.numel() % _WORD
     words = (raw[: raw.numel() - tail] if tail else raw).view(torch.int32)
-    whole, rest = divmod(words.numel(), _COLUMNS)
+    whole, rest = divmod(words.numel(), COLUMNS)
     if whole:
-        rows = (words[: whole * _COLUMNS] if rest else words).view(whole, _COLUMNS)
+        rows = (words[: whole * COLUMNS] if rest else words).view(whole, COLUMNS)
         sums = target[:whole] if rest or tail else target
         for start in range(0, whole, scratch.rows):
             count = min(scratch.rows, whole - start)
@@ -133,16 +133,16 @@ def _sum_into(target: torch.Tensor, raw: torch.Tensor, scratch: _Scratch) -> Non
             torch.sum(products, 1, out=sums if one else sums[start : start + count])
     if rest:
         products = scratch.products[0, :rest]
-        torch.mul(words[whole * _COLUMNS :], scratch.factors[:rest], out=products)
+        torch.mul(words[whole * COLUMNS :], scratch.factors[:rest], out=products)
         torch.sum(products, 0, out=target[whole])
     if tail:
         target[target.numel() - tail :].copy_(raw[raw.numel() - tail :])
 
 
-def _factors() -> torch.Tensor:
+def factors() -> torch.Tensor:
     """Odd numbers that look random: SplitMix64 (Steele, Lea, Flood 2014) of the place."""
     step, mix, again = (number - (1 << 64) for number in _SPLITMIX)
-    x = (torch.arange(_COLUMNS, dtype=torch.int64) + 1) * step
+    x = (torch.arange(COLUMNS, dtype=torch.int64) + 1) * step
     x = (x ^ _right(x, 30)) * mix
     x = (x ^ _right(x, 27)) * again
     return (x ^ _right(x, 31)) | 1

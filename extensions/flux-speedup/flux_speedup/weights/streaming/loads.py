@@ -11,7 +11,7 @@ from ..residency.forms import Recipe
 from .kept import Copy
 from .supply import Load
 from .two_kinds import TwoKinds
-from .unit import Pieces, Unit
+from .unit import InPackedForm, Pieces, Slot, Unit, home_bytes
 
 Pairs = list[tuple[torch.Tensor, torch.Tensor]]
 """Targets with their sources."""
@@ -35,7 +35,9 @@ def load_into(
                 copies.append((memory[begin : begin + slot.bytes], copy.bytes[number]))
                 continue
             at = first = begin if slot.raw is None else start + slot.raw
-            for piece in pieces(slot):
+            found = pieces(slot)
+            at += _begin(found, memory[begin : begin + slot.bytes], slot, made)
+            for piece in found:
                 copies.append((memory[at : at + piece.numel()], piece))
                 at += piece.numel()
             if slot.raw is not None:
@@ -52,16 +54,18 @@ def load_of_own(
 ) -> tuple[Load, list[torch.Tensor]]:
     """Into memory of its own (bytes), as it is at home."""
     copies: Pairs = []
+    made: list[Callable[[], object]] = []
     views: list[torch.Tensor] = []
     for slot, memory in zip(unit.slots, memories, strict=True):
-        at = 0
-        for piece in pieces(slot):
+        found = pieces(slot)
+        at = _begin(found, memory, slot, made)
+        for piece in found:
             copies.append((memory[at : at + piece.numel()], piece))
             at += piece.numel()
         kind = TwoKinds(memory).like(slot.parameter)
         with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
             views.append(kind.view(slot.home.dtype).view(slot.home.shape))
-    return Load(copies), views
+    return Load(copies, made=made), views
 
 
 def brought_alone(unit: Unit, memory: Callable[[int], torch.Tensor]) -> list[torch.Tensor]:
@@ -74,6 +78,16 @@ def brought_alone(unit: Unit, memory: Callable[[int], torch.Tensor]) -> list[tor
             view = kind.view(dtype).view(slot.home.shape).copy_(slot.home)
             views.append(view if slot.recipe is None else slot.recipe.make(view))
     return views
+
+
+def _begin(
+    pieces: Sequence[torch.Tensor], memory: torch.Tensor, slot: Slot, made: list[Callable[[], object]]
+) -> int:
+    """Where in its memory a slot's pieces go. In packed form: to the end, and they are decoded there."""
+    if not isinstance(pieces, InPackedForm):
+        return 0
+    made.append(partial(pieces.packed.unpack_now, memory, home_bytes(slot)[0]))
+    return memory.numel() - pieces.packed.entry.form.length
 
 
 def _make(recipe: Recipe, target: torch.Tensor, raw: torch.Tensor) -> None:

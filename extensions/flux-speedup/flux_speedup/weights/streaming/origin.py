@@ -14,6 +14,7 @@ import torch
 from ...ram import HELD, Held
 from ...stats.report import size as in_words
 from ..files.mapping import Registry
+from ..packed.store import PACKED, Store
 from ..transfer.blocks import Blocks
 from ..transfer.direct import Direct
 from ..transfer.transfer import default_threads
@@ -39,12 +40,13 @@ class Origin:
         *,
         blocks: Blocks | None = None,
         held: Held = HELD,
+        store: Store = PACKED,
     ) -> None:
         """`direct`: registers files; None where the device cannot read such memory. `held`: the ledger of RAM."""
         self._timeline = timeline
         self._registry = registry
         self._held = held
-        self._sources = Sources(registry, direct)
+        self._sources = Sources(registry, direct, timeline.device, store)
         self._registered = False
         self.pieces = self._sources.pieces
         self.kept = Kept(timeline, blocks or Blocks(pinned=timeline.pinned, held=held), self._is_slow)

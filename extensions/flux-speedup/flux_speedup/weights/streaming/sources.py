@@ -11,9 +11,10 @@ from ...ram import HALF
 from ..files.mapping import FileIdentity, Registry
 from ..files.span import Span, find
 from ..files.written import Ranges, overlaps
+from ..packed.store import PACKED, Packed, Store
 from ..transfer.direct import Direct
 from ..transfer.item import Item
-from .unit import Slot, home_bytes
+from .unit import InPackedForm, Slot, home_bytes
 
 _Key = tuple[int, int]
 
@@ -21,10 +22,19 @@ _Key = tuple[int, int]
 class Sources:
     """The pieces of slots. Registered files are held until `close`."""
 
-    def __init__(self, registry: Registry, direct: Direct | None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        direct: Direct | None,
+        device: torch.device | None = None,
+        store: Store = PACKED,
+    ) -> None:
         """`direct`: registers files; None where the device cannot read such memory. `changes`: how often it may be
-        that bytes lie elsewhere since.
+        that bytes lie elsewhere since. `device`: where they go; without one nothing comes in packed form.
         """
+        self._device = device
+        self._store = store
+        self._packed_known = store.changes
         self.changes = 0
         self._registry = registry
         self._direct = direct
@@ -40,7 +50,7 @@ class Sources:
         Reads what is not in RAM yet. Where there is no room for what is missing of a file, nothing more of it is
         registered. `soon`: the device, for which this is done once nobody computes.
         """
-        spans = [find(home.data, self._registry) for home in homes]
+        spans = [self._where(find(home.data, self._registry)) for home in homes]
         by_file: dict[FileIdentity, list[Span]] = {}
         for span in spans:
             if span is not None:
@@ -52,8 +62,9 @@ class Sources:
 
     def look_again(self) -> None:
         """What has been registered meanwhile, and is asked for again by `hold`, counts from now on."""
-        if self._direct is not None and self._direct.come != self._come:
-            self._come = self._direct.come
+        come, packed = self._direct.come if self._direct is not None else 0, self._store.changes
+        if (come, packed) != (self._come, self._packed_known):
+            self._come, self._packed_known = come, packed
             self.changes += 1
             self._known.clear()
 
@@ -71,6 +82,8 @@ class Sources:
     def is_registered(self, slot: Slot) -> bool:
         """Whether its bytes are read from registered pages."""
         pieces = self.pieces(slot)
+        if isinstance(pieces, InPackedForm):
+            return pieces.straight
         return not any(piece.data_ptr() == slot.home.data_ptr() for piece in pieces)
 
     def is_written(self, identity: FileIdentity, address: int, length: int) -> bool:
@@ -114,10 +127,23 @@ class Sources:
             self._known.clear()
 
     def _find(self, slot: Slot) -> Sequence[torch.Tensor]:
-        span = find(slot.home, self._registry) if self._lent else None
+        span = find(slot.home, self._registry) if self._lent or self._store.is_open else None
         if span is None or self.is_written(span.identity, slot.home.data_ptr(), span.length):
             return home_bytes(slot)  # the file's own pages do not have what was written here
-        return self._read(span) or home_bytes(slot)
+        packed = self._packed(span) if slot.raw is None else None
+        if packed is None:
+            return self._read(span) or home_bytes(slot)
+        read = self._read(packed.span)
+        found = InPackedForm(read or (packed.bytes(),))
+        found.packed, found.straight = packed, read is not None
+        return found
+
+    def _packed(self, span: Span) -> Packed | None:
+        return self._store.for_streaming(span, self._device) if self._device is not None else None
+
+    def _where(self, span: Span | None) -> Span | None:
+        packed = self._packed(span) if span is not None else None
+        return span if packed is None else packed.span
 
     def _read(self, span: Span) -> Sequence[torch.Tensor] | None:
         """Its bytes where the device reads them, if it may."""

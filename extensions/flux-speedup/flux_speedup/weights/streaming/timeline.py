@@ -21,6 +21,7 @@ class Timeline(Protocol):
     """`computing_*` speak of the caller's current stream, wherever it is called."""
 
     pinned: bool
+    device: torch.device
 
     def memory(self, size: int) -> torch.Tensor:
         """New device bytes that copies may go into. Raises torch.OutOfMemoryError."""
@@ -73,11 +74,11 @@ class PlainTimeline:
     pinned = False
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
 
     def memory(self, size: int) -> torch.Tensor:
         with torch.inference_mode(False):
-            return torch.empty(size, dtype=torch.uint8, device=self._device)
+            return torch.empty(size, dtype=torch.uint8, device=self.device)
 
     def copying(self, after: Sequence[Mark]) -> AbstractContextManager[object]:
         return contextlib.nullcontext()
@@ -123,7 +124,7 @@ class CudaTimeline:
         self._module: Any = module or torch.cuda
         if device.index is None:
             device = torch.device(device.type, self._module.current_device())
-        self._device = device
+        self.device = device
         self._others = others
         key = (self._module, device)
         if key not in self._streams:
@@ -132,9 +133,9 @@ class CudaTimeline:
 
     def memory(self, size: int) -> torch.Tensor:
         with torch.inference_mode(False):
-            made = torch.empty(size, dtype=torch.uint8, device=self._device)
+            made = torch.empty(size, dtype=torch.uint8, device=self.device)
         # A block that the allocator hands out may still be read by work queued before it was freed.
-        self._copies.wait_stream(self._module.current_stream(self._device))
+        self._copies.wait_stream(self._module.current_stream(self.device))
         return made
 
     @contextlib.contextmanager
@@ -152,19 +153,19 @@ class CudaTimeline:
         return self._copies.record_event()
 
     def computing_waits(self, mark: Mark) -> None:
-        self._module.current_stream(self._device).wait_event(mark)
+        self._module.current_stream(self.device).wait_event(mark)
         for stream in self._others():
             stream.wait_event(mark)
 
     def computed(self) -> Mark:
-        return self._module.current_stream(self._device).record_event()
+        return self._module.current_stream(self.device).record_event()
 
     def back(self, target: torch.Tensor, source: torch.Tensor) -> None:
         _back(target, source)
 
     def stamp(self) -> Any:
         event = self._module.Event(enable_timing=True)
-        event.record(self._module.current_stream(self._device))
+        event.record(self._module.current_stream(self.device))
         return event
 
     def seconds(self, first: Any, then: Any) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..packed.store import Packed
 from ..residency.forms import KINDS, Recipe, companions_of, known, recipe_of
 from ..residency.shells import parts_of, show
 from .ring import ALIGN
@@ -152,6 +153,13 @@ def _after(name: str, others: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
 
 Pieces = Callable[[Slot], Sequence[torch.Tensor]]
 """A slot's bytes at home, one after the other, as the supply copies them (uint8, one dimension)."""
+
+
+class InPackedForm(tuple[torch.Tensor, ...]):
+    """Pieces that go to the end of a slot's memory, and are decoded there. `straight`: the device reads them."""
+
+    packed: Packed
+    straight: bool
 
 
 def home_bytes(slot: Slot) -> Sequence[torch.Tensor]:

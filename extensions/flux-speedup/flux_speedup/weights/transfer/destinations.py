@@ -96,6 +96,8 @@ class Destinations:
                 tensor, cuts = self.tensors[dest], self._cuts.get(dest)
                 if tensor is not None and cuts:
                     flat = tensor.reshape(-1).view(torch.uint8)
+                    if self._items[dest].packed is not None:  # at the end: it is decoded in place
+                        flat = flat[flat.numel() - sum(cuts) :]
                     self._pieces[dest] = flat.split_with_sizes(cuts) if len(cuts) > 1 else (flat,)
             self._changed.notify_all()
 

@@ -150,7 +150,7 @@ class Direct:
     @contextlib.contextmanager
     def lend(self, items: Sequence[Item]) -> Iterator[Straight]:
         """What of a load can go straight: what is held. Nothing of those files is released."""
-        spans = [(n, i.origin) for n, i in enumerate(items) if isinstance(i.origin, Span)]
+        spans = [(n, i.source) for n, i in enumerate(items) if isinstance(i.source, Span)]
         taken = self._files.borrow({span.identity for _, span in spans})
         straight: Straight = {}
         try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..files.span import Span
+from ..packed.store import PACKED, Packed, Store
 from .plan import Request
 
 
@@ -19,7 +20,7 @@ class Item:
     A RAM tensor that is small or not contiguous is copied
     without staging (its strides are kept). `inference`: the new one is an inference tensor; a parameter
     made under inference mode has no version counter, and given ordinary data it could not be viewed outside
-    that mode.
+    that mode. `packed`: the packed form that is read in place of a span, and decoded on the device.
     """
 
     origin: Span | torch.Tensor
@@ -27,6 +28,12 @@ class Item:
     shape: tuple[int, ...]
     staged: bool = True
     inference: bool = False
+    packed: Packed | None = None
+
+    @property
+    def source(self) -> Span | torch.Tensor:
+        """Where its bytes are read."""
+        return self.origin if self.packed is None else self.packed.span
 
     @property
     def bytes(self) -> int:
@@ -40,12 +47,21 @@ def requests_of(items: Sequence[Item]) -> tuple[list[Span | torch.Tensor], list[
     files: dict[object, int] = {}
     requests: list[Request] = []
     for dest, item in enumerate(items):
-        if isinstance(item.origin, Span):
-            source = files.setdefault(item.origin.identity, len(origins))
+        if isinstance(span := item.source, Span):
+            source = files.setdefault(span.identity, len(origins))
             if source == len(origins):
-                origins.append(item.origin)
-            requests.append(Request(source, item.origin.offset, item.origin.length, dest))
-        elif item.staged and item.origin.numel():
-            requests.append(Request(len(origins), 0, item.origin.nbytes, dest))
-            origins.append(item.origin)
+                origins.append(span)
+            requests.append(Request(source, span.offset, span.length, dest))
+        elif item.staged and span.numel():
+            requests.append(Request(len(origins), 0, span.nbytes, dest))
+            origins.append(span)
     return origins, requests
+
+
+def packed_where_better(items: Sequence[Item], device: torch.device, store: Store = PACKED) -> list[Item]:
+    """The items, each with its packed form where a load to this device is to read that."""
+    spans = [item.origin if isinstance(item.origin, Span) else None for item in items]
+    found = store.for_load(spans, device)
+    return [
+        item if one is None else replace(item, packed=one) for item, one in zip(items, found, strict=True)
+    ]

@@ -28,6 +28,7 @@ class Lane(Protocol):
     """One device, one transfer. `copying`, `copy`, `fence`: on reader threads; the rest on the caller's."""
 
     pinned: bool
+    device: torch.device
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """New device memory, from the allocator of the caller's stream. Raises torch.OutOfMemoryError."""
@@ -68,10 +69,10 @@ class PlainLane:
     pinned = False
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype, device=self._device)
+        return torch.empty(shape, dtype=dtype, device=self.device)
 
     def publish(self) -> None:
         return
@@ -113,7 +114,7 @@ class StreamLane:
         self._module: Any = module or (torch.cuda if device.type == "cuda" else torch.xpu)
         if device.index is None:
             device = torch.device(device.type, self._module.current_device())
-        self._device = device
+        self.device = device
         self._blocking = blocking
         self._current = self._module.current_stream(device)
         key = (self._module, device)
@@ -122,7 +123,7 @@ class StreamLane:
         self._copies, self._behind = self._streams[key]
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype, device=self._device)
+        return torch.empty(shape, dtype=dtype, device=self.device)
 
     def publish(self) -> None:
         self._copies.wait_stream(self._current)

@@ -64,6 +64,7 @@ class Run:
         self._here: list[int] = []
         self._here_bytes = 0
         self._error: BaseException | None = None
+        self._damaged: dict[int, torch.Tensor] = {}
         self._workers: list[threading.Thread] = []
         self._destinations = Destinations(items, lane, cuts)
 
@@ -134,17 +135,28 @@ class Run:
             raise self._error
         self._tell(self._here)
         self._lane.finish()
+        self._see_damage()
         for source in self._sources:  # once no copy reads a file any more
             source.check()
 
     def _tell(self, dests: list[int]) -> None:
-        if self._arrived is None or not dests:
+        packed = {dest: found for dest in dests if (found := self._items[dest].packed) is not None}
+        if not packed and (self._arrived is None or not dests):
             return
         with self._lane.behind():
             for dest in dests:
                 tensor = self._destinations.tensors[dest]
-                if tensor is not None:
+                if tensor is not None and dest in packed:
+                    self._damaged[dest] = packed[dest].unpack(tensor)
+                if tensor is not None and self._arrived is not None:
                     self._arrived(dest, tensor)
+
+    def _see_damage(self) -> None:
+        """Raises ReadError where a packed form was not as it was written: nobody has its tensor yet."""
+        if self._damaged and bool(torch.stack(list(self._damaged.values())).any()):
+            found = next(self._items[dest].packed for dest, bad in self._damaged.items() if bad)
+            assert found is not None
+            raise found.damage()
 
     def _give_up(self, error: BaseException) -> None:
         """Stop readers, wait for every copy in flight, and only then let go of the buffers."""

@@ -11,8 +11,9 @@ import torch
 
 from ...ram import cores
 from ..errors import OUT_OF_MEMORY, TransferError, WeightsError
+from ..packed.store import PACKED, Store
 from .direct import Direct, Straight
-from .item import Item
+from .item import Item, packed_where_better
 from .lane import Lane
 from .reader import SourceOpener, open_source
 from .run import Arrived, Run
@@ -35,14 +36,39 @@ def transfer(
     opener: SourceOpener = open_source,
     arrived: Arrived | None = None,
     direct: Direct | None = None,
+    store: Store = PACKED,
 ) -> list[torch.Tensor]:
     """New device tensors, one allocation each, in the order of `items`; complete when this returns.
 
     Raises TransferError naming file and reason: the copies have stopped and every new tensor was dropped.
     Runs on the caller's thread and stream, with `threads` more for reading. `arrived` is told the number and
     the tensor of each item while others are still on their way; what it queues on the device is done as well.
-    What is in files that `direct` holds is not staged.
+    What is in files that `direct` holds is not staged; what `store` has in a packed form comes in that.
     """
+    chosen = packed_where_better(items, lane.device, store)
+    try:
+        return _transfer(chosen, lane, arena, threads, opener, arrived, direct)
+    except TransferError as error:
+        own = next(
+            (i.packed for i in chosen if i.packed is not None and i.packed.span.path == error.path), None
+        )
+        if own is None:
+            raise
+        own.damage()  # whatever it was: it is not offered again
+    return transfer(
+        items, lane, arena, threads=threads, opener=opener, arrived=arrived, direct=direct, store=store
+    )
+
+
+def _transfer(
+    items: Sequence[Item],
+    lane: Lane,
+    arena: Arena,
+    threads: int | None,
+    opener: SourceOpener,
+    arrived: Arrived | None,
+    direct: Direct | None,
+) -> list[torch.Tensor]:
     with (
         torch.inference_mode(),
         _as_ours(),
@@ -70,7 +96,9 @@ class Underway:
         threads: int | None = None,
         opener: SourceOpener = open_source,
         arrived: Arrived | None = None,
+        store: Store = PACKED,
     ) -> None:
+        items = packed_where_better(items, lane.device, store)
         self._tensors: list[torch.Tensor] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="flux-speedup-early", daemon=True)

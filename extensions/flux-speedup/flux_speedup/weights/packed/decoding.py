@@ -1,0 +1,124 @@
+"""Packed tensors decoded where they lie: at the end of the memory that the weights will fill.
+
+Weights are written from the front, and each takes more bytes than its packed form had: what is written never
+reaches what is still to be read, but for the slab at hand, which is copied first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ..residency.signature import COLUMNS, factors
+from .form import BLOCK, RAW, Form
+
+SLAB = 128
+"""Blocks at a time: 12 MiB beside the weights, and as much again for what is computed."""
+STEP = 0x9E3779B97F4A7C15 - (1 << 64)
+_WORD = 4
+_ROWS = 256
+_PAIR = BLOCK + BLOCK // 2
+
+Blocks = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
+"""Writes weights (int16, a row each block) from bodies (uint8, likewise) and the blocks' bases (uint8)."""
+Sum = Callable[[torch.Tensor], torch.Tensor]
+"""`checksum`, in another way."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What works on a device, by name; `rate`: bytes of weights a second."""
+
+    name: str
+    blocks: Blocks
+    sum: Sum
+    rate: float = 0.0
+
+
+def unpack(memory: torch.Tensor, form: Form, expected: int, decoder: Decoder) -> torch.Tensor:
+    """Make the weights (2 bytes each) of the packed form at the end of `memory` (uint8, one dimension).
+
+    Queues work on the current stream and waits for nothing. Answers whether the form was damaged (bool): its bytes
+    are not those that have the checksum `expected`, and what was made of them must not be used.
+    """
+    packed = memory[memory.numel() - form.length :]
+    damaged = decoder.sum(packed) != expected
+    if form.escapes != RAW:
+        _decode(memory, packed, form, decoder.blocks)
+    return damaged
+
+
+def _decode(memory: torch.Tensor, packed: torch.Tensor, form: Form, blocks: Blocks) -> None:
+    ends = [form.blocks, 4 * form.escapes, 2 * form.escapes]
+    head = packed[: form.head].clone()
+    bases, places, bits = (each.clone() for each in head[: sum(ends)].split_with_sizes(ends))
+    weights = memory.view(torch.int16)
+    whole = form.weights // BLOCK
+    for first in range(0, whole, SLAB):
+        last = min(first + SLAB, whole)
+        body = packed[form.head + first * _PAIR : form.head + last * _PAIR].clone().view(-1, _PAIR)
+        blocks(body, bases[first:last], weights[first * BLOCK : last * BLOCK].view(-1, BLOCK))
+    if rest := form.weights - whole * BLOCK:
+        body = packed[form.head + whole * _PAIR :].clone().view(1, -1)
+        torch_blocks(body, bases[whole:], weights[form.weights - rest :].view(1, -1))
+    if form.escapes:
+        # Where it is damaged: no place outside, which a GPU would not forgive.
+        at = places.view(torch.int32).long().clamp_(0, form.weights - 1)
+        weights.index_copy_(0, at, bits.view(torch.int16))
+
+
+def torch_blocks(body: torch.Tensor, bases: torch.Tensor, weights: torch.Tensor) -> None:
+    """As `Blocks`, in plain operations, which run on any device; also for a last block that is short."""
+    count = weights.shape[1]
+    half = -(-count // 2)
+    base = bases.to(torch.int16).view(-1, 1)
+    pairs = body[:, count:]
+    for start, end, codes in ((0, half, pairs & 15), (half, count, (pairs >> 4)[:, : count - half])):
+        out = weights[:, start:end]
+        out.copy_(codes)
+        out.add_(base).bitwise_left_shift_(7)
+        # The sign goes with its byte to the top; of what is between, the exponent takes the place.
+        out.bitwise_or_(body[:, start:end].view(torch.int8).to(torch.int16).bitwise_and_(0x807F - 0x10000))
+
+
+def checksum(raw: torch.Tensor) -> torch.Tensor:
+    """Of bytes (uint8, one dimension), int64 of no dimension, on their device; the same on every device.
+
+    As in residency/signature.py, with an odd factor for each row too, modulo 2^64: any change of one word shows.
+    """
+    tail = raw.numel() % _WORD
+    words = raw[: raw.numel() - tail].view(torch.int32)
+    whole, rest = divmod(words.numel(), COLUMNS)
+    column = column_on(raw.device)
+    total = torch.zeros((), dtype=torch.int64, device=raw.device)
+    for first in range(0, whole, _ROWS):
+        rows = words[first * COLUMNS : min(first + _ROWS, whole) * COLUMNS].view(-1, COLUMNS)
+        numbers = torch.arange(first, first + rows.shape[0], dtype=torch.int64, device=raw.device)
+        total += ((rows * column).sum(1) * (2 * numbers + 1) * STEP).sum()
+    if rest:
+        total += (words[whole * COLUMNS :] * column[:rest]).sum() * _row(whole)
+    for number, byte in enumerate(raw[raw.numel() - tail :].long()) if tail else ():
+        total += byte * _row(whole + 1 + number)
+    return total
+
+
+PLAIN = Decoder("plain", torch_blocks, checksum)
+
+_columns: dict[torch.device, torch.Tensor] = {}
+
+
+def column_on(device: torch.device) -> torch.Tensor:
+    """The factors of a row's words."""
+    found = _columns.get(device)
+    if found is None:
+        with torch.inference_mode(False):
+            found = _columns[device] = factors().to(device)
+    return found
+
+
+def _row(number: int) -> int:
+    """The odd factor of a row, as a signed number."""
+    product = (2 * number + 1) * STEP & ((1 << 64) - 1)
+    return product - (1 << 64) if product >> 63 else product

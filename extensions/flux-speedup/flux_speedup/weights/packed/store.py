@@ -1,0 +1,234 @@
+"""Packed files that count, found by the spans of their weight files: one store a process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from ...storage import whole_file
+from ..errors import OUT_OF_MEMORY, ReadError, WeightsError
+from ..files.header import Header
+from ..files.identity import identity
+from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry
+from ..files.pagecache import resident_fraction
+from ..files.span import Span
+from .bound import Bound, Places
+from .choice import Choice
+from .decoding import Decoder, unpack
+from .file import Entry, Index, header_of, read_index
+
+WARM = 0.95
+_log = logging.getLogger("flux_speedup")
+
+
+@dataclass(eq=False)
+class PackedFile:
+    """One that is open. `damaged`: something in it was not as it was written; nothing of it is read any more."""
+
+    mapping: Mapping
+    entries: dict[int, Entry]
+    checked: set[int] = field(
+        default_factory=set
+    )  # entries whose bytes were seen to be right in this process
+    damaged: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """One tensor in it, and what decodes it where it is wanted."""
+
+    file: PackedFile
+    entry: Entry
+    decoder: Decoder
+
+    @property
+    def span(self) -> Span:
+        """Its bytes."""
+        mapping, length = self.file.mapping, self.entry.form.length
+        return Span(mapping.path, mapping.identity, self.entry.offset, length, torch.uint8, (length,))
+
+    def bytes(self) -> torch.Tensor:
+        """The same, as a view of the mapped file."""
+        return self.file.mapping.bytes_at(self.entry.offset, self.entry.form.length)
+
+    def unpack(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Decode what has come to the end of a tensor's memory; whether it is damaged: see decoding.unpack."""
+        return unpack(as_bytes(tensor), self.entry.form, self.entry.checksum, self.decoder)
+
+    def unpack_now(self, tensor: torch.Tensor, home: torch.Tensor) -> None:
+        """The same, and where that cannot be the tensor gets the bytes of `home`. Waits at the first time."""
+        try:
+            damaged = self.unpack(tensor)
+        except OUT_OF_MEMORY:
+            tensor.copy_(home)
+            return
+        if self.entry.offset not in self.file.checked:
+            if bool(damaged):
+                self.damage()
+            else:
+                self.file.checked.add(self.entry.offset)
+        if self.file.damaged:
+            tensor.copy_(home)
+
+    def damage(self) -> ReadError:
+        """From now on the weight file is read; the error that says so."""
+        error = ReadError(self.file.mapping.path, "damaged; the weight file is read in its place")
+        if not self.file.damaged:
+            self.file.damaged = True
+            _log.warning("%s", error)
+        return error
+
+
+class Store:
+    """Off until `open`. Safe from any thread."""
+
+    def __init__(self, registry: Registry = MAPPINGS, choice: Choice | None = None) -> None:
+        self.choice = choice or Choice()
+        self._registry = registry
+        self._folder: Path | None = None
+        self._lock = threading.Lock()
+        self._files: dict[FileIdentity, PackedFile | None] = {}
+        self._changes = 0
+        registry.writers.tell(self._written_over)
+
+    @property
+    def is_open(self) -> bool:
+        return self._folder is not None
+
+    @property
+    def changes(self) -> int:
+        """Counts what makes another answer right: where it has grown, ask anew."""
+        return self._changes + sum(file is not None and file.damaged for file in list(self._files.values()))
+
+    def open(self, folder: Path) -> None:
+        """What lies there is read from now on, where it is worth it."""
+        self._folder = folder
+        self._changes += 1
+
+    def close(self) -> None:
+        """Weight files are read."""
+        self._folder = None
+        self.look_again()
+
+    def look_again(self, whole: Path | None = None) -> None:
+        """Something came or goes (`whole`: this packed file): nothing is kept open that nobody uses."""
+        with self._lock:
+            self._changes += 2 + len(self._files)  # the damaged ones that go were counted
+            for key, file in list(self._files.items()):
+                if whole is None or file is None or file.mapping.path == whole:
+                    del self._files[key]
+
+    def of(self, path: Path, identity: FileIdentity) -> PackedFile | None:
+        """The packed file of exactly this weight file, if there is one."""
+        folder = self._folder
+        if folder is None:
+            return None
+        with self._lock:
+            if identity not in self._files:
+                self._files[identity] = self._open(Places.of(path, folder), identity)
+            found = self._files[identity]
+        return None if found is None or found.damaged else found
+
+    def for_load(self, spans: Sequence[Span | None], device: torch.device) -> list[Packed | None]:
+        """For each span of a load, what is to be read in its place; None: the span itself."""
+        if self._folder is None:
+            return [None] * len(spans)
+        chosen: dict[FileIdentity, Decoder | None] = {}
+        for span in spans:
+            if span is not None and span.identity not in chosen:
+                file = self.of(span.path, span.identity)
+                chosen[span.identity] = None if file is None else self._for_load(span.path, file, device)
+        return [None if s is None else self._find(s, chosen[s.identity]) for s in spans]
+
+    def for_streaming(self, span: Span, device: torch.device) -> Packed | None:
+        """For a span that comes again and again."""
+        decoder = self.choice.for_streaming(device) if self._folder is not None else None
+        return self._find(span, decoder)
+
+    def instead_of(self, path: Path) -> Path:
+        """What a load from the disk will read of a weight file: read this ahead."""
+        folder = self._folder
+        if folder is None or not _expected(folder):
+            return path
+        now = identity(path)
+        file = self.of(path, now) if now is not None else None
+        return path if file is None else file.mapping.path
+
+    def measure(self, device: torch.device) -> None:
+        """Find the decoder, and keep for the next start whether there is one."""
+        self.choice.find(device)
+        self._changes += 1
+        if self._folder is not None:
+            with suppress(OSError):
+                cold = self.choice.for_loads(device, cold=True) is not None
+                whole_file.write(self._folder / _KNOWN, json.dumps({"cold": cold}))
+
+    def _written_over(self, identity: FileIdentity) -> None:
+        for file in list(self._files.values()):
+            if file is not None and file.mapping.identity == identity:
+                file.damaged = True
+
+    def _for_load(self, path: Path, file: PackedFile, device: torch.device) -> Decoder | None:
+        here, there = resident_fraction(path), resident_fraction(file.mapping.path)
+        cold = there is not None and there < WARM
+        if cold and here is not None and here >= WARM:
+            return None  # the disk would be slower than any bus
+        return self.choice.for_loads(device, cold=cold)
+
+    def _find(self, span: Span, decoder: Decoder | None) -> Packed | None:
+        file = self.of(span.path, span.identity) if decoder is not None else None
+        entry = file.entries.get(span.offset) if file is not None else None
+        if decoder is None or file is None or entry is None or entry.size != span.length:
+            return None
+        return Packed(file, entry, decoder)
+
+    def _open(self, places: Places, identity: FileIdentity) -> PackedFile | None:
+        bound = Bound.read(places.bound)
+        if bound is None or bound.identity != identity:
+            return None
+        found: list[Index] = []
+
+        def read(file: BinaryIO, size: int, path: Path) -> Header:
+            found.append(read_index(file, size, path))
+            return header_of(size)
+
+        try:
+            mapping = self._registry.open(places.whole, read)
+        except WeightsError as error:
+            _log.warning("%s; the weight file is read in its place", error)
+            return None
+        if not found[-1].is_of(identity):
+            _log.warning("%s is of another weight file, which is not read in its place", places.whole)
+            return None
+        with suppress(OSError):
+            os.utime(places.bound)  # used: others go first where room is short
+        return PackedFile(mapping, {entry.source: entry for entry in found[-1].entries})
+
+
+def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The memory of a dense tensor, in its order."""
+    return tensor.reshape(-1).view(torch.uint8)
+
+
+_KNOWN = "decoder.json"
+
+
+def _expected(folder: Path) -> bool:
+    try:
+        found = json.loads((folder / _KNOWN).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.get("cold") is True
+
+
+PACKED = Store()
+"""The store of this process."""

@@ -1,0 +1,100 @@
+"""Packed files of tiny weight files: shared by this folder's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.files.span import Span
+from flux_speedup.weights.packed.choice import Choice
+from flux_speedup.weights.packed.decoding import PLAIN
+from flux_speedup.weights.packed.packing import Packing
+from flux_speedup.weights.packed.room import Room
+from flux_speedup.weights.packed.store import Store
+from flux_speedup.weights.transfer.reader import Source
+from tests.unit.weights.weight_files import CARD, file_opener, module_of, residency_of, write_weights
+
+
+def weights(count: int = 70_000, seed: int = 0) -> torch.Tensor:
+    """As a trained layer has them."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(count, generator=generator) * 0.02).to(torch.bfloat16)
+
+
+def checkpoint() -> dict[str, torch.Tensor]:
+    """Whole and broken blocks, a tensor that gains nothing, one that is small, one with an odd size."""
+    return {
+        "layer.weight": weights(5 * 65536).view(320, 1024),
+        "odd.weight": weights(65536 + 4097, 1),
+        "bias": weights(64, 2),
+        "norm": torch.linspace(0, 1, 9),
+        "table": (weights(530_000, 3).float()).to(torch.float16),
+    }
+
+
+def room_in(folder: Path, limit: int = 1 << 40, free: int = 1 << 50, **more: Any) -> Room:
+    return Room(folder, limit, free=lambda _: free, **more)
+
+
+def pack(path: Path, room: Room) -> Packing:
+    """All of it."""
+    packing = Packing(path, room)
+    try:
+        finish(packing)
+    finally:
+        packing.close()
+    return packing
+
+
+def finish(packing: Packing) -> None:
+    while not packing.step():
+        pass
+
+
+def chosen(device: torch.device = CARD, *, rate: float = 1e12) -> Choice:
+    """As if decoding on the device had been measured."""
+    choice = Choice(kinds=frozenset({device.type}))
+    choice.device, choice.decoder, choice.bus = device, replace(PLAIN, rate=rate), rate / 100
+    return choice
+
+
+@dataclass
+class Loading:
+    """A weight file with a store beside it, and loads of it in this process."""
+
+    path: Path
+    folder: Path
+    registry: Registry
+    store: Store
+
+    @classmethod
+    def of(cls, folder: Path, tensors: Mapping[str, torch.Tensor] | None = None) -> Loading:
+        path = write_weights(folder / "flux.safetensors", tensors or checkpoint())
+        registry = Registry(leases=False)
+        store = Store(registry, chosen())
+        store.open(folder / "packed")
+        return cls(path, folder / "packed", registry, store)
+
+    def load(self) -> tuple[dict[str, bytes], list[Path]]:
+        """The bytes of every weight on the card, and the files that were read for them."""
+        read: list[Path] = []
+        views = self.registry.open(self.path).views()
+        module = module_of({name.replace(".", "_"): view for name, view in views.items()})
+
+        def opened(what: Span | torch.Tensor) -> Source:
+            read.extend([what.path] if isinstance(what, Span) else [])
+            return file_opener(self.registry)(what)
+
+        residency = residency_of(module, self.registry, store=self.store, opener=opened)
+        residency.load(CARD)
+        found = {
+            name: bytes(each.detach().reshape(-1).view(torch.uint8).numpy())
+            for name, each in module.named_parameters()
+        }
+        residency.unload()
+        return found, read

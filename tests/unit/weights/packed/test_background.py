@@ -1,0 +1,121 @@
+"""Packed files made while nobody makes an image, and ahead of time."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flux_speedup.stats.machine import Machine
+from flux_speedup.weights.packed.background import Background
+from flux_speedup.weights.packed.bound import Places
+from flux_speedup.weights.packed.command import main
+from flux_speedup.weights.packed.decoding import checksum, unpack
+from flux_speedup.weights.packed.form import encode
+from flux_speedup.weights.packed.packing import Packing
+from flux_speedup.weights.packed.worth import words, worth
+from tests.unit.weights.packed.packing_of import Loading, checkpoint, room_in, weights
+from tests.unit.weights.weight_files import CARD, raw_bytes, write_weights
+from tests.waiting import eventually
+
+EXTENSION = Path(__file__).parents[4] / "extensions" / "flux-speedup"
+
+
+def background(loading: Loading, busy: list[bool]) -> Background:
+    made = Background(
+        loading.folder, lambda: busy[0], lambda: CARD, limit=1 << 40, registry=loading.registry,
+        store=loading.store, quiet_s=0.0,
+    )  # fmt: skip
+    made.room = room_in(loading.folder, let_go=loading.store.look_again)
+    return made
+
+
+def test_what_is_used_is_packed_once_nobody_computes(tmp_path: Path) -> None:
+    loading, busy = Loading.of(tmp_path), [True]
+    views = loading.registry.open(loading.path).views()
+    made = background(loading, busy)
+    end = made.begin()
+    try:
+        made._look()
+        assert not list(loading.folder.glob("*.journal"))
+        busy[0] = False
+        whole = Places.of(loading.path, loading.folder).bound
+        eventually(whole.exists)
+        assert made.idle.wait(60)
+        found, read = loading.load()
+        assert found == {name.replace(".", "_"): raw_bytes(each) for name, each in checkpoint().items()}
+        assert any(path.suffix == ".packed" for path in read)
+    finally:
+        end()
+    assert not loading.store.is_open
+    del views
+
+
+def test_what_cannot_be_packed_is_left_alone(tmp_path: Path) -> None:
+    loading = Loading.of(tmp_path)
+    views = loading.registry.open(loading.path).views()
+    made = background(loading, [False])
+    other = Packing(loading.path, made.room)  # another process is at it
+    end = made.begin()
+    try:
+        made._look()
+        assert made.idle.wait(60)
+        assert not Places.of(loading.path, loading.folder).whole.exists()
+    finally:
+        end()
+        other.close()
+    del views
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_weights(tmp_path / "flux.safetensors", checkpoint())
+    folder = tmp_path / "packed"
+    words = [str(path), "--folder", str(folder), "--limit", "1"]
+    assert main([str(tmp_path / "none.safetensors"), *words], EXTENSION, {}) == 1
+    assert Places.of(path, folder).whole.exists()
+    said = capsys.readouterr()
+    assert "the same bit for bit" in said.out
+    assert "none.safetensors" in said.err
+    assert main([str(path), "--folder", str(folder / "b"), "--limit", "0.0001"], EXTENSION, {}) == 1
+    assert "it needs" in capsys.readouterr().err
+    if not any(parent.name == "extensions" for parent in tmp_path.parents):
+        assert main([str(path)], tmp_path, {}) == 2
+
+
+def test_what_it_would_bring(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "flux.safetensors", checkpoint())
+    found = worth(path, Machine(0.0, "a card", disk=1.0, bus=10.0))
+    assert found is not None
+    assert found.disk is not None
+    assert found.disk[1] < 0.9 * found.disk[0]
+    assert "from the disk" in words(found, False)
+    assert "are on" in words(found, True)
+    assert worth(path, None) is not None
+    assert (
+        worth(write_weights(tmp_path / "t5.safetensors", {"a": weights(99).to(torch.float16)}), None) is None
+    )
+    assert worth(tmp_path / "none", None) is None
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="Triton wants a compiler")
+def test_the_kernels_decode_as_the_plain_operations_do() -> None:
+    """Runs where PyTorch brings Triton; with TRITON_INTERPRET=1 on a CPU."""
+    kernel = pytest.importorskip("flux_speedup.weights.packed.kernel", exc_type=ImportError)
+    if not (torch.cuda.is_available() or kernel.triton.knobs.runtime.interpret):
+        pytest.skip("nothing runs Triton's kernels here")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu", 0)
+    bits = weights(3 * 65536 + 4096).view(torch.int16)
+    bits[::5000] = -1
+    made = encode(bits.numpy().view(np.uint16))
+    assert made is not None
+    form, packed = made[0], torch.from_numpy(made[1])
+    for start in (0, 1):
+        packed[-1] ^= start
+        memory = torch.zeros(2 * form.weights, dtype=torch.uint8, device=device)
+        memory[memory.numel() - form.length :] = packed.to(device)
+        total = int(checksum(packed)) + start
+        assert bool(unpack(memory, form, total, kernel.TRITON)) is bool(start)
+        assert torch.equal(memory.cpu().view(torch.int16), bits) is not bool(start)

@@ -1,0 +1,282 @@
+"""Making packed files: cut off and gone on with, in the way of each other, without room, of a file that changes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from flux_speedup.storage.file_lock import locked
+from flux_speedup.weights.files import identity as identities
+from flux_speedup.weights.packed import bound
+from flux_speedup.weights.packed.bound import Places
+from flux_speedup.weights.packed.packing import NotPacked, Packing
+from flux_speedup.weights.packed.room import RESERVE, Room
+from tests.unit.weights.packed.packing_of import Loading, checkpoint, finish, pack, room_in, weights
+from tests.unit.weights.weight_files import raw_bytes, write_weights
+
+PACKAGE = Path(identities.__file__).parents[3]
+CUT_OFF = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from flux_speedup.weights.packed.packing import Packing
+from flux_speedup.weights.packed.room import Room
+packing = Packing(Path(sys.argv[1]), Room(Path(sys.argv[2]), 1 << 40, free=lambda _: 1 << 50))
+for _ in range(int(sys.argv[4])):
+    packing.step()
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_is_packed_is_read_in_the_files_place(tmp_path: Path) -> None:
+    loading = Loading.of(tmp_path)
+    before, read = loading.load()
+    assert set(read) == {loading.path}
+    pack(loading.path, room_in(loading.folder))
+    loading.store.look_again()
+    after, read = loading.load()
+    assert after == before == {n.replace(".", "_"): raw_bytes(t) for n, t in checkpoint().items()}
+    packed = Places.of(loading.path, loading.folder).whole
+    # What gains nothing and is not small is in the weight file alone.
+    assert set(read) == {packed, loading.path}
+    gains = sum(each.nbytes for each in checkpoint().values() if each.dtype is torch.bfloat16)
+    assert packed.stat().st_size < 0.77 * gains
+    assert sorted(p.suffix for p in loading.folder.iterdir()) == [".json", ".packed"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("steps", [3, 7])
+def test_killed_and_gone_on_with(tmp_path: Path, steps: int) -> None:
+    loading = Loading.of(tmp_path)
+    before, _ = loading.load()
+    words = [sys.executable, "-c", CUT_OFF, loading.path, loading.folder, PACKAGE, str(steps)]
+    assert subprocess.run([str(word) for word in words], check=False).returncode == -9
+    packing = Packing(loading.path, room_in(loading.folder))
+    assert len(packing._entries) == min(steps, 5)
+    packing.close()
+    pack(loading.path, room_in(loading.folder))
+    loading.store.look_again()
+    assert loading.load()[0] == before
+    assert sorted(p.suffix for p in loading.folder.iterdir()) == [".json", ".packed"]
+
+
+def test_a_part_that_was_damaged_meanwhile_does_not_count(tmp_path: Path) -> None:
+    loading, room = Loading.of(tmp_path), room_in(tmp_path / "packed")
+    packing = Packing(loading.path, room)
+    for _ in range(3):
+        packing.step()
+    packing.close()
+    with packing.places.part.open("r+b") as part:
+        part.seek(5000)
+        part.write(b"damage")
+    with pytest.raises(NotPacked, match="other bytes"):
+        pack(loading.path, room)
+    assert not packing.places.whole.exists()
+    assert not packing.places.part.exists()
+    pack(loading.path, room)
+    assert packing.places.whole.exists()
+
+
+@pytest.mark.parametrize(
+    "journal", [b"", b"no json\n", b'{"path": "x", "identity": {}}\n[1]\n', b"\xff\xfe\n" * 9]
+)
+def test_a_journal_that_is_none(tmp_path: Path, journal: bytes) -> None:
+    loading, room = Loading.of(tmp_path), room_in(tmp_path / "packed")
+    places = Places.of(loading.path, loading.folder)
+    places.folder.mkdir()
+    places.journal.write_bytes(journal)
+    places.part.write_bytes(b"x" * 100)
+    pack(loading.path, room)
+    before = loading.load()[0]
+    assert before == {name.replace(".", "_"): raw_bytes(t) for name, t in checkpoint().items()}
+
+
+def test_a_file_that_is_changed_meanwhile(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "flux.safetensors", checkpoint())
+    packing = Packing(path, room_in(tmp_path / "packed"))
+    packing.step()
+    with path.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"?")
+    with pytest.raises(NotPacked, match="changed"):
+        packing.step()
+    packing.close()
+    assert not list((tmp_path / "packed").iterdir())
+
+
+def test_a_file_that_is_replaced_meanwhile(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "flux.safetensors", checkpoint())
+    other = write_weights(tmp_path / "other.safetensors", {"layer.weight": weights(200_000, 9)})
+    packing = Packing(path, room_in(tmp_path / "packed"))
+    packing.step()
+    other.replace(path)
+    with pytest.raises(NotPacked, match="another file"):
+        finish(packing)
+    packing.close()
+    assert not list((tmp_path / "packed").iterdir())
+
+
+def test_a_packed_file_counts_for_its_file_alone(tmp_path: Path) -> None:
+    loading = Loading.of(tmp_path)
+    pack(loading.path, room_in(loading.folder))
+    changed = {**checkpoint(), "layer.weight": weights(5 * 65536, 7).view(320, 1024)}
+    write_weights(tmp_path / "new.safetensors", changed).replace(loading.path)
+    found, read = loading.load()
+    assert found["layer_weight"] == raw_bytes(changed["layer.weight"])
+    assert set(read) == {loading.path}
+
+
+def test_another_files_packed_form_under_this_ones_name(tmp_path: Path) -> None:
+    loading = Loading.of(tmp_path)
+    other = write_weights(tmp_path / "other.safetensors", {**checkpoint(), "bias": weights(64, 8)})
+    for path in (loading.path, other):
+        pack(path, room_in(loading.folder))
+    Places.of(other, loading.folder).whole.replace(Places.of(loading.path, loading.folder).whole)
+    found, read = loading.load()
+    assert found["bias"] == raw_bytes(checkpoint()["bias"])
+    assert set(read) == {loading.path}
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    path, room = write_weights(tmp_path / "flux.safetensors", checkpoint()), room_in(tmp_path / "packed")
+    first = Packing(path, room)
+    first.step()
+    with pytest.raises(NotPacked, match="another process") as refused:
+        Packing(path, room)
+    assert refused.value.busy
+    first.close()
+    again = Packing(path, room)
+    again.close()
+    assert len(again._entries) == 1
+
+
+def test_a_lock_that_somebody_left_behind_stops_nobody(tmp_path: Path) -> None:
+    path, room = write_weights(tmp_path / "flux.safetensors", checkpoint()), room_in(tmp_path / "packed")
+    places = Places.of(path, room.folder)
+    places.folder.mkdir()
+    places.lock.touch()
+    pack(path, room)
+    assert places.whole.exists()
+    assert not places.lock.exists()
+
+
+def test_no_room(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "flux.safetensors", checkpoint())
+    for room in (room_in(tmp_path / "a", limit=100_000), room_in(tmp_path / "b", free=RESERVE + 100_000)):
+        with pytest.raises(NotPacked, match="it needs"):
+            Packing(path, room)
+        assert not list(room.folder.iterdir())
+
+
+def test_the_disk_fills_up_meanwhile(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "flux.safetensors", checkpoint())
+    free = 1 << 50
+    room = Room(tmp_path / "packed", 1 << 40, free=lambda _: free)
+    packing = Packing(path, room)
+    packing.step()
+    free = RESERVE
+    with pytest.raises(NotPacked, match="it needs"):
+        packing.step()
+    packing.close()
+    assert not list(room.folder.iterdir())
+
+
+def test_older_ones_make_room(tmp_path: Path) -> None:
+    let_go: list[Path] = []
+    paths = [write_weights(tmp_path / f"{n}.safetensors", {"w": weights(100_000, n)}) for n in range(3)]
+    room = room_in(tmp_path / "packed", limit=400_000, let_go=let_go.append)
+    for number, path in enumerate(paths):
+        pack(path, room)
+        os.utime(Places.of(path, room.folder).bound, (number, number))
+    there = [Places.of(path, room.folder).whole.exists() for path in paths]
+    assert there == [False, True, True]
+    assert let_go == [Places.of(paths[0], room.folder).whole]
+
+
+def test_what_belongs_to_no_file_goes(tmp_path: Path) -> None:
+    gone = write_weights(tmp_path / "gone.safetensors", checkpoint())
+    kept = write_weights(tmp_path / "kept.safetensors", checkpoint())
+    begun = write_weights(tmp_path / "begun.safetensors", checkpoint())
+    (tmp_path / "drive").mkdir()
+    away = write_weights(tmp_path / "drive" / "away.safetensors", checkpoint())
+    room = room_in(tmp_path / "packed")
+    for path in (gone, kept, away):
+        pack(path, room)
+    packing = Packing(begun, room)
+    packing.step()
+    packing.close()
+    begun.unlink()
+    gone.unlink()
+    (tmp_path / "drive").rename(tmp_path / "unplugged")
+    (room.folder / "stranger.packed").write_bytes(b"?")
+    room.sweep()
+    left = {each.name for each in room.folder.iterdir()}
+    assert left == {
+        Places.of(path, room.folder)._at(kind).name for path in (kept, away) for kind in ("packed", "json")
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="may write everywhere")
+def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "flux.safetensors", checkpoint())
+    (tmp_path / "packed").mkdir(mode=0o500)
+    with pytest.raises(OSError, match="denied"):
+        Packing(path, room_in(tmp_path / "packed"))
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "flux.safetensors", checkpoint())
+    (tmp_path / "packed").touch()
+    with pytest.raises(OSError, match="packed"):
+        Packing(path, room_in(tmp_path / "packed"))
+
+
+def test_what_would_hardly_gain_is_not_packed(tmp_path: Path) -> None:
+    tensors = {"a": weights(100_000).to(torch.float16), "b": weights(20_000)}
+    path = write_weights(tmp_path / "t5.safetensors", tensors)
+    with pytest.raises(NotPacked, match="hardly"):
+        Packing(path, room_in(tmp_path / "packed"))
+
+
+def test_the_weight_file_is_never_touched(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "flux.safetensors", checkpoint())
+    before = path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ctime_ns
+    pack(path, room_in(tmp_path / "packed"))
+    assert (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ctime_ns) == before
+
+
+def test_where_a_whole_one_is_open_and_cannot_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows: deleting what is mapped is refused. It goes the next time."""
+    path, room = write_weights(tmp_path / "flux.safetensors", checkpoint()), room_in(tmp_path / "packed")
+    places = pack(path, room).places
+    path.unlink()
+    original = Path.unlink
+
+    def unlink(this: Path, missing_ok: bool = False) -> None:
+        if this.suffix == ".packed":
+            raise PermissionError(13, "in use")
+        original(this, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    room.sweep()
+    assert places.whole.exists()
+    assert not places.bound.exists()
+    monkeypatch.undo()
+    room.sweep()
+    assert not places.whole.exists()
+
+
+def test_the_lock_is_released_by_the_system(tmp_path: Path) -> None:
+    assert bound.Places.of(tmp_path / "a", tmp_path).lock.suffix == ".lock"
+    begun = time.monotonic()
+    with locked(tmp_path / "x.lock", lambda: None):
+        pass
+    assert time.monotonic() - begun < 60

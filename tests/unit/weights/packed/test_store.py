@@ -1,0 +1,270 @@
+"""Loads and streaming with packed files: the same bytes, and with damaged ones the weight file's."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flux_speedup.weights.errors import HeaderError
+from flux_speedup.weights.packed.bound import Bound, Places
+from flux_speedup.weights.packed.choice import Choice
+from flux_speedup.weights.packed.decoding import PLAIN, Decoder, checksum
+from flux_speedup.weights.packed.file import read_index
+from flux_speedup.weights.streaming.origin import Origin
+from flux_speedup.weights.streaming.split import units_of
+from flux_speedup.weights.streaming.staged import Staged
+from flux_speedup.weights.streaming.stream import Stream
+from flux_speedup.weights.streaming.timeline import PlainTimeline
+from tests import second_device
+from tests.second_device.marks import needs_card
+from tests.unit.weights.packed.packing_of import Loading, checkpoint, chosen, pack, room_in, weights
+from tests.unit.weights.weight_files import CARD, module_of, raw_bytes, residency_of, write_weights
+
+SMALL = {"w": weights(40_000), "bias": weights(33, 1)}
+
+
+def packed(folder: Path, tensors: Any = None) -> tuple[Loading, dict[str, bytes], Path]:
+    """A weight file with its packed one; the right bytes; the packed file."""
+    tensors = tensors or checkpoint()
+    loading = Loading.of(folder, tensors)
+    places = pack(loading.path, room_in(loading.folder)).places
+    return loading, {name.replace(".", "_"): raw_bytes(each) for name, each in tensors.items()}, places.whole
+
+
+def sound(raw: bytes) -> bool:
+    """Whether a packed file's index is as it was written, and each tensor in it."""
+    try:
+        index = read_index(io.BytesIO(raw), len(raw), Path("x"))
+    except HeaderError:
+        return False
+    whole = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
+    parts = [(whole[e.offset : e.offset + e.form.length], e.checksum) for e in index.entries]
+    return all(int(checksum(part)) == expected for part, expected in parts)
+
+
+def test_each_flipped_byte_is_noticed_or_means_nothing(tmp_path: Path) -> None:
+    _, _, whole = packed(tmp_path, SMALL)
+    clean = whole.read_bytes()
+    index = read_index(io.BytesIO(clean), len(clean), whole)
+    used = {at for e in index.entries for at in range(e.offset, e.offset + e.form.length)}
+    used |= set(range(max(used) + 1, len(clean)))
+    assert sound(clean)
+    assert len(used) > len(clean) - 128
+    for at in {*range(0, len(clean), 23), *range(200), *range(len(clean) - 600, len(clean))}:
+        changed = bytearray(clean)
+        changed[at] ^= 1 << random.Random(at).randrange(8)
+        assert sound(changed) is (at not in used)
+
+
+def test_each_truncation_is_noticed(tmp_path: Path) -> None:
+    _, _, whole = packed(tmp_path, SMALL)
+    clean = whole.read_bytes()
+    assert not any(sound(clean[:length]) for length in range(len(clean)))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "index"])
+def test_with_a_damaged_one_the_weight_file_is_read(tmp_path: Path, damage: str) -> None:
+    loading, right, whole = packed(tmp_path, SMALL)
+    raw = bytearray(whole.read_bytes())
+    raw[{"flipped": 30_000, "cut": 0, "index": -100}[damage]] ^= 16
+    whole.write_bytes(raw[:-1] if damage == "cut" else raw)
+    for _ in range(2):
+        found, read = loading.load()
+        assert found == right
+        assert loading.path in read
+
+
+def test_a_packed_file_that_is_cut_while_it_is_open(tmp_path: Path) -> None:
+    loading, right, whole = packed(tmp_path)
+    assert loading.load()[0] == right
+    with whole.open("r+b") as file:
+        file.truncate(100_000)
+    found, read = loading.load()
+    assert found == right
+    assert loading.path in read
+
+
+@pytest.mark.parametrize("bound", [b"", b"{}", b"[]", b"\xff", b'{"path": 1, "identity": null}', None])
+def test_without_what_binds_it_nothing_counts(tmp_path: Path, bound: bytes | None) -> None:
+    loading, right, _ = packed(tmp_path)
+    file = Places.of(loading.path, loading.folder).bound
+    file.unlink() if bound is None else file.write_bytes(bound)
+    found, read = loading.load()
+    assert found == right
+    assert set(read) == {loading.path}
+
+
+def test_switched_off_and_on(tmp_path: Path) -> None:
+    loading, right, whole = packed(tmp_path)
+    for on in (True, False, True):
+        loading.store.open(loading.folder) if on else loading.store.close()
+        found, read = loading.load()
+        assert found == right
+        assert (whole in read) is on
+
+
+def test_a_decoder_that_does_not_keep_up_is_not_used(tmp_path: Path) -> None:
+    loading, right, whole = packed(tmp_path)
+    loading.store.choice.bus = 2e12
+    found, read = loading.load()
+    assert found == right
+    assert whole not in read
+
+
+def test_somebodys_write_at_home_counts(tmp_path: Path) -> None:
+    """A LoRA that was merged at home: the weight is RAM then, whatever the files say."""
+    loading, right, _ = packed(tmp_path)
+    views = loading.registry.open(loading.path).views()
+    module = module_of({"w": views["layer.weight"], "slice": views["odd.weight"][64:4096]})
+    module.w.data[3] = 7.0
+    residency = residency_of(module, loading.registry, store=loading.store)
+    residency.load(CARD)
+    assert raw_bytes(module.w) == raw_bytes(views["layer.weight"]) != right["layer_weight"]
+    assert raw_bytes(module.slice) == right["odd_weight"][128:8192]
+    residency.unload()
+
+
+def test_a_bound_that_is_written_and_read(tmp_path: Path) -> None:
+    loading, _, _ = packed(tmp_path)
+    found = Bound.read(Places.of(loading.path, loading.folder).bound)
+    assert found is not None
+    assert found.path == loading.path
+    assert loading.registry.open(loading.path).identity == found.identity
+
+
+# What is chosen.
+
+
+def wrong(body: torch.Tensor, bases: torch.Tensor, out: torch.Tensor) -> None:
+    PLAIN.blocks(body, bases, out)
+    out[0, 17] ^= 1
+
+
+def fails(body: torch.Tensor, bases: torch.Tensor, out: torch.Tensor) -> None:
+    raise RuntimeError("no compiler here")
+
+
+def test_only_what_decodes_rightly_is_chosen() -> None:
+    others = [Decoder("wrong", wrong, PLAIN.sum), Decoder("fails", fails, PLAIN.sum)]
+    choice = Choice(lambda: [*others, PLAIN], lambda _: 1e9, frozenset({"cpu"}))
+    assert choice.find(CARD) is not None
+    assert choice.decoder is not None
+    assert choice.decoder.name == "plain"
+    assert Choice(lambda: others, lambda _: 1e9, frozenset({"cpu"})).find(CARD) is None
+    assert Choice(lambda: [PLAIN], lambda _: 1e9).find(CARD) is None  # a CPU has no bus
+
+
+@pytest.mark.parametrize(
+    ("bus", "rate", "loads", "cold", "streams"),
+    [(50e9, 1e12, True, True, True), (50e9, 100e9, True, True, False), (50e9, 20e9, False, True, False)],
+)
+def test_where_it_pays(bus: float, rate: float, loads: bool, cold: bool, streams: bool) -> None:
+    choice = chosen(rate=rate)
+    choice.bus = bus
+    assert (choice.for_loads(CARD, cold=False) is not None) is loads
+    assert (choice.for_loads(CARD, cold=True) is not None) is cold
+    assert (choice.for_streaming(CARD) is not None) is streams
+    assert choice.for_streaming(torch.device("cpu", 1)) is None
+
+
+def test_what_is_read_ahead(tmp_path: Path) -> None:
+    loading, _, whole = packed(tmp_path)
+    assert loading.store.instead_of(loading.path) == loading.path  # nobody has measured here
+    loading.store.measure(CARD)
+    loading.store.choice.bus = 1.0
+    assert loading.store.instead_of(loading.path) == whole
+    assert loading.store.instead_of(tmp_path / "none") == tmp_path / "none"
+
+
+# Streaming.
+
+
+def model_of(views: dict[str, torch.Tensor]) -> torch.nn.Module:
+    model = torch.nn.Sequential(*(torch.nn.Linear(1, 1, bias=False) for _ in range(4)))
+    for number, layer in enumerate(model):
+        layer.weight = torch.nn.Parameter(views[f"{number}.weight"], requires_grad=False)
+    return model
+
+
+class Seen:
+    """What the layers computed with, round after round."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.bytes: list[bytes] = []
+        for layer in model:
+            layer.forward = lambda x, own=layer: self._look(own, x)
+
+    def _look(self, layer: Any, x: torch.Tensor) -> torch.Tensor:
+        self.bytes.append(raw_bytes(layer.weight))
+        return x
+
+
+@pytest.mark.parametrize("staged", [False, True])
+@pytest.mark.parametrize("damage", [False, True])
+@pytest.mark.parametrize("device", [CARD, pytest.param(second_device.CARD, marks=needs_card)])
+def test_streams_the_same_bytes(tmp_path: Path, device: torch.device, damage: bool, staged: bool) -> None:
+    tensors = {f"{n}.weight": weights(600_000 + n, n).view(1, -1) for n in range(4)}
+    loading, _, whole = packed(tmp_path, tensors)
+    if damage:
+        raw = bytearray(whole.read_bytes())
+        raw[1_500_000] ^= 4
+        whole.write_bytes(raw)
+    loading.store.choice = chosen(device)
+    model = model_of(loading.registry.open(loading.path).views())
+    seen = Seen(model)
+    timeline = PlainTimeline(device)
+    origin = Origin(timeline, loading.registry, None, store=loading.store)
+    units = units_of(model, lambda module: True, lambda tensor: tensor.nbytes)
+    supply = Staged(timeline, loading.registry, "test", 2) if staged else origin.supply()
+    brought: list[int] = []
+
+    def pieces(slot: Any) -> Sequence[torch.Tensor]:
+        found = origin.pieces(slot)
+        brought.append(sum(piece.numel() for piece in found))
+        return found
+
+    stream = Stream(units, timeline, supply, 4_000_000, pieces=pieces)
+    origin.choose([layer.weight for layer in model])
+    stream.set_streamed(units)
+    for _ in range(3):
+        model(torch.zeros(1))
+    stream.close()
+    origin.close()
+    assert seen.bytes == [raw_bytes(each) for each in tensors.values()] * 3
+    assert brought[0] < 0.76 * 1_200_000
+    file = loading.store._files[loading.registry.open(loading.path).identity]
+    assert file is not None
+    assert file.damaged is damage
+
+
+def test_a_stream_goes_on_from_the_file_when_a_packed_one_comes_or_goes(tmp_path: Path) -> None:
+    tensors = {f"{n}.weight": weights(600_000, n).view(1, -1) for n in range(4)}
+    loading = Loading.of(tmp_path, tensors)
+    write_weights(tmp_path / "other.safetensors", tensors)
+    model = model_of(loading.registry.open(loading.path).views())
+    origin = Origin(PlainTimeline(CARD), loading.registry, None, store=loading.store)
+    units = units_of(model, lambda module: True, lambda tensor: tensor.nbytes)
+    for module, unit in units.items():
+        unit.look(module, lambda tensor: tensor.dtype)
+
+    def comes() -> int:
+        origin._sources.look_again()
+        return sum(
+            piece.numel() for unit in units.values() for slot in unit.slots for piece in origin.pieces(slot)
+        )
+
+    whole, before = comes(), origin.changes
+    assert whole == 4 * 1_200_000
+    pack(loading.path, room_in(loading.folder))
+    loading.store.look_again()
+    assert comes() < 0.76 * whole
+    assert origin.changes > before
+    loading.store.close()
+    assert comes() == whole
+    origin.close()
