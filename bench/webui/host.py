@@ -55,8 +55,10 @@ def host_at(folder: Path) -> tuple[Host, dict[str, Any]]:
     checkout = next((each for each in (folder, folder / "webui") if (each / "launch.py").is_file()), None)
     if checkout is None:
         raise SystemExit(f"{folder} has no launch.py: not a WebUI")
+    # Forge Neo has its environment beside the folder that it is in.
+    above = (checkout.parent,) if checkout.name == "webui" else ()
     places = (
-        each / "venv" / name for each in (checkout, folder) for name in ("bin/python", "Scripts/python.exe")
+        each / "venv" / name for each in (checkout, *above) for name in ("bin/python", "Scripts/python.exe")
     )
     python = next((place for place in places if place.exists()), Path(sys.executable))
     done = subprocess.run([str(python), "-c", ABOUT], capture_output=True, text=True, check=False)

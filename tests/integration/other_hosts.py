@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests.integration.forge import PROBE, Forge
 
 CARD = Path(__file__).resolve().parent / "neo_probe"
 """The test extension with a stand-in for a card."""
+WRITES_GGUF = Path(__file__).resolve().parent / "tiny_gguf.py"
 FAMILY_FLAGS = ("--skip-torch-cuda-test", "--skip-prepare-environment")
 
 
@@ -38,8 +40,14 @@ def tiny_neo(
     flags: Sequence[str] = (),
     options: dict[str, Any] | None = None,
 ) -> Neo:
-    """Forge Neo with tiny Flux models on what stands for a card of so many GiB; it counts encodings and unloads."""
+    """Forge Neo with tiny Flux models, one in fp8 and one in GGUF, on what stands for a card of so many GiB.
+
+    It counts encodings and unloads.
+    """
     files = tiny_flux.write_all(data / "models")
+    tiny_flux.scaled_fp8(files["one"].with_name("tiny-fp8.safetensors"), files["one"])
+    in_gguf = [files["two"], files["two"].with_name("tiny-gguf.gguf"), "Q8_0"]
+    subprocess.run([neo_dir / "venv" / "bin" / "python", WRITES_GGUF, *in_gguf], check=True)
     modules = [str(files[name]) for name in ("t5", "clip", "vae")]
     webui = Neo(
         neo_dir,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from bench.flux import shapes
 from bench.flux.shapes import TINY, Shapes
@@ -43,6 +43,19 @@ def lora(path: Path, seed: int, rank: int = 4) -> None:
             tensors[f"{name}.alpha"] = torch.tensor(float(rank))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
+
+
+def scaled_fp8(path: Path, source: Path) -> None:
+    """A checkpoint as it is published in fp8: the blocks' matrices, each with a scale of its own."""
+    found = {"scaled_fp8": torch.empty(0, dtype=torch.float8_e4m3fn)}
+    for name, tensor in load_file(source).items():
+        if tensor.ndim == 2 and "blocks." in name:
+            scale = tensor.float().abs().amax() / 448
+            found[name] = (tensor.float() / scale).to(torch.float8_e4m3fn)
+            found[f"{name.removesuffix('weight')}scale_weight"] = scale
+        else:
+            found[name] = tensor
+    save_file(found, path)
 
 
 def write_all(models: Path) -> dict[str, Path]:

@@ -1,0 +1,168 @@
+"""Forge Neo on what stands for a card: the same images as by itself, whatever fits, and nothing done for nothing.
+
+One sequence of requests, in five starts: LoRAs on, changed and off, switches there and back, quantised and GGUF
+checkpoints. (What is computed does not depend on the card's size, unless nothing fits whole: LoRAs are computed
+in another way then.)
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.forge import EXTENSION
+from tests.integration.other_hosts import tiny_neo
+from tests.integration.test_forge_images import COMMON
+
+EVERYTHING_FITS, ONE_AT_A_TIME, NOT_EVEN_ONE = "2", "0.1", "0.028"
+"""GiB of the card: 270 MB of models, of which the text encoders have 217, the transformer 33 and the VAE 21."""
+LORA_A, LORA_B = "<lora:tiny-lora-a:1>", "<lora:tiny-lora-b:0.7>"
+ONE, TWO, FP8, GGUF = "tiny-one.safetensors", "tiny-two.safetensors", "tiny-fp8.safetensors", "tiny-gguf.gguf"
+# Checkpoint, prompt, seed.
+REQUESTS = {
+    "first": (ONE, "a cat", 1),
+    "again": (ONE, "a cat", 3),
+    "lora": (ONE, f"a cat {LORA_A}", 1),
+    "others": (ONE, f"a cat <lora:tiny-lora-a:0.5> {LORA_B}", 1),
+    "another": (TWO, "a cat", 1),
+    "another again": (TWO, "a cat", 3),
+    "another with loras": (TWO, f"a cat {LORA_A} {LORA_B}", 2),
+    "fp8": (FP8, "a cat", 1),
+    "fp8 with a lora": (FP8, f"a cat {LORA_A}", 1),
+    "back with a lora": (ONE, f"a cat {LORA_B}", 1),
+    "off": (ONE, "a cat", 1),
+    "gguf": (GGUF, "a cat", 1),
+    "fp8 again": (FP8, "a cat", 3),
+    "gguf again": (GGUF, "a dog", 1),
+    "another at last": (TWO, "a cat", 3),
+    "a dog": (ONE, "a dog", 1),
+}
+
+
+class Made:
+    """Images by one start, what each of them cost, and what was seen after some."""
+
+    def __init__(self, neo_dir: Path, data: Path, gib: str, extensions: dict[str, Path]) -> None:
+        self.images: dict[str, str] = {}
+        self.costs: dict[str, dict[str, int]] = {}
+        self.weights: dict[str, Any] = {}
+        with tiny_neo(neo_dir, data, gib, extensions) as webui:
+            self._webui = webui
+            self._seen = self._counts()
+            for what in REQUESTS:
+                self._image(what)
+                if extensions:
+                    self.weights[what] = webui.get("/probe/weights")
+            if extensions:
+                self.states = {
+                    each["item"]: each["state"] for each in webui.get("/flux-speedup/v1/status")["outcomes"]
+                }
+                self.events: Sequence[Any] = webui.get("/flux-speedup/v1/stats?limit=1000")["events"]
+                self.said = webui.post("/flux-speedup/v1/drop", {"key": None})
+                self.after = webui.get("/probe/memory")
+                before = self.images["a dog"]
+                self._image("a dog")
+                self.again = (before, self.images["a dog"])
+            self.log = webui.log()
+
+    def _image(self, what: str) -> None:
+        checkpoint, prompt, seed = REQUESTS[what]
+        settings = {"sd_model_checkpoint": checkpoint}
+        request = {**COMMON, "prompt": prompt, "seed": seed, "override_settings": settings}
+        answer = self._webui.post("/sdapi/v1/txt2img", request)
+        self.images[what] = hashlib.sha256(base64.b64decode(answer["images"][0])).hexdigest()
+        before, self._seen = self._seen, self._counts()
+        self.costs[what] = {name: count - before[name] for name, count in self._seen.items()}
+
+    def _counts(self) -> dict[str, int]:
+        found: dict[str, int] = self._webui.get("/probe/counts")
+        return found
+
+    def complaints(self) -> list[str]:
+        words = ("falling back", "not kept", "failed", "is not streamed", "could not")
+        return [
+            line
+            for line in self.log.splitlines()
+            if "[flux-speedup]" in line and any(word in line for word in words)
+        ]
+
+
+def made(neo_dir: Path, folder: Path, gib: str) -> tuple[Made, Made]:
+    """Without and with the extension."""
+    return (
+        Made(neo_dir, folder / "without", gib, {}),
+        Made(neo_dir, folder / "with", gib, {"flux-speedup": EXTENSION}),
+    )
+
+
+@pytest.fixture(scope="module")
+def fits(neo_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Made, Made]:
+    return made(neo_dir, tmp_path_factory.mktemp("fits"), EVERYTHING_FITS)
+
+
+def test_where_everything_fits_the_images_are_the_same(fits: tuple[Made, Made]) -> None:
+    without, with_us = fits
+    assert with_us.images == without.images
+    assert with_us.images["first"] == with_us.images["off"], "the LoRA was not undone"
+    assert len(set(with_us.images.values())) == len(REQUESTS) - 2
+    assert with_us.complaints() == []
+    for item in ("settings_file", "weights", "checkpoints", "needless_unloads"):
+        assert with_us.states[item] == "applied", item
+
+
+def test_every_weight_is_on_the_card_by_us_and_the_large_ones_from_their_files(
+    fits: tuple[Made, Made],
+) -> None:
+    # What is not quantised in fp8 files is cast, to what a CPU computes in.
+    for what, least in (("first", 0.99), ("fp8", 0.7), ("gguf", 0.99)):
+        weights = fits[1].weights[what]
+        assert weights["KModel"]["resident"] == weights["KModel"]["parameters"] + 1, what
+        arrived = weights["KModel"]["arrived"]
+        assert arrived["file"] > least * sum(arrived.values()), what
+        assert weights["JointTextEncoder"]["arrived"]["file"] > 100_000_000
+
+
+def test_a_switch_back_builds_nothing_and_no_request_unloads_or_encodes_for_nothing(
+    fits: tuple[Made, Made],
+) -> None:
+    without, with_us = fits
+    built = [
+        each["what"]
+        for each in reversed(with_us.events)
+        if each["kind"] == "checkpoint" and each["source"] == "file"
+    ]
+    assert built == [ONE, TWO, FP8, GGUF]
+    assert with_us.costs["another again"] == with_us.costs["again"] == {"encodings": 0, "unloads": 0}
+    assert without.costs["another again"] == {"encodings": 1, "unloads": 1}, "it would show nothing"
+
+
+def test_free_vram_takes_everything_off_and_the_next_image_is_the_same(fits: tuple[Made, Made]) -> None:
+    with_us = fits[1]
+    assert "left the device" in with_us.said["done"]
+    assert with_us.after["loaded"] == []
+    assert with_us.after["views"] > 60_000_000
+    assert with_us.again[0] == with_us.again[1]
+
+
+def test_where_models_take_turns_the_images_are_the_same(
+    neo_dir: Path, fits: tuple[Made, Made], tmp_path: Path
+) -> None:
+    with_us = Made(neo_dir, tmp_path, ONE_AT_A_TIME, {"flux-speedup": EXTENSION})
+    assert with_us.images == fits[0].images
+    unloaded = {each["what"] for each in with_us.events if each["kind"] == "unload"}
+    assert {"vae", "transformer"} <= unloaded
+    assert with_us.again[0] == with_us.again[1]
+    assert with_us.complaints() == []
+
+
+def test_where_nothing_fits_whole_the_images_are_the_same(neo_dir: Path, tmp_path: Path) -> None:
+    without, with_us = made(neo_dir, tmp_path, NOT_EVEN_ONE)
+    assert "loaded partially" in with_us.log
+    assert with_us.images == without.images
+    assert with_us.again[0] == with_us.again[1]
+    assert with_us.complaints() == []
