@@ -117,11 +117,10 @@ class Direct:
         if not self.serves(device) or not (self.share if share is None else share):
             return
         for one in identities:
-            mapping = self._registry.of(one)
+            mapping, held = self._registry.of(one), self._files.begun(one)
             if mapping is None or one in self._failed:
                 continue
             numbers = self._numbers(mapping, parts)
-            held = self._files.begun(one)
             if held is None or not held.memory.has(numbers):
                 self._idle.add((one, numbers), partial(self._step, one, device, deque(numbers), share))
 
@@ -173,8 +172,9 @@ class Direct:
 
     def _numbers(self, mapping: Mapping, parts: Iterable[Span] | None) -> tuple[int, ...]:
         """Those of the pieces in which parts of the file lie."""
-        ends = [(0, mapping.identity.size)] if parts is None else [(one.offset, one.length) for one in parts]
-        return tuple(sorted({number for each in ends for number in self._registrar.pieces(*each)}))
+        if parts is None:
+            return tuple(self._registrar.pieces(0, mapping.identity.size))
+        return tuple(sorted({n for one in parts for n in self._registrar.pieces(one.offset, one.length)}))
 
     def _straight(self, held: HeldFile, span: Span) -> tuple[torch.Tensor, ...] | None:
         whole = held.memory.has(self._registrar.pieces(span.offset, span.length))
@@ -199,16 +199,15 @@ class Direct:
             try:
                 if held is None or missing[0] not in held.claimed:
                     held = self._claim(mapping, held, missing, self.share if share is None else share)
-                if held is None:
-                    return True
-                held.memory.register_piece(missing.popleft())
+                if held is not None:
+                    held.memory.register_piece(missing.popleft())
             except Exception as error:  # only a faster way: whatever it is, loads go on without it
                 self._failed.add(mapping.identity)
                 if held is not None and not held.users:
                     self._files.let_go(held)
                 _log.info("%s: not read directly (%s); going on through staging", mapping.path, error)
                 return True
-            return not missing
+            return held is None or not missing
 
     def _claim(
         self, mapping: Mapping, held: HeldFile | None, numbers: Iterable[int], share: float
