@@ -1,27 +1,21 @@
-"""Safetensors files of random numbers, written by many threads from one random block: 24 GB take seconds."""
+"""Files of random weights, written by many threads from one random block: 24 GB take seconds."""
 
 from __future__ import annotations
 
 import json
-import math
+import struct
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from .shapes import Shapes
+from . import forms
+from .forms import QUANTISED, Source, Tensor
 
-NAMES = {
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.float32: "F32",
-    torch.float8_e4m3fn: "F8_E4M3",
-}
-# Values in the block that all tensors take theirs from, each from a place of its own. Odd, so that no two rows of a
-# matrix are alike before the block has gone round once for each of its columns.
-BLOCK = (1 << 22) + 1
 WRITERS = 16
+ALIGNED = 32  # in GGUF files
 
 
 @dataclass(frozen=True)
@@ -31,13 +25,13 @@ class Part:
     offset: int
     length: int
     first: int
-    spread: float
-    mean: float
+    source: Source
 
 
-def write(path: Path, shapes: Shapes, dtype: torch.dtype, seed: int) -> Path:
-    """The file; one that is there with the same header and size is kept."""
-    header, parts, size = _planned(shapes, dtype, seed)
+def write(path: Path, tensors: Iterable[Tensor], seed: int) -> Path:
+    """The file, as its name ends; one that is there with the same header and size is kept."""
+    laid_out = _gguf if path.suffix == ".gguf" else _safetensors
+    header, parts, size = _planned(list(tensors), seed, laid_out)
     if path.exists() and path.stat().st_size == size:
         with path.open("rb") as file:
             if file.read(len(header)) == header:
@@ -46,51 +40,68 @@ def write(path: Path, shapes: Shapes, dtype: torch.dtype, seed: int) -> Path:
     with path.open("wb") as file:
         file.write(header)
         file.truncate(size)
-    noise = torch.randn(BLOCK, generator=torch.Generator().manual_seed(seed))
-    kinds = {(part.spread, part.mean) for part in parts}
-    blocks = {
-        kind: (noise * kind[0] + kind[1]).to(dtype).view(torch.uint8).numpy().tobytes() for kind in kinds
-    }
+    noise = torch.randn(forms.BLOCK, generator=torch.Generator().manual_seed(seed))
+    blocks = {source: source.made(noise) for source in {part.source for part in parts}}
     with ThreadPoolExecutor(WRITERS) as pool:
-        list(pool.map(lambda part: _fill(path, part, blocks[part.spread, part.mean]), parts))
+        list(pool.map(lambda part: _fill(path, part, blocks[part.source]), parts))
     return path
 
 
-def _planned(shapes: Shapes, dtype: torch.dtype, seed: int) -> tuple[bytes, list[Part], int]:
+def _planned(
+    tensors: list[Tensor], seed: int, laid_out: Callable[[list[Tensor], int, list[int]], bytes]
+) -> tuple[bytes, list[Part], int]:
     """The header's bytes, every tensor's place in the file, and the file's size."""
+    offsets, position = [], 0
+    for tensor in tensors:
+        offsets.append(position)
+        position += tensor.length + (-tensor.length % ALIGNED if laid_out is _gguf else 0)
+    header = laid_out(tensors, seed, offsets)
+    parts = [
+        Part(len(header) + offset, tensor.length, _first(seed, number, tensor.source), tensor.source)
+        for number, (tensor, offset) in enumerate(zip(tensors, offsets, strict=True))
+    ]
+    return header, parts, len(header) + position
+
+
+def _first(seed: int, number: int, source: Source) -> int:
+    if isinstance(source, forms.Given):
+        return 0
+    return (seed * 104_729 + number * 7_919) % forms.BLOCK * source.unit
+
+
+def _safetensors(tensors: list[Tensor], seed: int, offsets: list[int]) -> bytes:
     content: dict[str, object] = {"__metadata__": {"seed": str(seed)}}
-    parts, position = [], 0
-    for number, (name, shape) in enumerate(shapes):
-        length = math.prod(shape) * dtype.itemsize
-        content[name] = {
-            "dtype": NAMES[dtype],
-            "shape": list(shape),
-            "data_offsets": [position, position + length],
+    for tensor, offset in zip(tensors, offsets, strict=True):
+        content[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + tensor.length],
         }
-        first = (seed * 104_729 + number * 7_919) % BLOCK * dtype.itemsize
-        parts.append(Part(position, length, first, *_spread(name, shape)))
-        position += length
     raw = json.dumps(content).encode()
     raw += b" " * (-len(raw) % 8)
-    header = len(raw).to_bytes(8, "little") + raw
-    placed = [Part(len(header) + p.offset, p.length, p.first, p.spread, p.mean) for p in parts]
-    return header, placed, len(header) + position
+    return len(raw).to_bytes(8, "little") + raw
 
 
-def _spread(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Standard deviation and mean under which what goes through dozens of layers stays finite."""
-    if not shape:
-        return 0.0, 4.0  # a LoRA's alpha: a quarter of its rank
-    if "norm" in name and name.endswith(("weight", "scale")):
-        return 0.1, 1.0
-    return (math.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.02), 0.0
+def _gguf(tensors: list[Tensor], seed: int, offsets: list[int]) -> bytes:
+    raw = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), 2)
+    for key, value in (("general.architecture", "flux"), ("general.name", f"random, seed {seed}")):
+        raw += _text(key) + struct.pack("<I", 8) + _text(value)
+    for tensor, offset in zip(tensors, offsets, strict=True):
+        number = QUANTISED[tensor.dtype][2] if tensor.dtype in QUANTISED else 0
+        sizes = tensor.shape[::-1]
+        raw += _text(tensor.name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, number, offset)
+    return raw + bytes(-len(raw) % ALIGNED)
+
+
+def _text(words: str) -> bytes:
+    return struct.pack("<Q", len(words)) + words.encode()
 
 
 def _fill(path: Path, part: Part, block: bytes) -> None:
     view = memoryview(block)
     with path.open("r+b", buffering=0) as file:
         file.seek(part.offset)
-        left, start = part.length, part.first
+        left, start = part.length, part.first % len(view)
         while left:
             wrote = file.write(view[start : start + left])
             left -= wrote

@@ -2,8 +2,10 @@
 
     python -m bench webui --webui DIR --make tiny                       without a GPU, some minutes
     python -m bench webui --webui DIR --make flux --cards 12,24,all     with one; needs 60 GB for the files
+    python -m bench webui --webui DIR --make flux-q8                    GGUF; also -q4k, -nf4, -fp8, -fp8-aio
     python -m bench webui --webui DIR --models DIR                      with your own files
 
+Every form is there as tiny, too (tiny-q8). NF4 takes bitsandbytes in the WebUI's environment.
 A smaller card is this one that says it is smaller and refuses what would not fit. Variants: ours, alone,
 alone-tuned (--cuda-stream --pin-shared-memory), ours-tuned; configuration follows a plus: ours+streams=off.
 """
@@ -58,7 +60,7 @@ def run(given: argparse.Namespace, record: Record) -> int:
     cards: list[float | None] = given.cards if host.gpu else [None]
     if cards != given.cards:
         say("no GPU here: cards of other sizes are left out")
-    tiny = given.make == "tiny"
+    tiny = (given.make or "").startswith("tiny")
     given.size = given.size or ((64, 64) if tiny else (1024, 1024))
     given.steps = given.steps or ((1, 3) if tiny else (2, 8))
     settings = {"models": given.make or "found", "size": given.size, "steps": given.steps}
@@ -118,7 +120,7 @@ class Run:
         """A data folder a variant: hashes and statistics of an earlier turn are there, as in a second start."""
         data = self.scratch / each.name
         flags = (*each.flags, *(("--no-hashing",) if self.given.no_hash else ()))
-        tiny = self.given.make == "tiny"
+        tiny = (self.given.make or "").startswith("tiny")
         start = Start(data, each.extension, flags, self.models.folder, self.models.options(), card, tiny)
         if self.given.adetailer:
             start = replace(start, others=(self.given.adetailer,))

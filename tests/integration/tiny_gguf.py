@@ -1,13 +1,11 @@
 """Writes a GGUF file of a safetensors file, every matrix in one quantisation; run by a Python that has `gguf`."""
 
 import sys
+from pathlib import Path
 
-import gguf
 import torch
 from safetensors.torch import load_file
 
-source, target, kind = sys.argv[1:4]
-quantisation = gguf.GGMLQuantizationType[kind]
 # T5's names in such files, and what they stand for.
 T5 = {
     "layer.0.SelfAttention.relative_attention_bias": "attn_rel_b",
@@ -29,16 +27,24 @@ def named(name: str) -> str:
     return name
 
 
-writer = gguf.GGUFWriter(target, "flux")
-for name, tensor in load_file(source).items():
-    data = tensor.to(torch.float32).numpy()
-    name = named(name)
-    whole = data.ndim == 2 and data.shape[1] % gguf.GGML_QUANT_SIZES[quantisation][0] == 0
-    if whole and "attn_rel_b" not in name:
-        writer.add_tensor(name, gguf.quants.quantize(data, quantisation), raw_dtype=quantisation)
-    else:
-        writer.add_tensor(name, data)
-writer.write_header_to_file()
-writer.write_kv_data_to_file()
-writer.write_tensors_to_file()
-writer.close()
+def write(tensors: dict[str, torch.Tensor], target: Path, kind: str) -> None:
+    import gguf
+
+    quantisation = gguf.GGMLQuantizationType[kind]
+    writer = gguf.GGUFWriter(str(target), "flux")
+    for long, tensor in tensors.items():
+        data = tensor.to(torch.float32).numpy()
+        name = named(long)
+        whole = data.ndim == 2 and data.shape[1] % gguf.GGML_QUANT_SIZES[quantisation][0] == 0
+        if whole and "attn_rel_b" not in name:
+            writer.add_tensor(name, gguf.quants.quantize(data, quantisation), raw_dtype=quantisation)
+        else:
+            writer.add_tensor(name, data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+if __name__ == "__main__":
+    write(load_file(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

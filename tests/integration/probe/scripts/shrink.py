@@ -17,10 +17,12 @@ def shrink():
     def detect_unet_config(state_dict, key_prefix, *args, **kwargs):
         found = detect(state_dict, key_prefix, *args, **kwargs)
         if isinstance(found, dict) and found.get("image_model") == "flux":
-            # A GGUF tensor's sizes are NumPy's.
-            found["hidden_size"] = int(state_dict[f"{key_prefix}img_in.weight"].shape[0])
+            # A GGUF tensor's sizes are NumPy's; one of bitsandbytes has lost its shape.
+            found["hidden_size"] = int(state_dict[f"{key_prefix}img_in.bias"].shape[0])
             found["num_heads"] = found["hidden_size"] // 128
-            found["context_in_dim"] = int(state_dict[f"{key_prefix}txt_in.weight"].shape[1])
+            text = state_dict[f"{key_prefix}txt_in.weight"]
+            packed = f"{key_prefix}txt_in.weight.absmax" in state_dict
+            found["context_in_dim"] = 2 * len(text) // found["hidden_size"] if packed else int(text.shape[1])
             for option, blocks in (("depth", "double_blocks"), ("depth_single_blocks", "single_blocks")):
                 pattern = re.compile(re.escape(key_prefix + blocks) + r"\.(\d+)\.")
                 found[option] = 1 + max(int(m.group(1)) for m in map(pattern.match, state_dict) if m)
