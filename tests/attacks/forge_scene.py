@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from tests.second_device import CARD, used
+from tests.second_device import CARD, taken, used
 
 CPU = torch.device("cpu")
 LAYERS, WIDTH = 6, 64
@@ -41,7 +41,7 @@ def start() -> Any:
     manager.current_inference_memory = 0
 
     def get_free_memory(dev: Any = None, torch_free_too: bool = False) -> Any:
-        free = manager.room - (used() if dev == CARD else 0)
+        free = manager.room - (taken() if dev == CARD else 0)
         return (free, free) if torch_free_too else free
 
     manager.get_free_memory = get_free_memory
