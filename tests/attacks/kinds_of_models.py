@@ -157,7 +157,8 @@ def chroma(seed: int) -> Tensors:
     }
     config |= {"mlp_ratio": 4.0, "num_heads": size.hidden // 128, "depth": size.depth, "theta": 10000}
     config |= {"depth_single_blocks": size.single_depth, "axes_dim": [16, 56, 56], "qkv_bias": True, **CHROMA}
-    return random_weights(lambda: IntegratedChromaTransformer2DModel(**config), seed)
+    made = random_weights(lambda: IntegratedChromaTransformer2DModel(**config), seed)
+    return {name: tensor.bfloat16() for name, tensor in made.items()}
 
 
 def flux(seed: int, without: str = "nothing", into: int = 64) -> Tensors:

@@ -113,15 +113,14 @@ def main() -> None:
         folder = Path(scratch)
         manager = start(folder, names)
         write_all(folder, names)
-        used()
+        base = used()
         alone = Session(manager, folder)
         for name in names:
             found[name]["alone"] = alone.story(name)
-        found["after"] = {"ram alone": alone.ram()}
+        found["after"] = {"ram alone": alone.ram(), "used alone": used() - base}
         events: list[Any] = []
         with ours(manager, events) as host:
             session = Session(manager, folder)
-            base = used()
             for name in names:
                 told, lines = len(events), len(said.lines)
                 seen = found[name]
@@ -137,9 +136,8 @@ def main() -> None:
             for name in readable:
                 found[name]["back"] = session.image(name)
             sources = [event.source for event in events[told:] if event.kind == "checkpoint"]
-            session.unload()
-            found["after"] |= {"used": used() - base, "sources": sources, "readable": len(readable)}
-            found["after"]["ram ours"] = session.ram()
+            found["after"] |= {"sources": sources, "readable": len(readable)}
+            found["after"] |= {"ram ours": session.ram(), "used ours": used() - base}
     sys.stdout.write(json.dumps(found))
 
 

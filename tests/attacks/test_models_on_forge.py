@@ -79,7 +79,7 @@ def test_it_is_told_which_form_it_has_and_which_way_it_goes(seen: dict[str, Any]
 def test_all_are_kept_side_by_side_and_leave_nothing_on_the_card(found: dict[str, dict[str, Any]]) -> None:
     after = found["after"]
     assert after["sources"] == ["kept"] * after["readable"]
-    assert after["used"] < 1 << 22, "tables that the host makes once"
+    assert after["used ours"] <= after["used alone"]
 
 
 def test_a_gguf_file_takes_no_ram(found: dict[str, dict[str, Any]]) -> None:

@@ -35,7 +35,7 @@ def test_a_model_of_all_sorts_says_so_at_home_and_on_the_device(tmp_path: Path, 
     case.module.odd = parameter(torch.zeros(5, device="meta"))
     expected = (
         Share("uint8", Way.MADE, 1, 200),
-        Share("fp32", Way.FILE, 1, 28),
+        Share("uint8", Way.FILE, 1, 28),
         Share("fp32", Way.HOST, 1, 20, "without data"),
         Share("bf16", Way.RAM, 1, 6),
     )

@@ -26,6 +26,11 @@ class Entry:
     names: tuple[str, ...]
     state: State
 
+    @property
+    def parameter(self) -> str:
+        """Its own name, or that of the parameter it is a companion of."""
+        return self.names[0].partition(_OF)[0]
+
 
 class Roster:
     """The entries of one module, found anew at every question: hosts replace parameters and move them.
