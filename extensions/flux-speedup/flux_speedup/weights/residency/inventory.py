@@ -50,12 +50,12 @@ class Share:
 
 
 def inventory(entries: Iterable[Entry]) -> tuple[Share, ...]:
-    """The shares of a module's tensors, those with the most bytes first; scales have the form of what they scale."""
+    """The shares of a module's tensors, the most bytes first; scales have the form of what they scale."""
     sums: dict[tuple[str, Way, str], tuple[int, int]] = {}
     listed = list(entries)
-    forms = {name: form_of(entry.tensor) for entry in listed for name in entry.names}
+    own = {name: form_of(entry.tensor) for entry in listed for name in entry.names}
     for entry in listed:
-        key = forms.get(entry.parameter, form_of(entry.tensor)), *_way(entry)
+        key = own.get(entry.parameter, form_of(entry.tensor)), *_way(entry)
         count, length = sums.get(key, (0, 0))
         sums[key] = count + 1, length + _bytes(entry)
     shares = [
