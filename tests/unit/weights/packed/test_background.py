@@ -79,6 +79,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     said = capsys.readouterr()
     assert "the same bit for bit" in said.out
     assert "none.safetensors" in said.err
+    assert main(words, EXTENSION, {}) == 0
+    assert "already" in capsys.readouterr().out
     assert main([str(path), "--folder", str(folder / "b"), "--limit", "0.0001"], EXTENSION, {}) == 1
     assert "it needs" in capsys.readouterr().err
     if not any(parent.name == "extensions" for parent in tmp_path.parents):

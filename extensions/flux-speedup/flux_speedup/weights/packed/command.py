@@ -15,6 +15,8 @@ from ...local_models.progress import Bar
 from ...ram import cores
 from ...stats.report import size
 from ..errors import WeightsError
+from ..files.identity import identity
+from .bound import Bound, Places
 from .packing import Packing
 from .room import Room
 
@@ -37,6 +39,11 @@ def main(arguments: Sequence[str], folder: Path, environ: Mapping[str, str] = os
 
 
 def _pack(path: Path, room: Room) -> int:
+    places = Places.of(path, room.folder)
+    bound = Bound.read(places.bound)
+    if bound is not None and places.whole.exists() and bound.identity == identity(path):
+        sys.stdout.write(f"{path.name} is packed already\n{places.whole}\n")
+        return 0
     bar = Bar(path.name, 0)
     try:
         with ThreadPoolExecutor(cores()) as pool:

@@ -153,7 +153,11 @@ class Run:
 
     def _see_damage(self) -> None:
         """Raises ReadError where a packed form was not as it was written: nobody has its tensor yet."""
-        if self._damaged and bool(torch.stack(list(self._damaged.values())).any()):
+        if not self._damaged:
+            return
+        with self._lane.behind():  # where it was found out
+            damaged = bool(torch.stack(list(self._damaged.values())).any())
+        if damaged:
             found = next(self._items[dest].packed for dest, bad in self._damaged.items() if bad)
             assert found is not None
             raise found.damage()
