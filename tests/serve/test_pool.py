@@ -65,6 +65,7 @@ def test_options_are_those_of_all_and_what_is_wrong_is_said(url: str) -> None:
     ):
         with pytest.raises(urllib.error.HTTPError) as refused:
             bench.ask(url, path, wrong)
+        refused.value.close()
         assert refused.value.code == status
 
 
