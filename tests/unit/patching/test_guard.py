@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from flux_speedup.patching.change import Call, Function, apply_all
+from flux_speedup.patching.failures import Failures
 from flux_speedup.patching.guard import meant
 from flux_speedup.patching.table import PatchTable, State
 from tests.waiting import PATIENCE_S
@@ -248,3 +250,26 @@ def test_a_switch_off_waits_for_the_image_being_made(monkeypatch: pytest.MonkeyP
         Inside().when_idle(done.set)
         assert not done.wait(0.05)
     assert done.wait(PATIENCE_S)
+
+
+class OutOfMemoryError(RuntimeError):
+    """As PyTorch's is called."""
+
+
+@pytest.mark.parametrize("shortage", [MemoryError(), OutOfMemoryError("card"), OSError(errno.ENOMEM, "full")])
+def test_memory_that_is_short_now_and_then_switches_nothing_off(host, shortage: Exception) -> None:
+    now = [0.0]
+    table = PatchTable(logging.getLogger("flux_speedup.test"), failures=Failures(lambda: now[0]))
+
+    def ours(original: Callable[..., Any]) -> Any:
+        raise shortage
+
+    arm(table, ours)
+    for _ in range(20):
+        host.work()
+        now[0] += 301
+    assert outcome(table)[0] is State.APPLIED
+    for _ in range(2):
+        host.work()
+    assert outcome(table)[0] is State.FAILED
+    table.put_back()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 
 from .change import AlreadySo, Change, ChangeError, Declined, Undo, apply, in_reverse
+from .failures import ENOUGH, Failures
 from .guard import reporting
 from .import_hook import PostImportHook, is_ready
 
-ENOUGH = 3
 """Failures of one kind, in the life of a process, after which an item is switched off."""
 Later = Callable[[Callable[[], None]], None]
 """Does something as soon as it does no harm, on whatever thread."""
@@ -67,14 +66,16 @@ class _Item:
 class PatchTable:
     """Items by key, each a group of changes that is applied and put back together. Thread safe.
 
-    Ours that fails in a function of the host is counted by item, function and kind of exception: three of a
-    kind, and the item is put back (`later`: not under an image being made) and stays so until a restart.
+    Ours that fails in a function of the host is counted: enough of a kind, and the item is put back (`later`:
+    not under an image being made) and stays so until a restart.
     """
 
-    def __init__(self, log: logging.Logger, later: Later | None = None) -> None:
+    def __init__(
+        self, log: logging.Logger, later: Later | None = None, failures: Failures | None = None
+    ) -> None:
         self._log = log
         self._later = later or (lambda act: act())
-        self._failures: Counter[tuple[str, str, str]] = Counter()
+        self._failures = failures or Failures()
         self._given_up: dict[str, str] = {}
         self._lock = threading.RLock()
         self._items: dict[str, _Item] = {}
@@ -159,12 +160,10 @@ class PatchTable:
 
     def failed(self, key: str, function: str, error: Exception) -> bool:
         """Ours failed in a function of the host, which has its own way; whether that was once too often."""
-        kind = type(error).__name__
-        said = f"{kind}: {error}"
+        said = f"{type(error).__name__}: {error}"
         with self._lock:
             item = self._items[key]
-            self._failures[key, function, kind] += 1
-            times = self._failures[key, function, kind]
+            times = self._failures.add(key, function, error)
             if times < ENOUGH:
                 note = f"failed in {function} and left it to the WebUI ({said})"
                 if note not in item.notes:
