@@ -216,7 +216,7 @@ def test_frozen_settings_are_read_and_refuse_changes_and_a_password_guards_the_a
         assert posted(server, TINY, "bob:word") == 200
         changed = {"override_settings": {"forge_pin_shared_memory": "CPU"}}
         assert posted(server, {**TINY, **changed}, "bob:word") == 500
-        assert "changing settings is disabled" in server.log()
+    assert "changing settings is disabled" in server.log()
 
 
 def test_once_compares_both_and_every_change_that_needs_no_gpu_was_in_force_and_at_work(
