@@ -46,7 +46,8 @@ class Host:
     python: Path
     gpu: bool
     flags: tuple[str, ...]
-    models_flag: bool
+    models_flag: str
+    tiny_flag: str
 
 
 def host_at(folder: Path) -> tuple[Host, dict[str, Any]]:
@@ -66,8 +67,8 @@ def host_at(folder: Path) -> tuple[Host, dict[str, Any]]:
         raise SystemExit(f"{python} has no usable PyTorch: {done.stderr[-500:]}")
     about: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     gpu = about["gpu"] is not None
-    flags, models_flag = flags_of(checkout, gpu=gpu)
-    return Host(checkout, python, gpu, flags, models_flag), {"folder": folder.name, **about}
+    flags, models_flag, tiny_flag = flags_of(checkout, gpu=gpu)
+    return Host(checkout, python, gpu, flags, models_flag, tiny_flag), {"folder": folder.name, **about}
 
 
 def found_below(folder: Path) -> list[Path]:
@@ -88,8 +89,9 @@ def detector(host: Host, models: Path) -> None:
         subprocess.run([str(host.python), program, str(place)], check=True)
 
 
-def flags_of(checkout: Path, *, gpu: bool) -> tuple[tuple[str, ...], bool]:
-    """Of the flags that start it as it is, without a GPU where there is none, those it knows; and --models-dir."""
+def flags_of(checkout: Path, *, gpu: bool) -> tuple[tuple[str, ...], str, str]:
+    """Of the flags that start it as it is, without a GPU where there is none, those it knows; its flag for a models
+    folder, and its flag for a transformer in bf16."""
     files = [checkout / name for name in DECLARED]
     declared = "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
 
@@ -100,4 +102,5 @@ def flags_of(checkout: Path, *, gpu: bool) -> tuple[tuple[str, ...], bool]:
     if not gpu:
         other = ["--use-cpu", "all", "--no-half"]
         flags += next(([flag] for flag in ("--always-cpu", "--cpu") if known(flag)), other)
-    return tuple(flags), known("--models-dir")
+    models = "--model-ref" if known("--model-ref") else "--models-dir"
+    return tuple(flags), models, "--bf16-unet" if known("--bf16-unet") else "--unet-in-bf16"

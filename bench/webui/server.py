@@ -124,10 +124,10 @@ class Server:
         start = self._start
         flags = [*self._host.flags, "--api", *(() if start.page else ("--nowebui",)), *start.flags]
         if start.tiny:
-            flags.append("--unet-in-bf16")
+            flags.append(self._host.tiny_flag)
         places = ["--data-dir", str(start.data)]
         if start.models is not None:
-            places += ["--models-dir", str(start.models)]
+            places += [self._host.models_flag, str(start.models)]
         address = ["--server-name", "127.0.0.1", "--port", str(self._port)]
         program = "launch.py" if start.card is None else str(LAUNCHER)
         return [str(self._host.python), program, *flags, *places, *address]

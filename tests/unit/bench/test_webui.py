@@ -197,18 +197,18 @@ def test_the_last_start_is_read_from_the_log() -> None:
 @pytest.mark.parametrize(
     ("file", "declared", "flags", "models"),
     [
-        ("backend/args.py", ("--always-cpu", "--skip-install"), ("--skip-install", "--always-cpu"), False),
-        ("backend/args.py", ("--cpu",), ("--cpu",), False),
-        ("modules/cmd_args.py", ("--use-cpu", "--models-dir"), ("--use-cpu", "all", "--no-half"), True),
+        ("backend/args.py", ("--always-cpu", "--skip-install"), ("--skip-install", "--always-cpu"), "--models-dir"),
+        ("backend/args.py", ("--cpu", "--model-ref"), ("--cpu",), "--model-ref"),
+        ("modules/cmd_args.py", ("--use-cpu", "--models-dir"), ("--use-cpu", "all", "--no-half"), "--models-dir"),
     ],
 )
 def test_a_webui_gets_the_flags_that_it_declares(
-    tmp_path: Path, file: str, declared: tuple[str, ...], flags: tuple[str, ...], models: bool
+    tmp_path: Path, file: str, declared: tuple[str, ...], flags: tuple[str, ...], models: str
 ) -> None:
     (tmp_path / file).parent.mkdir()
     (tmp_path / file).write_text("\n".join(f'add_argument("{flag}")' for flag in declared))
-    assert flags_of(tmp_path, gpu=False) == (flags, models)
-    with_gpu, _ = flags_of(tmp_path, gpu=True)
+    assert flags_of(tmp_path, gpu=False) == (flags, models, "--unet-in-bf16")
+    with_gpu, _, _ = flags_of(tmp_path, gpu=True)
     assert not {"--always-cpu", "--cpu", "--use-cpu"} & {*with_gpu}
 
 
