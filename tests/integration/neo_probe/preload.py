@@ -1,11 +1,10 @@
 """Test extension, loaded before ours: Forge Neo or reForge believes in a card, and generates on its stand-in.
 
 PROBE_CARD_GIB: the size of the card. Models are loaded to torch.device("cpu", 0), which is not equal to the home of
-weights, torch.device("cpu"); what is loaded counts as taken from the card, and so do our checksums.
+weights, torch.device("cpu"); what is loaded counts as taken from the card.
 """
 
 import os
-import sys
 import weakref
 
 GIB = float(os.environ.get("PROBE_CARD_GIB", "0"))
@@ -34,8 +33,6 @@ def preload(parser):
 
     def get_free_memory(dev=None, torch_free_too=False):
         free = total - sum(getattr(model, "model_loaded_weight_memory", 0) for model in on_card)
-        checks = sys.modules.get("flux_speedup.weights.residency.signature")
-        free -= checks.taken(torch.device("cpu", 0)) if checks else 0
         return (free, free) if torch_free_too else free
 
     manager.LoadedModel.model_load = counted

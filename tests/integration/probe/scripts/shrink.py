@@ -7,12 +7,16 @@ import re
 def shrink():
     import backend.loader
     import transformers
-    from huggingface_guess import detection
+    from backend.nn.vae import IntegratedAutoencoderKL
 
-    detect = detection.detect_unet_config
+    try:
+        from huggingface_guess import detection
+    except ImportError:  # Forge Neo has one of its own, which finds every size
+        detection = None
+    detect = getattr(detection, "detect_unet_config", None)
     read = backend.loader.read_arbitrary_config
     clip = transformers.CLIPTextConfig.from_pretrained
-    vae = backend.loader.IntegratedAutoencoderKL.load_config
+    vae = IntegratedAutoencoderKL.load_config
 
     def detect_unet_config(state_dict, key_prefix, *args, **kwargs):
         found = detect(state_dict, key_prefix, *args, **kwargs)
@@ -42,10 +46,11 @@ def shrink():
     def vae_config(*args, **kwargs):
         return {**vae(*args, **kwargs), "block_out_channels": [32, 64, 128, 128]}
 
-    detection.detect_unet_config = detect_unet_config
+    if detect is not None:
+        detection.detect_unet_config = detect_unet_config
     backend.loader.read_arbitrary_config = read_arbitrary_config
     transformers.CLIPTextConfig.from_pretrained = clip_config
-    backend.loader.IntegratedAutoencoderKL.load_config = vae_config
+    IntegratedAutoencoderKL.load_config = vae_config
 
 
 if os.environ.get("PROBE_TINY"):

@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from flux_speedup.hosts.comfy import moves
 from flux_speedup.hosts.comfy.moves import Moves
 from flux_speedup.patching.change import apply_all
 from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.residency.placement import Placement
-from flux_speedup.weights.residency.signature import taken
 from tests.unit.hosts.comfy.test_files import NAMES
 
 CARD, HOME = torch.device("cpu", 0), torch.device("cpu")
@@ -239,11 +239,12 @@ def test_a_load_that_raises_leaves_the_thread_as_it_was(setting: Setting) -> Non
     assert torch.nn.Linear(2, 2).to(torch.device("meta")).weight.is_meta
 
 
-def test_free_memory_is_what_it_would_be_without_our_checksums(setting: Setting) -> None:
+def test_free_memory_is_what_it_would_be_without_our_checksums(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manager: Any = sys.modules["host.manager"]
-    setting.patcher.load(CARD, full_load=True)
-    ours = taken(CARD)
-    assert ours > 0
-    assert manager.get_free_memory(CARD) == 7 + ours
-    assert manager.get_free_memory(CARD, torch_free_too=True) == (7 + ours, 5 + ours)
-    assert manager.get_free_memory() == manager.get_free_memory(HOME) == 7
+    card = torch.device("cuda", 0)
+    monkeypatch.setattr(moves, "taken", lambda device: 3 if device == card else 9)
+    assert manager.get_free_memory(card) == 10
+    assert manager.get_free_memory(card, torch_free_too=True) == (10, 8)
+    assert manager.get_free_memory() == manager.get_free_memory(HOME) == manager.get_free_memory(CARD) == 7

@@ -216,7 +216,10 @@ class Moves:
 def _wrap_free_memory(original: Callable[..., Any]) -> Callable[..., Any]:
     def get_free_memory(dev: Any = None, *args: Any, **kwargs: Any) -> Any:
         # How much of a model is loaded, and what is computed in one batch, is decided as if we took nothing.
-        free, ours = original(dev, *args, **kwargs), taken(dev) if is_streamed(dev) else 0
+        # (What stands for a card in RAM counts models alone.)
+        free, ours = original(dev, *args, **kwargs), 0
+        if is_streamed(dev) and dev.type != "cpu":
+            ours = taken(dev)
         return tuple(each + ours for each in free) if isinstance(free, tuple) else free + ours
 
     return get_free_memory
