@@ -217,9 +217,8 @@ def _wrap_free_memory(original: Callable[..., Any]) -> Callable[..., Any]:
     def get_free_memory(dev: Any = None, *args: Any, **kwargs: Any) -> Any:
         # How much of a model is loaded, and what is computed in one batch, is decided as if we took nothing.
         # (What stands for a card in RAM counts models alone.)
-        free, ours = original(dev, *args, **kwargs), 0
-        if is_streamed(dev) and dev.type != "cpu":
-            ours = taken(dev)
+        free = original(dev, *args, **kwargs)
+        ours = taken(dev) if is_streamed(dev) and dev.type != "cpu" else 0
         return tuple(each + ours for each in free) if isinstance(free, tuple) else free + ours
 
     return get_free_memory
