@@ -53,13 +53,13 @@ CHECKPOINTS = {
 }
 
 # GGUF files of many bytes and of few; all else is the same.
-FEW, MANY = "few bytes", "many bytes"
-OF_BYTES = {FEW: Checkpoint("few.gguf", FLUX), MANY: Checkpoint("many.gguf", FLUX)}
+FIRST, FEW, MANY = "first", "few bytes", "many bytes"
+OF_BYTES = {name: Checkpoint(f"{name.split()[0]}.gguf", FLUX) for name in (FIRST, FEW, MANY)}
 
 
 def write_all(folder: Path, names: list[str]) -> None:
     """The files of these, and those of OF_BYTES."""
-    for name, depth in (("few", 2), ("many", 50)):
+    for name, depth in (("first", 2), ("few", 2), ("many", 50)):
         listed = shapes.transformer(replace(shapes.TINY, single_depth=depth))
         files.write(folder / f"{name}.gguf", forms.gguf(listed, "Q8_0"), 1)
     wanted = (

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tests.attacks.files_of_models import CHECKPOINTS, FEW, MANY, OF_BYTES, path_of
+from tests.attacks.files_of_models import CHECKPOINTS, FEW, FIRST, MANY, OF_BYTES, path_of
 from tests.second_device import CARD, used
 
 GIB = 1 << 30
@@ -93,7 +93,7 @@ class Session:
     def ram(self) -> float:
         """Anonymous memory that a byte of a GGUF file takes, once there was an image and all was unloaded."""
         taken, sizes = [], []
-        for name in (FEW, MANY):
+        for name in (FIRST, FEW, MANY):  # what is there once comes with the first
             forget()
             before = anonymous()
             self.image(name)
@@ -101,7 +101,7 @@ class Session:
             taken.append(anonymous() - before)
             sizes.append((self._folder / EVERY[name].file).stat().st_size)
         forget()
-        return (taken[1] - taken[0]) / (sizes[1] - sizes[0])
+        return (taken[2] - taken[1]) / (sizes[2] - sizes[1])
 
     def unload(self) -> None:
         with torch.inference_mode():
