@@ -62,7 +62,8 @@ def test_what_is_computed_is_forges_own(seen: dict[str, Any], name: str) -> None
     if name not in REFUSED:
         assert seen["back"] == seen["alone"][0]
         whole, lora, again, *_ = seen["alone"]
-        assert whole == again != lora
+        assert whole == again
+        assert whole != lora or "NaN" in name, "all of it is NaN there, with a LoRA too"
 
 
 @pytest.mark.parametrize("name", list(FORMS))
