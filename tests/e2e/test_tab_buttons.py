@@ -30,7 +30,7 @@ def test_the_numbers_are_the_views(served: Served, browser: Browser) -> None:
         "machine": ("55.2 GB/s", "6.4 GB/s", "46.0 GB/s"),
         "memory": ("36.9 GB of 84.9 GB", "23.8 GB", "50.8 GB", "268 MB"),
         "models": ("flux1-dev.safetensors", "33.8 GB on the card", "17.2 GB in files"),
-        "start": ("25.4 s before, 9.8 s now", "import torch"),
+        "start": ("25.4 s before, 9.80 s now", "import torch"),
         "local": ("face_yolov8n.pt", "too small"),
         "log": ("not on this machine",),
     }.items():

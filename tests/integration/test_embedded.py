@@ -25,7 +25,7 @@ from tests.waiting import PATIENCE_S
 PYTHON = Path(sys.executable)
 SMALL = {"prompt": "a lighthouse", "seed": 3}
 NEEDS_A_GPU = {"process_share", "streams"}
-ASKED_FOR_ONLY = {"cudnn_benchmark"}  # off unless somebody asks for it
+ASKED_FOR_ONLY = {"cudnn_benchmark", "packed"}  # off unless somebody asks for it
 TINY = {"prompt": "a cat", "seed": 1, "steps": 2, "width": 64, "height": 64}
 # An extension that writes down which door was opened, and what was there already.
 PRELOAD = """

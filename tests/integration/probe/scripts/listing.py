@@ -61,13 +61,13 @@ def on_app_started(_demo, app):
     def disable_left_out():
         from flux_speedup import app as ours
 
-        return {"said": ours._running._acting.disable_left_out()}
+        return {"said": ours._running._acts.disable_left_out()}
 
     @app.post("/probe/undo-disabled")
     def undo_disabled():
         from flux_speedup import app as ours
 
-        return {"said": ours._running._acting.undo_disabled()}
+        return {"said": ours._running._acts.undo_disabled()}
 
     @app.post("/probe/list-extensions")
     def list_extensions():

@@ -100,9 +100,12 @@ class Device:
             self._step(self._random.choice((self._copies, self._computing)))
 
     def run_all(self) -> None:
-        while self._copies or self._computing:
-            moved = [self._step(queue) for queue in self._shuffled()]
-            assert any(moved), "each stream waits for the other"
+        while True:
+            with self._stepping:  # whoever waits on another thread lets time pass, too
+                if not (self._copies or self._computing):
+                    return
+                moved = [self._next(queue) for queue in self._shuffled()]
+                assert any(moved), "each stream waits for the other"
 
     def _shuffled(self) -> Iterator[deque[tuple[str, Any]]]:
         queues = [self._copies, self._computing]
