@@ -31,3 +31,10 @@ def test_every_second_in_it_is_one_of_a_committed_run() -> None:
     told = re.findall(r"(\d+\.\d+) s\b", README)
     assert len(told) >= 8
     assert [figure for figure in told if figure not in known] == []
+
+
+def test_the_entry_for_the_webuis_index_has_what_the_webui_shows() -> None:
+    entry = json.loads((REPOSITORY / "docs" / "extension-index.json").read_text(encoding="utf-8"))
+    assert set(entry) == {"name", "url", "description", "tags"}
+    assert entry["tags"] == ["tab", "script"]
+    assert 50 < len(entry["description"]) < 500
