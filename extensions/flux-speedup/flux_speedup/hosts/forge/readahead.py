@@ -16,7 +16,7 @@ from typing import Any
 from ...patching.change import Call, Change, Declined, Function, Undo
 from ...weights.files.file_digests import FileDigests
 from ...weights.files.gate import Gate
-from ...weights.files.pagecache import resident_fraction
+from ...weights.files.pagecache import WARM, resident_fraction
 from ...weights.files.readahead import Outcome, ReadAhead
 from ...weights.packed.store import PACKED
 from .likely import Likely
@@ -24,7 +24,6 @@ from .likely import Likely
 ENTRY = "modules_forge.main_entry"
 MODELS = "modules.sd_models"
 PROCESSING = "modules.processing"
-WARM = 0.95
 STOP_S = 5.0
 
 

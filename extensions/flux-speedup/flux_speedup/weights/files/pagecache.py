@@ -10,6 +10,8 @@ from pathlib import Path
 
 WINDOW = 64
 _WINDOWS = 64
+WARM = 0.95
+"""From this part on a file counts as being in RAM."""
 
 
 def resident_fraction(path: Path, *, windows: int = _WINDOWS) -> float | None:

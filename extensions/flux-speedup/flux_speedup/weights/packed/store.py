@@ -19,14 +19,13 @@ from ..errors import OUT_OF_MEMORY, ReadError, WeightsError
 from ..files.header import Header
 from ..files.identity import identity
 from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry
-from ..files.pagecache import resident_fraction
+from ..files.pagecache import WARM, resident_fraction
 from ..files.span import Span
 from .bound import Bound, Places
 from .choice import Choice
 from .decoding import Decoder, unpack
 from .file import Entry, Index, header_of, read_index
 
-WARM = 0.95
 _log = logging.getLogger("flux_speedup")
 
 

@@ -16,7 +16,7 @@ import torch
 
 from ...stats.report import size
 from ..files.mapping import MAPPINGS, FileIdentity, Registry
-from ..files.pagecache import resident_fraction
+from ..files.pagecache import WARM, resident_fraction
 from ..transfer.direct import Direct
 from ..transfer.lane import Lane, lane_for
 from .backing import Backing
@@ -25,7 +25,6 @@ from .inventory import Share
 from .report import LoadReport, UnloadReport
 from .residency import Residency
 
-_WARM = 0.95
 _FRESH_S = 4.0
 WHILE_ENCODING = "while the text was encoded"
 
@@ -171,7 +170,7 @@ def _source(paths: Iterable[Path]) -> str:
     known = [fraction for fraction in fractions if fraction is not None]
     if not known:
         return "file"
-    return "page cache" if min(known) >= _WARM else "disk"
+    return "page cache" if min(known) >= WARM else "disk"
 
 
 def _from_files(report: LoadReport) -> bool:

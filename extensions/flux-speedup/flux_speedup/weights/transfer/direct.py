@@ -19,7 +19,7 @@ import torch
 from ...ram import HALF, HELD, Held
 from ...stats.report import size
 from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry
-from ..files.pagecache import resident_fraction
+from ..files.pagecache import WARM, resident_fraction
 from ..files.span import Span
 from .held_files import HeldFile, HeldFiles
 from .idle import QUIET_S, WhileIdle, nobody
@@ -27,7 +27,6 @@ from .item import Item
 from .registration import CUDA, Registered, Registrar, map_shared
 from .settling import copies_done
 
-WARM = 0.95
 _log = logging.getLogger("flux_speedup")
 
 Straight = dict[int, tuple[torch.Tensor, ...]]
