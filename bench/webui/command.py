@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     add("--cards", type=_cards, default=[None], help="sizes in GiB, or all: 8,12,16,24,all")
     add("--variants", type=_variants, default=_variants("ours,alone"), help="default: ours,alone")
+    add(
+        "--reference",
+        action="store_true",
+        help="pictures are compared with those of the WebUI alone on the whole card, too",
+    )
     add("--cases", type=_cases, default=list(CASES), help=f"default: {','.join(CASES)}")
     add("--rounds", type=int, default=1, help="how often, every other time in the other order")
     add("--size", type=_pair, default=None, metavar="WxH", help="default: 1024x1024; tiny: 64x64")
@@ -100,21 +106,23 @@ class Run:
 
     def all(self, cards: list[float | None]) -> str:
         """Every card with every variant; how it ended."""
+        for number, card, each in self._turns(cards):
+            try:
+                self._turn(number, card, each)
+            except Gone as gone:
+                say(f"{each.name}: {gone}")
+                self.record.row(**_named(number, card, each), request="the turn", error=str(gone)[-1500:])
+            if self.budget.left() <= 0:
+                return "out of time"
+        return "complete"
+
+    def _turns(self, cards: list[float | None]) -> Iterator[tuple[int, float | None, Variant]]:
         for number in range(self.given.rounds):
             # Every other round the other way round: whoever comes second must not always gain from it.
             variants = self.given.variants[:: -1 if number % 2 else 1]
-            for card in cards:
-                for each in variants:
-                    try:
-                        self._turn(number, card, each)
-                    except Gone as gone:
-                        say(f"{each.name}: {gone}")
-                        self.record.row(
-                            **_named(number, card, each), request="the turn", error=str(gone)[-1500:]
-                        )
-                    if self.budget.left() <= 0:
-                        return "out of time"
-        return "complete"
+            yield from ((number, card, each) for card in cards for each in variants)
+        if self.given.reference:
+            yield 0, None, variant("alone")
 
     def _turn(self, number: int, card: float | None, each: Variant) -> None:
         """A data folder a variant: hashes and statistics of an earlier turn are there, as in a second start."""

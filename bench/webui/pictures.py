@@ -37,11 +37,17 @@ def examined(encoded: str) -> Picture:
 
 
 def compared(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Pictures of one card, one checkpoint and one request: how many were compared, which were not the same."""
+    """Pictures of one card and one request: how many were compared, which were not the same.
+
+    Where the WebUI did not run alone on that card, the whole card stands for it.
+    """
     groups: dict[tuple[Any, ...], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for row in rows:
         if "pixels" in row:
             groups[row["card"], row["request"]][row["variant"]].add(row["file"])
+    for (_, request), group in groups.items():
+        if "alone" not in group and "alone" in groups.get(("all", request), {}):
+            group["alone, all"] = groups["all", request]["alone"]
     several = {key: group for key, group in groups.items() if len(group) > 1}
     different = [
         f"{card}: {request}"

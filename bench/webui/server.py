@@ -20,7 +20,7 @@ from bench.clock import Budget
 
 from .host import Host
 
-LAUNCHER = Path(__file__).with_name("card.py")
+LAUNCHER = Path(__file__).with_name("launcher.py")
 # Makes a Forge accept a Flux of any width and depth, for `--make tiny`.
 SHRINK = ROOT / "tests" / "integration" / "probe" / "scripts" / "shrink.py"
 START_S = 600.0
@@ -129,8 +129,7 @@ class Server:
         if start.models is not None:
             places += [self._host.models_flag, str(start.models)]
         address = ["--server-name", "127.0.0.1", "--port", str(self._port)]
-        program = "launch.py" if start.card is None else str(LAUNCHER)
-        return [str(self._host.python), program, *flags, *places, *address]
+        return [str(self._host.python), str(LAUNCHER), *flags, *places, *address]
 
     def _environ(self) -> dict[str, str]:
         environ = {
@@ -142,6 +141,8 @@ class Server:
         }
         if self._start.card is not None:
             environ["BENCH_CARD_GIB"] = str(self._start.card)
+        if self._start.extension:
+            environ["BENCH_INSTALLER"] = str(self._start.data / "extensions" / EXTENSION.name / "install.py")
         if self._start.tiny:
             environ["PROBE_TINY"] = "1"
         # A start that compiles thousands of files is nobody's start.

@@ -170,6 +170,15 @@ def test_pictures_are_compared_between_variants_of_one_card() -> None:
     assert compared(record.rows)["different"] == ["all: first"]
 
 
+def test_pictures_of_a_smaller_card_are_compared_with_the_whole_card_where_nothing_else_ran_on_it() -> None:
+    def row(card: object, variant: str, file: str) -> dict[str, object]:
+        return {"card": card, "variant": variant, "request": "first", "file": file, "pixels": file}
+
+    rows = [row(12.0, "ours", "x"), row(8.0, "ours", "y"), row("all", "alone", "x")]
+    assert compared(rows) == {"compared": 2, "identical": 1, "different": ["8.0: first"]}
+    assert compared([*rows, row(8.0, "alone", "y")])["different"] == []
+
+
 def test_a_picture_has_a_file_pixels_and_text_of_its_own() -> None:
     one, other = examined(picture(text="x")), examined(picture(text="y"))
     assert one.pixels == other.pixels
@@ -197,9 +206,19 @@ def test_the_last_start_is_read_from_the_log() -> None:
 @pytest.mark.parametrize(
     ("file", "declared", "flags", "models"),
     [
-        ("backend/args.py", ("--always-cpu", "--skip-install"), ("--skip-install", "--always-cpu"), "--models-dir"),
+        (
+            "backend/args.py",
+            ("--always-cpu", "--skip-install"),
+            ("--skip-install", "--always-cpu"),
+            "--models-dir",
+        ),
         ("backend/args.py", ("--cpu", "--model-ref"), ("--cpu",), "--model-ref"),
-        ("modules/cmd_args.py", ("--use-cpu", "--models-dir"), ("--use-cpu", "all", "--no-half"), "--models-dir"),
+        (
+            "modules/cmd_args.py",
+            ("--use-cpu", "--models-dir"),
+            ("--use-cpu", "all", "--no-half"),
+            "--models-dir",
+        ),
     ],
 )
 def test_a_webui_gets_the_flags_that_it_declares(
@@ -247,3 +266,15 @@ def test_a_smaller_card_says_so_and_is_limited_at_the_first_question(tmp_path: P
         check=True,
     )
     assert done.stdout.splitlines() == ["[2, 12] [2, 12]", "[0.15] ['launch.py', '--api'] __main__"]
+
+
+def test_an_installer_runs_before_the_webui_as_its_child_and_imports_from_it(tmp_path: Path) -> None:
+    (tmp_path / "its_module.py").touch()
+    (tmp_path / "install.py").write_text("import os, its_module; print(os.getppid(), flush=True)\n")
+    (tmp_path / "launch.py").write_text("import os; print(os.getpid())\n")
+    environ = {**os.environ, "BENCH_INSTALLER": str(tmp_path / "install.py")}
+    done = subprocess.run(
+        [sys.executable, str(LAUNCHER)], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True
+    )
+    one, other = done.stdout.split()
+    assert one == other
