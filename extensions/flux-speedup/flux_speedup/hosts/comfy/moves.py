@@ -21,6 +21,7 @@ from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
 from ...weights.residency.signature import taken
 from ..common.timing import name_of
+from .by_host import move_the_rest, moved_or_as_before, names_within, own_names
 from .merging import Merges, Merging, are_twice, is_streamed
 from .names import Names
 
@@ -132,17 +133,16 @@ class Moves:
 
     def _bring(self, model: torch.nn.Module, device: torch.device, chosen: list[torch.nn.Module]) -> None:
         """Put the chosen modules on the device, by us as far as possible."""
-        names = None if any(module is model for module in chosen) else _names(model, chosen)
+        names = None if any(module is model for module in chosen) else names_within(model, chosen)
         if names is not None and not names:
             return
         try:
             left = self._placement.load(model, device, names).skipped
         except WeightsError as error:
             log.warning("%s: %s; falling back to the WebUI's own move", name_of(model), error)
-            for module in chosen:
-                module.to(device)
+            moved_or_as_before(chosen, device)
             return
-        _move_the_rest(model, device, left)
+        move_the_rest(model, device, left)
 
     # Back.
 
@@ -174,7 +174,7 @@ class Moves:
 
             def drop(module: torch.nn.Module, device: torch.device) -> bool:
                 if device == CPU and id(module) in called:
-                    self._let_go(patcher.model, _own_names(called[id(module)], module))
+                    self._let_go(patcher.model, own_names(called[id(module)], module))
                 return False
 
             home = self._home(patcher, device_to)
@@ -222,29 +222,3 @@ def _wrap_free_memory(original: Callable[..., Any]) -> Callable[..., Any]:
         return tuple(each + ours for each in free) if isinstance(free, tuple) else free + ours
 
     return get_free_memory
-
-
-def _names(model: torch.nn.Module, chosen: list[torch.nn.Module]) -> set[str]:
-    """Names, in the model, of the weights and buffers of some of its modules."""
-    wanted = {id(tensor) for module in chosen for tensor in (*module.parameters(), *module.buffers())}
-    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    return {name for name, tensor in named if id(tensor) in wanted}
-
-
-def _own_names(prefix: str, module: torch.nn.Module) -> set[str]:
-    own = [*module.named_parameters(prefix), *module.named_buffers(prefix)]
-    return {name for name, _ in own}
-
-
-def _move_the_rest(model: torch.nn.Module, device: torch.device, names: tuple[str, ...]) -> None:
-    """Move what ours does not: quantised weights, buffers of the host's own making, merged weights elsewhere."""
-    for parent in dict.fromkeys(name.rpartition(".")[0] for name in names):
-        module = model.get_submodule(parent)
-        own = {name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == parent}
-        tensors = [getattr(module, name) for name in own]
-        left = {id(tensor) for tensor in tensors if tensor.device != device}
-        if not left:
-            continue
-        stay = {name: one for name, one in module._parameters.items() if id(one) not in left}
-        module._apply(lambda t, left=left: t.to(device) if id(t) in left else t, recurse=False)  # type: ignore[misc]
-        module._parameters.update(stay)  # some layers make new parameters of all they have

@@ -1,0 +1,198 @@
+"""Random loads, LoRAs and unloads by a memory manager of Comfy's lineage on a card that is too small.
+
+For scripts that a host's own Python runs in the host's folder, by itself or with ours. The same seed makes the same
+sequence; `Loads.seen` is what came of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import random
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import torch
+
+from tests import second_device as card
+from tests.second_device import CARD
+
+MIB, HOME = 1 << 20, torch.device("cpu")
+KEPT = 5 * MIB
+"""Of the card, for checks of weights."""
+
+
+def believe(manager: Any, size: int, inference: int) -> Callable[[], int]:
+    """A host's memory manager believes in a card of so many bytes; answers with what tells how many are taken."""
+    begin = card.used()
+
+    def taken() -> int:
+        return int(card._load().card_used()) - begin
+
+    def get_free_memory(dev: Any = None, torch_free_too: bool = False) -> Any:
+        free = size - taken()
+        return (free, free) if torch_free_too else free
+
+    manager.vram_state = manager.VRAMState.NORMAL_VRAM
+    manager.minimum_inference_memory = lambda: inference
+    manager.extra_reserved_memory = lambda: 0
+    manager.get_torch_device = lambda: CARD
+    manager.get_free_memory = get_free_memory
+    return taken
+
+
+class Ours:
+    """What the extension puts in force, without the rest of a WebUI. `failed`: what of it has."""
+
+    def __init__(self, attach: Callable[[Any], Any]) -> None:
+        """`attach`: what takes weights over, made of a placement."""
+        from flux_speedup.hosts.comfy import merging
+        from flux_speedup.weights.residency import signature
+        from flux_speedup.weights.residency.placement import Placement
+        from flux_speedup.weights.transfer.lane import PlainLane
+
+        merging.LANES, signature._ROWS = ("hpu",), (64,)
+        self.failed: list[str] = []
+        self.placement = Placement(lanes=PlainLane)
+        self.attachment = attach(self.placement)
+
+    def begin(self, *more: Any) -> None:
+        """Changes of modules that are in memory; others would be imported with all that they import."""
+        from flux_speedup.patching.change import apply_all
+        from flux_speedup.patching.guard import reporting
+
+        with reporting(self._report):
+            apply_all(
+                change
+                for change in (*self.attachment.changes(), *more)
+                if change.module is None or change.module in sys.modules
+            )
+
+    def _report(self, function: str, error: BaseException) -> bool:
+        """Where ours fails the host's own runs; here nothing of ours may fail."""
+        self.failed.append(f"{function}: {error!r} {traceback.format_tb(error.__traceback__)[-2:]}")
+        return False
+
+    def is_view(self, tensor: torch.Tensor) -> bool:
+        return self.placement.registry.around(tensor.data_ptr(), tensor.nbytes) is not None
+
+    def streams(self, model: torch.nn.Module) -> bool:
+        return False
+
+
+class Block(torch.nn.Module):
+    """Layers one after the other, of the kind that the host puts in place of PyTorch's."""
+
+    def __init__(self, many: int, wide: int) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(wide, wide) for _ in range(many)])
+        self.norm = torch.nn.LayerNorm(wide)
+        self.fails: int | None = None
+        self.computation_dtype = torch.float32
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for number, layer in enumerate(self.layers):
+            if number == self.fails:
+                raise RuntimeError("on purpose")
+            x = torch.tanh(layer(x)) + x
+        found: torch.Tensor = self.norm(x)
+        return found
+
+
+class Loads:
+    """Models by name, each as the host's patcher holds it, and what is done with them."""
+
+    def __init__(self, manager: Any, models: dict[str, Any], wide: int, inference: int, seed: int) -> None:
+        self.manager, self.models, self.inference = manager, models, inference
+        self.chance = random.Random(seed)
+        self.chosen: dict[str, Any] = dict(models)
+        self.ours: Ours | None = None
+        self.x = torch.randn(2, wide, generator=torch.Generator().manual_seed(4))
+        self.seen: dict[str, Any] = {"images": [], "loaded": [], "streamed": [], "errors": 0}
+
+    def play(
+        self,
+        steps: Iterable[str],
+        size: int,
+        taken: Callable[[], int],
+        with_lora: Callable[[str, float], Any],
+        patched: Collection[str],
+    ) -> None:
+        """`steps`: models' names, "room", "lora", "unload", "raise", "full". `patched`: models that get LoRAs."""
+        gc.collect()
+        card._load().card_limit(card.used() + size)
+        for what in steps:
+            if what in self.models:
+                for _ in range(2 if what in patched else 1):
+                    self._run(what)
+            elif what == "room":
+                room = self.chance.randrange(size * 2 // 5)
+                self.manager.free_memory(room, CARD)
+                self.seen["errors"] += self.manager.get_free_memory(CARD) < room
+            elif what == "lora":
+                name, strength = self.chance.choice(list(patched)), self.chance.choice([0.0, 0.5, 1.0])
+                self.chosen[name] = with_lora(name, strength) if strength else self.models[name]
+            elif what == "unload":
+                self._unload(taken)
+            elif what == "full":
+                self._unload(taken)
+                # One that fits: of a load in part that fails the hosts themselves leave marks behind.
+                fits = self.chance.choice([name for name in self.models if name not in patched])
+                with card.full(size // 8):
+                    self._run_into_an_error(fits, "memory")
+                card._load().card_limit(card.used() - taken() + size)
+                self._unload(taken)
+            else:
+                name = self.chance.choice(list(patched))
+                self.models[name].model.fails = self.chance.randrange(24)
+                self._run_into_an_error(name, "on purpose")
+                self.models[name].model.fails = None
+        self._end(taken)
+
+    def _unload(self, taken: Callable[[], int]) -> None:
+        self.manager.unload_all_models()
+        self.seen["errors"] += taken() > KEPT
+
+    def _run(self, name: str) -> None:
+        patcher = self.chosen[name]
+        self.manager.load_models_gpu([patcher], memory_required=self.inference)
+        with torch.inference_mode():
+            out = patcher.model(self.x.to(CARD)).cpu()
+        self.seen["errors"] += not torch.isfinite(out).all().item()
+        self.seen["images"].append(f"{name} {hashlib.sha256(out.numpy().tobytes()).hexdigest()[:16]}")
+        lora = " with a LoRA" if patcher.patches else ""
+        if patcher.model.model_lowvram:
+            self.seen["loaded"].append(f"{name} in part{lora}")
+        if self.ours is not None and self.ours.streams(patcher.model):
+            self.seen["streamed"].append(f"{name}{lora}")
+
+    def _run_into_an_error(self, name: str, words: str) -> None:
+        try:
+            self._run(name)
+        except RuntimeError as error:
+            self.seen["errors"] += words not in str(error)
+        else:
+            self.seen["errors"] += 1
+
+    def _end(self, taken: Callable[[], int]) -> None:
+        self.manager.unload_all_models()
+        self.chosen = {}
+        gc.collect()
+        self.seen["left"] = taken()
+        modules = [module for patcher in self.models.values() for module in patcher.model.modules()]
+        self.seen["hooks"] = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+        self.seen["failed"] = self.ours.failed if self.ours is not None else []
+
+    def copies(self, weights: Callable[[str, str, torch.Tensor], Iterable[torch.Tensor]]) -> None:
+        """Bytes of `weights` (of a model's name, a parameter's and it) that are in memory of their own at home."""
+        ours = self.ours
+        if ours is None:
+            return
+        each = (
+            weights(name, parameter, tensor)
+            for name, patcher in self.models.items()
+            for parameter, tensor in patcher.model.named_parameters()
+        )
+        self.seen["copies"] = sum(part.nbytes for parts in each for part in parts if not ours.is_view(part))

@@ -1,0 +1,72 @@
+"""The memory managers and layers of Forge Neo and reForge on a device that is too small.
+
+Models in single precision; on reForge in half, too, on Forge Neo in every quantisation that it packs into
+safetensors files, and in GGUF's. LoRAs on, changed and off, loads and unloads in part, loads and passes that fail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.other_hosts import HOSTS, checkout
+from tests.second_device.marks import needs_card
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXTENSION = REPOSITORY / "extensions" / "flux-speedup"
+SCRIPTS = {
+    name: Path(__file__).with_name(file)
+    for name, file in (("Forge Neo", "loads_on_neo.py"), ("reForge", "loads_on_reforge.py"))
+}
+IN_PART = {
+    "Forge Neo": ("unet", "packed", "gguf"),
+    "reForge": ("unet", "half"),
+}
+
+
+def begun(host: str, extension: str, weights: Path) -> subprocess.Popen[str]:
+    place = checkout(host)
+    if place is None:
+        pytest.skip(f"no {host} with its virtual environment at ~/{HOSTS[host][1]}")
+    return subprocess.Popen(
+        [str(place / "venv" / "bin" / "python"), str(SCRIPTS[host]), extension, str(REPOSITORY), str(weights)],
+        cwd=place / HOSTS[host][0].folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    said, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, said[-2000:] + errors[-4000:]
+    found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return found
+
+
+@needs_card()
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("host", SCRIPTS)
+def test_random_loads_on_a_card_that_is_too_small(host: str, tmp_path: Path, seed: int) -> None:
+    both = [
+        begun(host, extension, tmp_path / f"{name}{seed}")
+        for name, extension in (("alone", ""), ("ours", str(EXTENSION)))
+    ]
+    alone, ours = (answer(process) for process in both)
+    assert ours["failed"] == []
+    assert ours["images"] == alone["images"]
+    assert len(set(ours["images"])) > 6, "it would show nothing"
+    in_part = ours["streamed" if host == "Forge Neo" else "loaded"]
+    for model in IN_PART[host]:
+        assert sum(one.startswith(model) for one in in_part) > 5, model
+    assert sum(one.endswith("with a LoRA") for one in in_part) > 5
+    assert ours["loaded"] == alone["loaded"]
+    assert (ours["errors"], ours["hooks"], ours["copies"]) == (0, 0, 0)
+    assert alone["errors"] == 0
+    assert ours["left"] == alone["left"]
