@@ -190,10 +190,9 @@ class Seen:
         path = inside.selected_file()
         if path is None or getattr(inside.device(), "type", "") != "cuda":
             return ""
-        from ..weights.packed.worth import words, worth
+        from ..weights.packed.worth import worth
 
-        found = worth(path, self.machine())
-        return "" if found is None else words(found, on)
+        return worth(path, self.machine(), on)
 
     # For people.
 

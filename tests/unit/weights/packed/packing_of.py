@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from flux_speedup.weights.files.identity import identity
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import Span
+from flux_speedup.weights.packed.bound import Places
 from flux_speedup.weights.packed.choice import Choice
 from flux_speedup.weights.packed.decoding import PLAIN
 from flux_speedup.weights.packed.packing import Packing
@@ -35,6 +37,12 @@ def checkpoint() -> dict[str, torch.Tensor]:
         "norm": torch.linspace(0, 1, 9),
         "table": (weights(530_000, 3).float()).to(torch.float16),
     }
+
+
+def places_of(path: Path, folder: Path) -> Places:
+    found = identity(path)
+    assert found is not None
+    return Places.of(found, folder)
 
 
 def room_in(folder: Path, limit: int = 1 << 40, free: int = 1 << 50, **more: Any) -> Room:
@@ -79,6 +87,10 @@ class Loading:
         store = Store(registry, chosen())
         store.open(folder / "packed")
         return cls(path, folder / "packed", registry, store)
+
+    @property
+    def places(self) -> Places:
+        return places_of(self.path, self.folder)
 
     def load(self) -> tuple[dict[str, bytes], list[Path]]:
         """The bytes of every weight on the card, and the files that were read for them."""

@@ -11,13 +11,12 @@ import torch
 
 from flux_speedup.stats.machine import Machine
 from flux_speedup.weights.packed.background import Background
-from flux_speedup.weights.packed.bound import Places
 from flux_speedup.weights.packed.command import main
 from flux_speedup.weights.packed.decoding import checksum, unpack
 from flux_speedup.weights.packed.form import encode
 from flux_speedup.weights.packed.packing import Packing
-from flux_speedup.weights.packed.worth import words, worth
-from tests.unit.weights.packed.packing_of import Loading, checkpoint, room_in, weights
+from flux_speedup.weights.packed.worth import worth
+from tests.unit.weights.packed.packing_of import Loading, checkpoint, places_of, room_in, weights
 from tests.unit.weights.weight_files import CARD, raw_bytes, write_weights
 from tests.waiting import eventually
 
@@ -42,7 +41,7 @@ def test_what_is_used_is_packed_once_nobody_computes(tmp_path: Path) -> None:
         made._look()
         assert not list(loading.folder.glob("*.journal"))
         busy[0] = False
-        whole = Places.of(loading.path, loading.folder).bound
+        whole = loading.places.bound
         eventually(whole.exists)
         assert made.idle.wait(60)
         found, read = loading.load()
@@ -63,7 +62,7 @@ def test_what_cannot_be_packed_is_left_alone(tmp_path: Path) -> None:
     try:
         made._look()
         assert made.idle.wait(60)
-        assert not Places.of(loading.path, loading.folder).whole.exists()
+        assert not loading.places.whole.exists()
     finally:
         end()
         other.close()
@@ -73,13 +72,13 @@ def test_what_cannot_be_packed_is_left_alone(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_weights(tmp_path / "flux.safetensors", checkpoint())
     folder = tmp_path / "packed"
-    words = [str(path), "--folder", str(folder), "--limit", "1"]
-    assert main([str(tmp_path / "none.safetensors"), *words], EXTENSION, {}) == 1
-    assert Places.of(path, folder).whole.exists()
+    given = [str(path), "--folder", str(folder), "--limit", "1"]
+    assert main([str(tmp_path / "none.safetensors"), *given], EXTENSION, {}) == 1
+    assert places_of(path, folder).whole.exists()
     said = capsys.readouterr()
     assert "the same bit for bit" in said.out
     assert "none.safetensors" in said.err
-    assert main(words, EXTENSION, {}) == 0
+    assert main(given, EXTENSION, {}) == 0
     assert "already" in capsys.readouterr().out
     assert main([str(path), "--folder", str(folder / "b"), "--limit", "0.0001"], EXTENSION, {}) == 1
     assert "it needs" in capsys.readouterr().err
@@ -89,17 +88,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_what_it_would_bring(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "flux.safetensors", checkpoint())
-    found = worth(path, Machine(0.0, "a card", disk=1.0, bus=10.0))
-    assert found is not None
-    assert found.disk is not None
-    assert found.disk[1] < 0.9 * found.disk[0]
-    assert "from the disk" in words(found, False)
-    assert "are on" in words(found, True)
-    assert worth(path, None) is not None
-    assert (
-        worth(write_weights(tmp_path / "t5.safetensors", {"a": weights(99).to(torch.float16)}), None) is None
-    )
-    assert worth(tmp_path / "none", None) is None
+    machine = Machine(0.0, "a card", disk=0.001, bus=0.01)
+    assert "from the disk in 1.66 s, not 1.85 s, over the bus in " in worth(path, machine, False)
+    assert "are on" in worth(path, machine, True)
+    assert "disk in" not in worth(path, None, False)
+    write_weights(tmp_path / "t5.safetensors", {"a": weights(99).to(torch.float16)})
+    assert worth(tmp_path / "t5.safetensors", None, False) == worth(tmp_path / "none", None, False) == ""
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="Triton wants a compiler")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from flux_speedup.weights.errors import HeaderError
-from flux_speedup.weights.packed.bound import Bound, Places
+from flux_speedup.weights.packed.bound import Bound
 from flux_speedup.weights.packed.choice import Choice
 from flux_speedup.weights.packed.decoding import PLAIN, Decoder, checksum
 from flux_speedup.weights.packed.file import read_index
@@ -37,14 +38,14 @@ def packed(folder: Path, tensors: Any = None) -> tuple[Loading, dict[str, bytes]
     return loading, {name.replace(".", "_"): raw_bytes(each) for name, each in tensors.items()}, places.whole
 
 
-def sound(raw: bytes) -> bool:
+def sound(raw: bytes, whole: Path) -> bool:
     """Whether a packed file's index is as it was written, and each tensor in it."""
     try:
-        index = read_index(io.BytesIO(raw), len(raw), Path("x"))
+        index = read_index(io.BytesIO(raw), len(raw), whole)
     except HeaderError:
         return False
-    whole = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-    parts = [(whole[e.offset : e.offset + e.form.length], e.checksum) for e in index.entries]
+    there = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
+    parts = [(there[e.offset : e.end], e.checksum) for e in index.values()]
     return all(int(checksum(part)) == expected for part, expected in parts)
 
 
@@ -52,20 +53,20 @@ def test_each_flipped_byte_is_noticed_or_means_nothing(tmp_path: Path) -> None:
     _, _, whole = packed(tmp_path, SMALL)
     clean = whole.read_bytes()
     index = read_index(io.BytesIO(clean), len(clean), whole)
-    used = {at for e in index.entries for at in range(e.offset, e.offset + e.form.length)}
+    used = {at for e in index.values() for at in range(e.offset, e.end)}
     used |= set(range(max(used) + 1, len(clean)))
-    assert sound(clean)
+    assert sound(clean, whole)
     assert len(used) > len(clean) - 128
     for at in {*range(0, len(clean), 23), *range(200), *range(len(clean) - 600, len(clean))}:
         changed = bytearray(clean)
         changed[at] ^= 1 << random.Random(at).randrange(8)
-        assert sound(changed) is (at not in used)
+        assert sound(changed, whole) is (at not in used)
 
 
 def test_each_truncation_is_noticed(tmp_path: Path) -> None:
     _, _, whole = packed(tmp_path, SMALL)
     clean = whole.read_bytes()
-    assert not any(sound(clean[:length]) for length in range(len(clean)))
+    assert not any(sound(clean[:length], whole) for length in range(len(clean)))
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "index"])
@@ -93,7 +94,7 @@ def test_a_packed_file_that_is_cut_while_it_is_open(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bound", [b"", b"{}", b"[]", b"\xff", b'{"path": 1, "identity": null}', None])
 def test_without_what_binds_it_nothing_counts(tmp_path: Path, bound: bytes | None) -> None:
     loading, right, _ = packed(tmp_path)
-    file = Places.of(loading.path, loading.folder).bound
+    file = loading.places.bound
     file.unlink() if bound is None else file.write_bytes(bound)
     found, read = loading.load()
     assert found == right
@@ -132,10 +133,10 @@ def test_somebodys_write_at_home_counts(tmp_path: Path) -> None:
 
 def test_a_bound_that_is_written_and_read(tmp_path: Path) -> None:
     loading, _, _ = packed(tmp_path)
-    found = Bound.read(Places.of(loading.path, loading.folder).bound)
+    found = Bound.read(loading.places.bound)
     assert found is not None
     assert found.path == loading.path
-    assert loading.registry.open(loading.path).identity == found.identity
+    assert found.identity == replace(loading.registry.open(loading.path).identity, device=0)
 
 
 # What is chosen.
@@ -175,9 +176,11 @@ def test_where_it_pays(bus: float, rate: float, loads: bool, cold: bool, streams
 
 def test_what_is_read_ahead(tmp_path: Path) -> None:
     loading, _, whole = packed(tmp_path)
-    assert loading.store.instead_of(loading.path) == loading.path  # nobody has measured here
-    loading.store.measure(CARD)
-    loading.store.choice.bus = 1.0
+    for rate, read in ((1e12, whole), (1e9, loading.path)):
+        loading.store.choice = chosen(rate=rate)
+        loading.store.choice.bus = 50e9
+        assert loading.store.instead_of(loading.path) == read
+    loading.store.choice = Choice()  # nobody has measured yet
     assert loading.store.instead_of(loading.path) == whole
     assert loading.store.instead_of(tmp_path / "none") == tmp_path / "none"
 

@@ -5,26 +5,32 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from ...stats.report import size
+from ...storage.file_lock import is_locked
 from ..errors import WeightsError
+from ..files.identity import identity
 from ..files.mapping import MAPPINGS, FileIdentity, Registry
 from ..files.step_back import step_back
 from ..transfer.idle import QUIET_S, WhileIdle
-from .file import worth_packing
-from .packing import LEAST, Packing
+from .bound import Places
+from .file import packs
+from .packing import Packing
+from .progress import PackedFile, PackedNow
 from .room import Room
 from .store import PACKED, Store
 
+ELSEWHERE = "another process packs it"
 _log = logging.getLogger("flux_speedup")
 
 
 class Background:
-    """Of one process. `begin` and what it answers with from one thread, the rest is its own."""
+    """Of one process. `begin` and what it answers with from one thread, `stop` and what it tells from any."""
 
     def __init__(
         self,
@@ -43,26 +49,52 @@ class Background:
         self._registry = registry
         self._store = store
         self._lock = threading.Lock()
-        self._seen: set[FileIdentity] = set()
+        self._seen: dict[Path, FileIdentity] = {}
+        self._files: dict[Path, PackedFile] = {}
         self._packing: Packing | None = None
-        self._on = False
+        self._on = self._stopped = False
         self.idle = WhileIdle(busy, self._look, quiet_s)
 
     def begin(self) -> Callable[[], None]:
         """From now on; answers with its end."""
         self._on = True
-        self._seen.clear()
         self._store.open(self.room.folder)
         threading.Thread(target=self._measure, name="flux-speedup-packed", daemon=True).start()
-        self.idle.add("sweep", self._sweep)
+        self.stop(False)
         return self._end
+
+    def stop(self, stopped: bool = True) -> None:
+        """Make none, or go on; what is there of one stays. Waits for the tensor at hand."""
+        self._stopped = stopped
+        self.idle.clear()
+        with self._lock:
+            self._close()
+            self._seen.clear()
+            if self._on and not stopped:
+                self._files = {path: file for path, file in self._files.items() if file.state == "packed"}
+                self.idle.add("sweep", self._sweep)
+
+    def now(self) -> PackedNow:
+        """What there is to tell."""
+        if not self._on:
+            return PackedNow()
+        files = tuple(self._told(file) for file in list(self._files.values()))
+        return PackedNow("", True, self._stopped, self.room.taken(), self.room.limit, files)
+
+    def _told(self, file: PackedFile) -> PackedFile:
+        if file.state in ("packed", "not packed"):
+            return file
+        if self._stopped:
+            return replace(file, state="stopped", why="")
+        if not self.idle.is_quiet():
+            return replace(file, state="waiting", why="until no image is made")
+        return replace(file, why=file.why or "its turn") if file.state == "waiting" else file
 
     def _end(self) -> None:
         self._on = False
-        self.idle.clear()
+        self.stop()
+        self._files = {}
         self._store.close()
-        with self._lock:
-            self._close()
 
     def _measure(self) -> None:
         try:
@@ -72,35 +104,69 @@ class Background:
 
     def _sweep(self) -> bool:
         step_back()
-        self.room.sweep()
+        for path, whole in self.room.sweep().items():
+            if path not in self._files:
+                self._add(path, whole)
+        self._look()
         return True
 
     def _look(self) -> bool:
         """Whether to look again: files that are in use and not packed wait for their turn."""
-        for mapping in self._registry.live() if self._on else ():
-            if mapping.identity in self._seen or mapping.path.suffix.lower() != ".safetensors":
+        for mapping in self._registry.live() if self._on and not self._stopped else ():
+            path, whole = mapping.path, mapping.identity.size
+            if self._seen.get(path) == mapping.identity or path.suffix.lower() != ".safetensors":
                 continue
-            self._seen.add(mapping.identity)
-            whole, saved = worth_packing(mapping.header.tensors.values())
-            if whole and saved >= LEAST * whole and self._store.of(mapping.path, mapping.identity) is None:
-                self.idle.add(mapping.identity, partial(self._step, mapping.path))
+            if packs(mapping.header.tensors.values()) is None:
+                pass
+            elif self._store.of(path, mapping.identity) is not None:
+                self._files[path] = PackedFile(path.name, whole, whole, "packed")
+            elif self._packing is None and is_locked(Places.of(mapping.identity, self.room.folder).lock):
+                self._files[path] = PackedFile(path.name, whole, 0, "waiting", ELSEWHERE)
+                continue  # until it is done, or was given up
+            else:
+                self._add(path, whole)
+            self._seen[path] = mapping.identity
         return self._on
+
+    def _add(self, path: Path, whole: int) -> None:
+        self._files[path] = PackedFile(path.name, whole, 0, "waiting")
+        self.idle.add(path, partial(self._step, path))
 
     def _step(self, path: Path) -> bool:
         """A tensor more; whether nothing is left to do."""
         with self._lock:
+            if not self._on or self._stopped:
+                return True
             try:
-                if self._on and self._packing is None:
-                    self._packing = Packing(path, self.room)
-                if self._on and self._packing is not None and not self._packing.step():
-                    return False
-                if self._on and self._packing is not None:
-                    self._store.look_again()
-                    _log.info("%s is packed: %s", path.name, size(self._packing.size))
+                told = self._stepped(path)
+            except BlockingIOError:
+                self._seen.pop(path, None)
+                told = replace(self._files[path], state="waiting", why=ELSEWHERE)
             except (WeightsError, OSError) as error:
                 _log.info("%s: not packed (%s); it is read as it is", path, error)
+                why = getattr(error, "reason", str(error))
+                told = replace(self._files[path], state="not packed", why=why)
+                self.idle.add("sweep", self._sweep)  # what is there of it may be of no use any more
+            self._files[path] = told
+            if told.state in ("packing", "comparing"):
+                return False
             self._close()
             return True
+
+    def _stepped(self, path: Path) -> PackedFile:
+        if self._packing is None:
+            now = identity(path)
+            if now is not None and Places.of(now, self.room.folder).count_for(now):
+                self._store.look_again()  # another process has made it
+                return PackedFile(path.name, now.size, now.size, "packed")
+            self._packing = Packing(path, self.room)
+        packing, whole = self._packing, self._packing.identity.size
+        if not packing.step():
+            state = "comparing" if packing.is_whole else "packing"
+            return PackedFile(path.name, whole, packing.done, state)
+        self._store.look_again()
+        _log.info("%s is packed: %s", path.name, size(packing.size))
+        return PackedFile(path.name, whole, whole, "packed")
 
     def _close(self) -> None:
         if self._packing is not None:

@@ -63,8 +63,11 @@ class Choice:
         with self._lock:
             if self.device == device or device.type not in self._kinds:
                 return self.decoder
-            self.decoder, self.bus = _fastest(self._candidates(), device), self._measure(device)
-            self.device = device
+            found: tuple[Decoder | None, float] = None, 0.0
+            try:
+                found = _fastest(self._candidates(), device), self._measure(device)
+            finally:
+                (self.decoder, self.bus), self.device = found, device
         if self.decoder is not None:
             _log.info(
                 "packed weights: decoded by %s operations on %s at %s, its bus brings %s",
@@ -80,6 +83,10 @@ class Choice:
         source = min(self.bus, DISK) if cold else self.bus
         found = self._of(device)
         return found if found is not None and GAIN * found.rate >= source else None
+
+    def pays_cold(self) -> bool:
+        """Whether loads from a disk will read packed weights; yes until that was measured."""
+        return self.device is None or self.for_loads(self.device, cold=True) is not None
 
     def for_streaming(self, device: torch.device) -> Decoder | None:
         """For what streams: there a unit is decoded after its copy, before the next one's."""

@@ -16,7 +16,7 @@ from ...ram import cores
 from ...stats.report import size
 from ..errors import WeightsError
 from ..files.identity import identity
-from .bound import Bound, Places
+from .bound import Places
 from .packing import Packing
 from .room import Room
 
@@ -39,9 +39,8 @@ def main(arguments: Sequence[str], folder: Path, environ: Mapping[str, str] = os
 
 
 def _pack(path: Path, room: Room) -> int:
-    places = Places.of(path, room.folder)
-    bound = Bound.read(places.bound)
-    if bound is not None and places.whole.exists() and bound.identity == identity(path):
+    now = identity(path)
+    if now is not None and (places := Places.of(now, room.folder)).count_for(now):
         sys.stdout.write(f"{path.name} is packed already\n{places.whole}\n")
         return 0
     bar = Bar(path.name, 0)
@@ -51,7 +50,7 @@ def _pack(path: Path, room: Room) -> int:
             whole = packing.identity.size
             try:
                 while not packing.step():
-                    bar.at(int(whole * packing.progress), whole)
+                    bar.at(packing.done, whole)
             finally:
                 packing.close()
     except (WeightsError, OSError) as error:

@@ -6,6 +6,7 @@ reaches what is still to be read, but for the slab at hand, which is copied firs
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from .form import BLOCK, RAW, Form
 SLAB = 128
 """Blocks at a time: 12 MiB beside the weights, and as much again for what is computed."""
 STEP = 0x9E3779B97F4A7C15 - (1 << 64)
-_WORD = 4
+_ROW = 4 * COLUMNS
 _ROWS = 256
 _PAIR = BLOCK + BLOCK // 2
 
@@ -88,37 +89,23 @@ def checksum(raw: torch.Tensor) -> torch.Tensor:
 
     As in residency/signature.py, with an odd factor for each row too, modulo 2^64: any change of one word shows.
     """
-    tail = raw.numel() % _WORD
-    words = raw[: raw.numel() - tail].view(torch.int32)
-    whole, rest = divmod(words.numel(), COLUMNS)
     column = column_on(raw.device)
     total = torch.zeros((), dtype=torch.int64, device=raw.device)
-    for first in range(0, whole, _ROWS):
-        rows = words[first * COLUMNS : min(first + _ROWS, whole) * COLUMNS].view(-1, COLUMNS)
-        numbers = torch.arange(first, first + rows.shape[0], dtype=torch.int64, device=raw.device)
+    for first in range(0, raw.numel(), _ROWS * _ROW):
+        part = raw[first : first + _ROWS * _ROW]
+        if missing := -part.numel() % _ROW:
+            part = torch.nn.functional.pad(part, (0, missing))
+        rows = part.view(torch.int32).view(-1, COLUMNS)
+        numbers = torch.arange(rows.shape[0], dtype=torch.int64, device=raw.device) + first // _ROW
         total += ((rows * column).sum(1) * (2 * numbers + 1) * STEP).sum()
-    if rest:
-        total += (words[whole * COLUMNS :] * column[:rest]).sum() * _row(whole)
-    for number, byte in enumerate(raw[raw.numel() - tail :].long()) if tail else ():
-        total += byte * _row(whole + 1 + number)
     return total
 
 
 PLAIN = Decoder("plain", torch_blocks, checksum)
 
-_columns: dict[torch.device, torch.Tensor] = {}
 
-
+@functools.cache
 def column_on(device: torch.device) -> torch.Tensor:
     """The factors of a row's words."""
-    found = _columns.get(device)
-    if found is None:
-        with torch.inference_mode(False):
-            found = _columns[device] = factors().to(device)
-    return found
-
-
-def _row(number: int) -> int:
-    """The odd factor of a row, as a signed number."""
-    product = (2 * number + 1) * STEP & ((1 << 64) - 1)
-    return product - (1 << 64) if product >> 63 else product
+    with torch.inference_mode(False):
+        return factors().to(device)

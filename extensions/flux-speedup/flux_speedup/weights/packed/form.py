@@ -38,39 +38,42 @@ _Slab = tuple[Bytes, Bytes, NDArray[np.int64]]  # bases, body, places of escapes
 
 @dataclass(frozen=True)
 class Form:
-    """How many weights; how many escapes, or RAW where they are as in the file; `length`: bytes of it all."""
+    """That of a tensor of `size` bytes: so many escapes, or RAW where it is as in the file."""
 
-    weights: int
-    escapes: int
-    length: int
+    size: int
+    escapes: int = RAW
+
+    @property
+    def weights(self) -> int:
+        return self.size // 2
 
     @property
     def blocks(self) -> int:
         return -(-self.weights // BLOCK)
 
     @property
+    def length(self) -> int:
+        """Bytes of it all."""
+        if self.escapes == RAW:
+            return self.size
+        least = self.blocks + 6 * self.escapes + self._body
+        return least + (self.size - least) % ALIGN
+
+    @property
     def head(self) -> int:
         """Bytes before the body."""
-        return self.length - body_bytes(self.weights)
+        return self.length - self._body
+
+    @property
+    def _body(self) -> int:
+        return self.weights + -(-self.weights // 2)
 
     def is_possible(self) -> bool:
-        """Whether these numbers belong together."""
+        """Whether there is a tensor that has it."""
         if self.escapes == RAW:
-            return self.length > 0
-        fits = 0 < self.weights <= LARGEST and 0 <= self.escapes <= self.weights
-        return fits and self.length == length_of(self.weights, self.escapes) <= 2 * self.weights
-
-
-def body_bytes(weights: int) -> int:
-    """Of so many weights."""
-    whole, rest = divmod(weights, BLOCK)
-    return whole * (BLOCK + BLOCK // 2) + rest + -(-rest // 2)
-
-
-def length_of(weights: int, escapes: int) -> int:
-    """Bytes of a packed tensor, head and zeros included."""
-    least = -(-weights // BLOCK) + 6 * escapes + body_bytes(weights)
-    return least + (2 * weights - least) % ALIGN
+            return self.size > 0
+        fits = self.size % 2 == 0 and 0 < self.weights <= LARGEST and 0 <= self.escapes <= self.weights
+        return fits and self.length <= self.size
 
 
 def encode(bits: NDArray[np.uint16], each: Map = map) -> tuple[Form, Bytes] | None:
@@ -78,25 +81,19 @@ def encode(bits: NDArray[np.uint16], each: Map = map) -> tuple[Form, Bytes] | No
 
     `each`: as `map`, to do blocks side by side.
     """
-    weights = bits.size
-    if not 0 < weights <= LARGEST:
+    if not 0 < bits.size <= LARGEST:
         return None
     step = _SLAB * BLOCK
-    found = list(each(lambda start: _encode(bits[start : start + step], start), range(0, weights, step)))
-    places = np.concatenate([slab[2] for slab in found])
-    form = Form(weights, places.size, length_of(weights, places.size))
-    if form.length > MOST * 2 * weights:
+    found = list(each(lambda start: _encode(bits[start : start + step], start), range(0, bits.size, step)))
+    bases, bodies, slabs = zip(*found, strict=True)
+    places = np.concatenate(slabs)
+    form = Form(bits.nbytes, places.size)
+    if form.length > MOST * form.size:
         return None
+    head = np.concatenate([*bases, *(part.view(np.uint8) for part in (places.astype("<i4"), bits[places]))])
     packed = np.zeros(form.length, np.uint8)
-    at = form.blocks
-    packed[:at] = np.concatenate([slab[0] for slab in found])
-    for part in (places.astype("<i4"), bits[places].astype("<u2")):
-        packed[at : at + part.nbytes] = part.view(np.uint8)
-        at += part.nbytes
-    at = form.head
-    for _, body, _ in found:
-        packed[at : at + body.size] = body
-        at += body.size
+    packed[: head.size] = head
+    np.concatenate(bodies, out=packed[form.head :])
     return form, packed
 
 

@@ -1,10 +1,12 @@
 """Makes the packed file of a weight file, a tensor at a time; goes on where an earlier try was cut off.
 
-It counts once each tensor was read back, decoded, and compared with the weight file, which is never written.
+It counts once each tensor was read back, decoded, and compared with the weight file, which is never written. One
+that is whole, and was compared under another name or mode, is compared again, and stays as it is.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from contextlib import ExitStack, suppress
@@ -14,40 +16,37 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
+from ...storage import whole_file
 from ...storage.file_lock import locked
 from ..errors import HeaderError, WeightsError
 from ..files.header import TensorEntry, read_header
 from ..files.identity import FileIdentity, identity
 from .bound import Bound, Places
 from .decoding import PLAIN, checksum, unpack
-from .file import MAGIC, SMALL, Entry, Index, worth_packing, write_index
-from .form import ALIGN, RAW, Bytes, Form, Map, encode
-from .room import Room
+from .file import MAGIC, SMALL, Entry, packs, read_index, write, write_index
+from .form import ALIGN, Bytes, Form, Map, encode
+from .room import Room, busy
 
-LEAST = 0.1
-"""The share of a file that packing must save."""
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class NotPacked(WeightsError):
-    """It cannot be packed, now or at all; nothing counts that did not before. `busy`: another process is at it."""
-
-    def __init__(self, path: Path, reason: str, *, busy: bool = False) -> None:
-        self.busy = busy
-        super().__init__(path, reason)
+    """It cannot be packed, now or at all; nothing counts that did not before."""
 
 
 class Packing:
     """One file. Not thread safe; `step` until it is done, then `close`, in any case."""
 
     def __init__(self, path: Path, room: Room, each: Map = map) -> None:
-        """Raises NotPacked, OSError, HeaderError. `each`: as `map`, to work side by side."""
+        """Raises NotPacked, HeaderError, OSError; BlockingIOError where another process is at it.
+
+        `each`: as `map`, to work side by side.
+        """
         self.path = path
-        self.places = Places.of(path, room.folder)
         self._room = room
         self._each = each
         self._stack = ExitStack()
-        self._entries: list[Entry | None] = []
-        self._checked = 0
+        self._compared = 0
         try:
             self._begin()
         except BaseException:
@@ -55,130 +54,145 @@ class Packing:
             raise
 
     @property
-    def progress(self) -> float:
-        """0 to 1; the second half is reading back."""
-        whole = 2 * sum(each.length for each in self._tensors) or 1
-        done = sum(each.length for each in self._tensors[: len(self._entries)])
-        return (done + sum(each.length for each in self._tensors[: self._checked])) / whole
-
-    @property
-    def size(self) -> int:
-        """Bytes of the packed file by now."""
-        return self._end
+    def done(self) -> int:
+        """Bytes of the weight file's tensors that were compared with their packed form."""
+        return sum(each.length for each in self._tensors[: self._compared])
 
     def step(self) -> bool:
         """One tensor more; whether it is done. Raises NotPacked, OSError."""
-        if not self.identity.is_still(self._source.fileno()):
-            self.places.drop_part()
-            raise self._not("the file was changed meanwhile")
-        if len(self._entries) < len(self._tensors):
-            self._write(self._tensors[len(self._entries)])
-        elif self._checked < len(self._tensors):
-            self._check(self._tensors[self._checked], self._entries[self._checked])
-            self._checked += 1
-        else:
-            self._finish()
-            return True
-        return False
+        try:
+            return self._step()
+        except OSError as error:
+            if error.errno in _FULL and not self.is_whole:
+                self._drop()
+            raise
 
     def close(self) -> None:
         """What is there of it stays, to be gone on with."""
         self._stack.close()
 
     def _begin(self) -> None:
-        self._source = self._stack.enter_context(self.path.open("rb", buffering=0))
-        self.identity = FileIdentity.of(self._source.fileno(), self.path)
+        self._open()
+        self.places = Places.of(self.identity, self._room.folder)
         header = read_header(self._source, self.identity.size, self.path)
         self._tensors = [each for each in header.tensors.values() if each.length]
-        whole, saved = worth_packing(self._tensors)
-        if saved < LEAST * whole:
-            raise self._not("its weights would hardly get smaller")
+        found = packs(self._tensors)
+        if found is None:
+            raise NotPacked(self.path, "its weights would hardly get smaller")
         self._room.folder.mkdir(parents=True, exist_ok=True)
-        self._stack.enter_context(locked(self.places.lock, self._busy))
-        self._entries = self._resumed()
-        kept = [entry for entry in self._entries if entry is not None]
-        self._end = max((entry.offset + entry.form.length for entry in kept), default=len(MAGIC))
-        if why := self._room.refuses(max(0, whole - saved - self._end), self.places):
-            raise self._not(why)
+        self._stack.enter_context(locked(self.places.lock, busy))
+        self._entries = self._in_whole()
+        self.is_whole = bool(self._entries)
+        self._entries = self._entries or self._known(self._in_part())
+        self.size = max((entry.end for entry in self._entries if entry is not None), default=len(MAGIC))
+        if self.is_whole:
+            self._part = self._opened(self.places.whole, "rb")
+            return
+        if why := self._room.refuses(max(0, found[1] - self.size), self.places):
+            raise NotPacked(self.path, why)
         self._part = self._opened(self.places.part, "r+b" if self._entries else "w+b")
-        self._part.truncate(self._end)
-        if not self._entries:
-            self._part.write(MAGIC)
-            self.places.journal.write_text(Bound(self.path, self.identity).line() + "\n", encoding="utf-8")
-        self._journal = self._opened(self.places.journal, "ab")
+        self._part.truncate(self.size)
+        write(self._part, MAGIC)
+        self._journal = self._opened(self.places.journal, "wb")
+        lines = [Bound(self.path, self.identity).line(), *(json.dumps(e.row()) for e in self._entries if e)]
+        write(self._journal, "".join(f"{line}\n" for line in lines).encode())
+
+    def _open(self) -> None:
+        self._source = self._opened(self.path, "rb")
+        self.identity = FileIdentity.of(self._source.fileno(), self.path)
 
     def _opened(self, path: Path, how: str) -> BinaryIO:
         file: BinaryIO = path.open(how, buffering=0)  # type: ignore[assignment]
         return self._stack.enter_context(file)
 
-    def _resumed(self) -> list[Entry | None]:
-        """What an earlier try has written of the same file; reading back finds out whether it is right."""
-        bound = Bound.read(self.places.journal)
-        found: list[Entry | None] = []
-        with suppress(OSError, ValueError):
+    def _in_whole(self) -> list[Entry | None]:
+        """What a packed file of such content has, for each tensor; nothing where there is none that can be read."""
+        whole = self.places.whole
+        if not whole.exists():
+            return []
+        with suppress(OSError, HeaderError), whole.open("rb") as file:
+            found = self._known(read_index(file, os.fstat(file.fileno()).st_size, whole))
+            if found:
+                return found + [None] * (len(self._tensors) - len(found))
+        self._room.drop(self.places, "it is damaged")
+        return []
+
+    def _in_part(self) -> dict[int, Entry]:
+        """What an earlier try has written; comparing finds out whether it is right."""
+        found: dict[int, Entry] = {}
+        with suppress(OSError, ValueError, TypeError, RecursionError):
             there = self.places.part.stat().st_size
-            lines = self.places.journal.read_bytes().split(b"\n")
-            for tensor, line in zip(self._tensors, lines[1:-1], strict=False):
-                row = json.loads(line)
-                entry = Entry.of(row) if row is not None else None
-                if entry is not None:
-                    where = entry.source, entry.size
-                    if where != (tensor.offset, tensor.length) or entry.offset + entry.form.length > there:
-                        break
-                found.append(entry)
-        return found if bound is not None and bound.identity == self.identity else []
+            for line in self.places.journal.read_bytes().split(b"\n")[1:-1]:
+                entry = Entry.of(json.loads(line))
+                if entry.end > there:
+                    break
+                found[entry.source] = entry
+        return found
 
-    def _write(self, tensor: TensorEntry) -> None:
+    def _known(self, there: dict[int, Entry]) -> list[Entry | None]:
+        """For each tensor up to the last one that has an entry; nothing where they are of other tensors."""
+        found = [there.pop(tensor.offset, None) for tensor in self._tensors]
+        while found and found[-1] is None:
+            found.pop()
+        fit = all(e is None or e.form.size == t.length for t, e in zip(self._tensors, found, strict=False))
+        return found if fit and not there else []
+
+    def _step(self) -> bool:
+        if not self.identity.is_still(self._source.fileno()):
+            raise self._gives_up("the file was changed meanwhile")
+        if self._compared == len(self._tensors):
+            return self._finish()
+        tensor = self._tensors[self._compared]
         raw = self._read(self._source, tensor.offset, tensor.length)
-        form, packed = self._packed(raw, tensor.dtype) or (Form(0, RAW, tensor.length), raw)
-        entry = None
-        if form.escapes != RAW or tensor.length <= SMALL:
-            offset = -(-self._end // ALIGN) * ALIGN
-            if why := self._room.refuses(form.length, self.places):
-                self.places.drop_part()
-                raise self._not(why)
-            self._part.seek(offset)
-            left = memoryview(packed.data)
-            while left:
-                left = left[self._part.write(left) :]
-            total = int(checksum(torch.from_numpy(packed)))
-            entry = Entry(tensor.offset, tensor.length, offset, form, total)
-            self._end = offset + form.length
-        row = None if entry is None else entry.row()
-        self._journal.write(json.dumps(row).encode() + b"\n")
-        self._entries.append(entry)
+        if self._compared == len(self._entries):
+            self._entries.append(self._written(tensor, raw))
+        entry = self._entries[self._compared]
+        if entry is not None and not self._is_right(entry, raw):
+            raise self._gives_up(f"{tensor.name} came back with other bytes; it is made anew the next time")
+        self._compared += 1
+        return False
 
-    def _packed(self, raw: Bytes, dtype: torch.dtype) -> tuple[Form, Bytes] | None:
+    def _written(self, tensor: TensorEntry, raw: Bytes) -> Entry | None:
         # Small ones are not worth the work on the device.
-        if dtype is not torch.bfloat16 or raw.size < SMALL // 16:
+        gains = tensor.dtype is torch.bfloat16 and raw.size >= SMALL // 16
+        made = encode(raw.view(np.uint16), self._each) if gains else None
+        if made is None and raw.size > SMALL:
             return None
-        return encode(raw.view(np.uint16), self._each)
+        form, packed = made or (Form(raw.size), raw)
+        if why := self._room.refuses(form.length, self.places):
+            raise self._gives_up(why)
+        offset = -(-self.size // ALIGN) * ALIGN
+        self._part.seek(offset)
+        write(self._part, packed.data)
+        entry = Entry(tensor.offset, offset, form, int(checksum(torch.from_numpy(packed))))
+        write(self._journal, f"{json.dumps(entry.row())}\n".encode())
+        self.size = entry.end
+        return entry
 
-    def _check(self, tensor: TensorEntry, entry: Entry | None) -> None:
-        if entry is None:
-            return
+    def _is_right(self, entry: Entry, raw: Bytes) -> bool:
         there = self._read(self._part, entry.offset, entry.form.length)
-        memory = torch.empty(entry.size, dtype=torch.uint8)
-        memory[entry.size - entry.form.length :] = torch.from_numpy(there)
+        memory = torch.empty(entry.form.size, dtype=torch.uint8)
+        memory[entry.form.size - entry.form.length :] = torch.from_numpy(there)
         damaged = bool(unpack(memory, entry.form, entry.checksum, PLAIN))
-        wanted = self._read(self._source, tensor.offset, tensor.length)
-        if damaged or not np.array_equal(memory.numpy(), wanted):
-            self.places.drop_part()
-            raise self._not(f"{tensor.name} came back with other bytes; it is made anew the next time")
+        return not damaged and np.array_equal(memory.numpy(), raw)
 
-    def _finish(self) -> None:
-        entries = tuple(entry for entry in self._entries if entry is not None)
-        write_index(self._part, Index(self.identity.size, self.identity.sample, entries))
-        os.fsync(self._part.fileno())
-        if identity(self.path) != self.identity:
-            self.places.drop_part()
-            raise self._not("another file has its name now")
-        self._part.close()
-        self._journal.close()
-        self.places.bound.unlink(missing_ok=True)
-        self.places.part.replace(self.places.whole)
-        Bound(self.path, self.identity).write(self.places.bound)
-        self.places.drop_part()
+    def _finish(self) -> bool:
+        now = identity(self.path)
+        if now is None or not self.places.fit(now):
+            raise NotPacked(self.path, "another file has its name now")
+        if now != self.identity:  # another mode, say, since when a write would not show
+            self._open()
+            self._compared = 0
+            return False
+        if not self.is_whole:
+            write_index(self._part, self.places.name, (entry for entry in self._entries if entry is not None))
+            os.fsync(self._part.fileno())
+            self._part.close()
+            self.places.bound.unlink(missing_ok=True)
+            self.places.part.replace(self.places.whole)
+        whole_file.write(self.places.bound, Bound(self.path, self.identity).line())
+        self._drop(whole=False)
+        return True
 
     def _read(self, file: BinaryIO, offset: int, length: int) -> Bytes:
         found = np.empty(length, np.uint8)
@@ -191,8 +205,15 @@ class Packing:
             left = left[count:]
         return found
 
-    def _busy(self) -> None:
-        raise self._not("another process is packing it", busy=True)
+    def _gives_up(self, reason: str) -> NotPacked:
+        """Nothing of it stays."""
+        self._drop(whole=self.is_whole)
+        return NotPacked(self.path, reason)
 
-    def _not(self, reason: str, *, busy: bool = False) -> NotPacked:
-        return NotPacked(self.path, reason, busy=busy)
+    def _drop(self, *, whole: bool = False) -> None:
+        for file in (self._part,) if self.is_whole else (self._part, self._journal):
+            file.close()  # Windows deletes nothing that is open
+        if whole:
+            self._room.drop(self.places, "its file has other weights")
+        else:
+            self.places.drop(whole=False)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from ...stats.report import size as in_words
+from ...storage.file_lock import locked
 from ..files.identity import identity
 from .bound import Bound, Places
 
 RESERVE = 8 << 30
 """Bytes of the disk that stay free for others."""
+RECENT_S = 86_400.0
+"""What was used in that time goes for no newer one: they would take each other's room by turns."""
 _log = logging.getLogger("flux_speedup")
 
 
@@ -36,12 +40,12 @@ class Room:
 
     def taken(self) -> int:
         """Bytes of all there is."""
-        return sum(_size(path) for path in (*self._all("*.packed"), *self._all("*.part")))
+        return sum(_stat(places.whole)[0] + _stat(places.part)[0] for places in self._all())
 
     def refuses(self, size: int, mine: Places) -> str:
         """Why so many bytes more cannot be had for `mine`; "" where they can, perhaps as others have gone now."""
-        for other in [None, *self._oldest_first(mine)]:
-            if other is not None:
+        for other in [None, *(p for p in self._oldest_first() if p.name != mine.name)]:
+            if other is not None and time.time() - _stat(other.bound)[1] > RECENT_S:
                 self._drop(other, "there is no room for it beside a newer one")
             if self.taken() + size <= self.limit and self._free(self._existing()) - size >= RESERVE:
                 return ""
@@ -50,54 +54,73 @@ class Room:
         free = in_words(self._free(self._existing()))
         return f"it needs {in_words(size)}, of {in_words(self.limit)} allowed, and the disk has {free} left"
 
-    def sweep(self) -> None:
-        """What belongs to no file any more goes; what is too much, too, what was used longest ago first."""
-        for path in [*self._all("*.packed"), *self._all("*.journal")]:
-            places = Places(self.folder, path.stem)
+    def sweep(self) -> dict[Path, int]:
+        """What belongs to no file any more goes; what is too much, too, what was used longest ago first.
+
+        Answers with the weight files whose packed one is not whole, or was compared under another name or mode,
+        and with their bytes.
+        """
+        found: dict[Path, int] = {}
+        for places in self._all():
             bound = Bound.read(places.bound) or Bound.read(places.journal)
-            # In between a packed file is whole and not bound yet: then its lock is there.
-            if _is_gone(bound) if bound is not None else not places.lock.exists():
+            now = identity(bound.path) if bound is not None else None
+            if bound is not None and now is not None and places.fit(now):
+                found |= {} if places.count_for(now) else {bound.path: now.size}
+            elif bound is not None and (other := _elsewhere(bound, places)) is not None:
+                found[other] = bound.identity.size
+            elif bound is None or now is not None or bound.path.parent.is_dir():  # else a drive is unplugged
                 self._drop(places, "its weight file is another one, or gone")
-        for places in self._oldest_first(None):
+        for places in self._oldest_first():
             if self.taken() <= self.limit and self._free(self._existing()) >= RESERVE // 2:
-                return
+                break
             self._drop(places, "room is short")
+        return found
 
-    def _oldest_first(self, but: Places | None) -> list[Places]:
-        every = [(_used(path), Places(self.folder, path.stem)) for path in self._all("*.json")]
-        return [p for _, p in sorted(every, key=lambda one: one[0]) if p != but and p.whole.exists()]
-
-    def _drop(self, places: Places, why: str) -> None:
+    def drop(self, places: Places, why: str) -> None:
+        """For whoever has its lock."""
         _log.info("%s is deleted: %s", places.whole, why)
         self._let_go(places.whole)
         places.drop()
 
-    def _all(self, pattern: str) -> list[Path]:
+    def _drop(self, places: Places, why: str) -> None:
+        with suppress(OSError), locked(places.lock, busy):
+            self.drop(places, why)
+
+    def _oldest_first(self) -> list[Places]:
+        """Those that are not whole before all others."""
+        return sorted(self._all(), key=lambda places: _stat(places.bound)[1])
+
+    def _all(self) -> list[Places]:
         with suppress(OSError):
-            return list(self.folder.glob(pattern))
+            kinds = (".packed", ".journal", ".part")
+            names = {path.name.partition(".")[0] for path in self.folder.iterdir() if path.suffix in kinds}
+            return [Places(self.folder, name) for name in sorted(names)]
         return []
 
     def _existing(self) -> Path:
         return next(each for each in (self.folder, *self.folder.parents) if each.exists())
 
 
-def _is_gone(bound: Bound) -> bool:
-    """A file that is there with another content, or is not where its folder is (a drive may be unplugged)."""
-    now = identity(bound.path)
-    if now is None:
-        return bound.path.parent.is_dir() and not bound.path.exists()
-    return (now.size, now.sample) != (bound.identity.size, bound.identity.sample)
+def busy() -> None:
+    """Nobody waits for a lock here. Raises BlockingIOError."""
+    raise BlockingIOError("another process packs it")
 
 
-def _size(path: Path) -> int:
+def _elsewhere(bound: Bound, places: Places) -> Path | None:
+    """The weight file, where it got another name, or went to a folder near by; the nearest one."""
+    here = bound.path.parent
+    near = here.parent if here.parent.parent != here.parent else here  # all of a disk is not near
+    for folder, depth in ((here, ""), (here, "*/"), (near, ""), (near, "*/"), (near, "*/*/")):
+        for path in folder.glob(f"{depth}*{bound.path.suffix}"):
+            if _stat(path)[0] == bound.identity.size and (now := identity(path)) and places.fit(now):
+                return path
+    return None
+
+
+def _stat(path: Path) -> tuple[int, float]:
+    """Bytes, and when it was written or used; zeros where it is not there."""
     try:
-        return path.stat().st_size
+        stat = path.stat()
     except OSError:
-        return 0
-
-
-def _used(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
+        return 0, 0.0
+    return stat.st_size, stat.st_mtime

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -14,30 +13,30 @@ from typing import BinaryIO
 
 import torch
 
-from ...storage import whole_file
 from ..errors import OUT_OF_MEMORY, ReadError, WeightsError
 from ..files.header import Header
 from ..files.identity import identity
 from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry
 from ..files.pagecache import WARM, resident_fraction
 from ..files.span import Span
-from .bound import Bound, Places
+from .bound import Places
 from .choice import Choice
 from .decoding import Decoder, unpack
-from .file import Entry, Index, header_of, read_index
+from .file import Entry, read_index
 
 _log = logging.getLogger("flux_speedup")
 
 
 @dataclass(eq=False)
 class PackedFile:
-    """One that is open. `damaged`: something in it was not as it was written; nothing of it is read any more."""
+    """One that is open: its entries by their place in the weight file, and those that were seen to be right.
+
+    `damaged`: something in it was not as it was written; nothing of it is read any more.
+    """
 
     mapping: Mapping
     entries: dict[int, Entry]
-    checked: set[int] = field(
-        default_factory=set
-    )  # entries whose bytes were seen to be right in this process
+    checked: set[int] = field(default_factory=set)
     damaged: bool = False
 
 
@@ -127,57 +126,49 @@ class Store:
                     del self._files[key]
 
     def of(self, path: Path, identity: FileIdentity) -> PackedFile | None:
-        """The packed file of exactly this weight file, if there is one."""
+        """The packed file of exactly this weight file, if there is one that counts."""
         folder = self._folder
         if folder is None:
             return None
         with self._lock:
             if identity not in self._files:
-                self._files[identity] = self._open(Places.of(path, folder), identity)
+                self._files[identity] = self._open(path, Places.of(identity, folder), identity)
             found = self._files[identity]
         return None if found is None or found.damaged else found
 
     def for_load(self, spans: Sequence[Span | None], device: torch.device) -> list[Packed | None]:
         """For each span of a load, what is to be read in its place; None: the span itself."""
-        if self._folder is None:
-            return [None] * len(spans)
         chosen: dict[FileIdentity, Decoder | None] = {}
         for span in spans:
             if span is not None and span.identity not in chosen:
-                file = self.of(span.path, span.identity)
-                chosen[span.identity] = None if file is None else self._for_load(span.path, file, device)
+                chosen[span.identity] = self._for_load(span, device)
         return [None if s is None else self._find(s, chosen[s.identity]) for s in spans]
 
     def for_streaming(self, span: Span, device: torch.device) -> Packed | None:
         """For a span that comes again and again."""
-        decoder = self.choice.for_streaming(device) if self._folder is not None else None
-        return self._find(span, decoder)
+        return self._find(span, self.choice.for_streaming(device))
 
     def instead_of(self, path: Path) -> Path:
         """What a load from the disk will read of a weight file: read this ahead."""
-        folder = self._folder
-        if folder is None or not _expected(folder):
-            return path
-        now = identity(path)
+        now = identity(path) if self._folder is not None and self.choice.pays_cold() else None
         file = self.of(path, now) if now is not None else None
         return path if file is None else file.mapping.path
 
     def measure(self, device: torch.device) -> None:
-        """Find the decoder, and keep for the next start whether there is one."""
+        """Find the decoder."""
         self.choice.find(device)
         self._changes += 1
-        if self._folder is not None:
-            with suppress(OSError):
-                cold = self.choice.for_loads(device, cold=True) is not None
-                whole_file.write(self._folder / _KNOWN, json.dumps({"cold": cold}))
 
     def _written_over(self, identity: FileIdentity) -> None:
         for file in list(self._files.values()):
             if file is not None and file.mapping.identity == identity:
                 file.damaged = True
 
-    def _for_load(self, path: Path, file: PackedFile, device: torch.device) -> Decoder | None:
-        here, there = resident_fraction(path), resident_fraction(file.mapping.path)
+    def _for_load(self, span: Span, device: torch.device) -> Decoder | None:
+        file = self.of(span.path, span.identity)
+        if file is None:
+            return None
+        here, there = resident_fraction(span.path), resident_fraction(file.mapping.path)
         cold = there is not None and there < WARM
         if cold and here is not None and here >= WARM:
             return None  # the disk would be slower than any bus
@@ -186,47 +177,32 @@ class Store:
     def _find(self, span: Span, decoder: Decoder | None) -> Packed | None:
         file = self.of(span.path, span.identity) if decoder is not None else None
         entry = file.entries.get(span.offset) if file is not None else None
-        if decoder is None or file is None or entry is None or entry.size != span.length:
+        if decoder is None or file is None or entry is None or entry.form.size != span.length:
             return None
         return Packed(file, entry, decoder)
 
-    def _open(self, places: Places, identity: FileIdentity) -> PackedFile | None:
-        bound = Bound.read(places.bound)
-        if bound is None or bound.identity != identity:
+    def _open(self, path: Path, places: Places, identity: FileIdentity) -> PackedFile | None:
+        if not places.count_for(identity):
             return None
-        found: list[Index] = []
+        entries: dict[int, Entry] = {}
 
-        def read(file: BinaryIO, size: int, path: Path) -> Header:
-            found.append(read_index(file, size, path))
-            return header_of(size)
+        def read(file: BinaryIO, size: int, whole: Path) -> Header:
+            entries.update(read_index(file, size, whole))
+            return Header({}, {}, 0, size)  # nobody gets views of it by name
 
         try:
             mapping = self._registry.open(places.whole, read)
         except WeightsError as error:
-            _log.warning("%s; the weight file is read in its place", error)
-            return None
-        if not found[-1].is_of(identity):
-            _log.warning("%s is of another weight file, which is not read in its place", places.whole)
+            _log.warning("%s; %s is read in its place", error, path)
             return None
         with suppress(OSError):
             os.utime(places.bound)  # used: others go first where room is short
-        return PackedFile(mapping, {entry.source: entry for entry in found[-1].entries})
+        return PackedFile(mapping, entries)
 
 
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
     """The memory of a dense tensor, in its order."""
     return tensor.reshape(-1).view(torch.uint8)
-
-
-_KNOWN = "decoder.json"
-
-
-def _expected(folder: Path) -> bool:
-    try:
-        found = json.loads((folder / _KNOWN).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and found.get("cold") is True
 
 
 PACKED = Store()

@@ -79,7 +79,7 @@ class WhileIdle:
                     return
                 poll = min(_POLL_S, self._quiet_s) if self._steps else _WATCH_S
             try:
-                if self._steps and self._is_quiet():
+                if self._steps and self.is_quiet():
                     self._step()
                     continue
                 watching = self._watch()
@@ -90,7 +90,8 @@ class WhileIdle:
             self._changed.wait(poll)
             self._changed.clear()
 
-    def _is_quiet(self) -> bool:
+    def is_quiet(self) -> bool:
+        """Whether nobody is busy, and was for a while."""
         if self._busy():
             self.stir()
         return time.monotonic() - self._stirred >= self._quiet_s
@@ -100,4 +101,5 @@ class WhileIdle:
             name, step = next(iter(self._steps.items()), (None, nobody))
         if step():
             with self._lock:
-                self._steps.pop(name, None)
+                if self._steps.get(name) is step:  # else it was added anew since
+                    del self._steps[name]
