@@ -16,6 +16,7 @@ from flux_speedup.stats.first_image import FirstImage
 from flux_speedup.stats.machine import Machine, Measuring, Savings
 from flux_speedup.stats.requests import Pass, Request, Steps
 from flux_speedup.stats.starts import Start
+from flux_speedup.weights.packed.progress import PackedFile, PackedNow
 
 OUTCOMES = (
     Outcome("tier.vram_state", "VRAM mode: high", State.APPLIED, "the whole model fits on this card"),
@@ -132,6 +133,20 @@ MEMORY = MemoryUse(
     2_000_000_000,
 )
 MACHINE = Machine(0.0, "NVIDIA H100 80GB HBM3", 3.1, 51.7, 55.2, 6.4, 4.1)
+PACKED = PackedNow(
+    "Packed weights are on: 17.9 GB for the 23.8 GB of flux1-dev.safetensors, bit for bit: from the disk in "
+    "5.77 s, not 7.68 s, over the bus in 324 ms, not 431 ms, where the card decodes fast enough.",
+    True,
+    False,
+    25_300_000_000,
+    68_719_476_736,
+    (
+        PackedFile("flux1-dev.safetensors", 23_800_000_000, 23_800_000_000, "packed"),
+        PackedFile("flux1-schnell.safetensors", 23_780_000_000, 9_512_000_000, "packing"),
+        PackedFile("flux1-krea-dev.safetensors", 23_800_000_000, 0, "waiting", "for its turn"),
+        PackedFile("moved.safetensors", 23_800_000_000, 11_900_000_000, "comparing"),
+    ),
+)
 LOG = (
     *(f"05:06:{i:02d} flux1-dev transformer: 23.8 GB in 0.5{i % 10} s, page cache" for i in range(18)),
     "05:07:01 yolov8x-worldv2.pt: not on this machine [warning]",
@@ -181,6 +196,7 @@ class FakeView:
         self.lines: list[str] = list(LOG)
         self.measured: Machine | None = replace(MACHINE, at=now - 4000)
         self.measurement = Measuring("idle")
+        self.made_packed = PACKED
         self.refresh = 0.0
         self.reads = 0
         self.asked = 0
@@ -242,8 +258,13 @@ class FakeView:
     def log_lines(self, limit: int = 20) -> list[str]:
         return self.lines[-limit:]
 
-    def packed(self) -> str:
-        return ""
+    def packed(self) -> PackedNow:
+        return self.made_packed
+
+    def pack(self, on: bool) -> PackedNow:
+        self._called("pack", (on,))
+        self.made_packed = replace(self.made_packed, stopped=not on)
+        return self.made_packed
 
     def machine(self) -> Machine | None:
         return self.measured
@@ -350,5 +371,6 @@ def full_of(name: str) -> FakeView:
     view.begun = [Start(1.0, 2.0, name), Start(1.0, 3.0, "")]
     view.weights = [LocalWeight(name, name, WeightState.FOUND, name, 5, name)]
     view.lines = [name, f"{name} [warning]"]
+    view.made_packed = PackedNow(name, True, True, 1, 2, (PackedFile(name, 2, 1, "not packed", name),))
     view.measured = Machine(1.0, name, 1.0, 2.0, 3.0, 4.0, 5.0)
     return view

@@ -24,15 +24,18 @@ from flux_speedup.ui import changes, section, tab
 from tests.fake_view import FakeView
 
 V1 = "/flux-speedup/v1"
-READS = [f"{V1}/{name}" for name in ("status", "config", "models", "machine", "requests", "metrics")]
+READS = [
+    f"{V1}/{name}" for name in ("status", "config", "models", "machine", "requests", "metrics", "packed")
+]
 WRITES: dict[str, Any] = {
     f"{V1}/measure": {},
     f"{V1}/drop": {"key": None},
+    f"{V1}/pack": {"stop": True},
     f"{V1}/remove_traces": {},
     f"{V1}/settings": {"tier": "large"},
 }
 HERE = "127.0.0.1:7860"
-CALLS = {"measure", "drop", "remove_traces", "set_options"}
+CALLS = {"measure", "pack", "drop", "remove_traces", "set_options"}
 
 
 def flags(**more: Any) -> SimpleNamespace:

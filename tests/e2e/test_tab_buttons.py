@@ -86,6 +86,26 @@ def test_measuring_shows_its_progress_and_can_be_cancelled(
     page.context.close()
 
 
+def test_packing_is_shown_and_stopped_and_goes_on(served: Served, browser: Browser, artifacts: Path) -> None:
+    view = served.view
+    page = opened(browser, served.url)
+    says(page, f"{TAB}_packed", "flux1-schnell.safetensors")
+    says(page, f"{TAB}_packed", "9.5 GB of 23.8 GB")
+    page.click(f'#{TAB} [data-fsu-do="packing:stop"]')
+    says(page, f"{TAB}_packed", "Go on packing")
+    page.locator(f"#{TAB}_packed").first.screenshot(path=artifacts / f"packed-gradio-{MINOR}.png")
+    view.refused = "packed weights are off"
+    page.click(f'#{TAB} [data-fsu-do="packing:on"]')
+    says(page, f"{TAB}_packed_said", "Not now: packed weights are off")
+    view.refused = ""
+    page.click(f'#{TAB} [data-fsu-do="packing:on"]')
+    says(page, f"{TAB}_packed", "Stop packing")
+    assert page.locator(f"#{TAB}_packed_said").first.inner_text().strip() == ""
+    assert view.calls == [("pack", (False,)), ("pack", (True,)), ("pack", (True,))]
+    assert page.complaints == []
+    page.context.close()
+
+
 def test_models_are_dropped_one_by_one_or_all_leave_the_card(served: Served, browser: Browser) -> None:
     view = served.view
     page = opened(browser, served.url)

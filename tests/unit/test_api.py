@@ -37,15 +37,17 @@ from flux_speedup.stats.first_image import FirstImage
 from flux_speedup.stats.machine import Machine, Savings
 from flux_speedup.stats.requests import Pass, Steps
 from flux_speedup.stats.requests import Request as ImageRequest
+from flux_speedup.weights.packed.progress import PackedFile, PackedNow
 from tests.fake_view import FakeView
 from tests.waiting import PATIENCE_S
 
 V1 = "/flux-speedup/v1"
 STATUS, STATS, CONFIG = (f"{V1}/{name}" for name in ("status", "stats", "config"))
 READS = tuple(
-    f"{V1}/{name}" for name in ("requests", "models", "machine", "metrics", "local_weights", "checkpoints")
+    f"{V1}/{name}"
+    for name in ("requests", "models", "machine", "metrics", "local_weights", "checkpoints", "packed")
 )
-WRITES = tuple(f"{V1}/{name}" for name in ("measure", "drop", "settings", "remove_traces"))
+WRITES = tuple(f"{V1}/{name}" for name in ("measure", "drop", "settings", "remove_traces", "pack"))
 OPEN = Access(None, None)
 ODD = 'it\'s "odd"\n🚀 \ud83d\udcff\0'
 FREED = "33.8 GB of VRAM are free again."
@@ -99,6 +101,7 @@ class Settings:
             remove_traces=lambda folder: f"removed, folder too: {folder}",
             measure=view.measure,
             cancel_measuring=view.cancel_measuring,
+            pack=view.pack,
         )
         return Control(acts, Rules(lambda: names, lambda: self.why))
 
@@ -276,6 +279,27 @@ def test_local_weights() -> None:
     (weight,) = get(made(shown()), READS[4]).json()
     assert (weight["kind"], weight["state"], weight["size"]) == ("adetailer", "refused", 6)
     assert weight["name"] == weight["path"] == weight["why"]
+
+
+def test_packed_files_and_how_to_stop_making_them() -> None:
+    view = shown()
+    app = made(view)
+    view.made_packed = PackedNow("x", True, False, 5, 9, (PackedFile("a", 4, 3, "waiting", "for its turn"),))
+    told = get(app, READS[6]).json()
+    assert told == {
+        "says": "x",
+        "on": True,
+        "stopped": False,
+        "taken": 5,
+        "limit": 9,
+        "files": [{"name": "a", "bytes": 4, "done": 3, "state": "waiting", "why": "for its turn"}],
+    }
+    assert post(app, WRITES[4], {"stop": True}).json() == {**told, "stopped": True}
+    assert post(app, WRITES[4], {}).json() == told
+    assert view.calls == [("pack", (False,)), ("pack", (True,))]
+    assert post(app, WRITES[4], {"stops": True}).status_code == 422
+    view.refused = "packed weights are off"
+    assert post(app, WRITES[4], {}).status_code == 409
 
 
 def test_a_router_learns_where_each_checkpoint_is() -> None:

@@ -12,12 +12,16 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from flux_speedup.control.acts import Acts
 from flux_speedup.hosts.common.inside import Forbidden, Refused
 from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.patching.change import Function, Value
 from flux_speedup.patching.table import PatchTable, State
+from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.packed.background import Background
+from flux_speedup.weights.packed.store import Store
 from tests.waiting import PATIENCE_S
 
 
@@ -78,6 +82,27 @@ def acts(host: Any, table: PatchTable) -> Acts:
     made = Acts(WebUI(), table, nobody, nobody, lambda: None)
     host.opts.changed = made.switched_off
     return made
+
+
+def test_packing_is_stopped_only_where_it_is_on(acts: Acts, tmp_path: Path) -> None:
+    registry = Registry(leases=False)
+    made = Background(
+        tmp_path, lambda: True, lambda: torch.device("cpu"), registry=registry, store=Store(registry)
+    )
+
+    class Packs(WebUI):
+        def packing(self) -> Background:
+            return made
+
+    nobody: Any = None
+    packs = Acts(Packs(), nobody, nobody, nobody, lambda: None)
+    for each in (acts, packs):
+        with pytest.raises(Refused, match="packed weights are off"):
+            each.pack(False)
+    end = made.begin()
+    assert packs.pack(False).stopped
+    assert not packs.pack(True).stopped
+    end()
 
 
 def in_force(host: Any) -> tuple[int, str]:

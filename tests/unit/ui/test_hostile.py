@@ -73,7 +73,7 @@ def test_no_part_takes_markup_from_a_name(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NASTY if name.isprintable()])
 def test_a_name_is_shown_as_it_is(name: str) -> None:
     made = parts.values(full_of(name), None)
-    for part in ("status", "requests", "memory", "models", "local", "log"):
+    for part in ("status", "requests", "packed", "memory", "models", "local", "log"):
         assert name in Tags(made[part]).text, part
     assert html.escape(name) in made["rates"]
 

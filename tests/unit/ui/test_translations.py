@@ -39,6 +39,7 @@ def foreign() -> set[str]:
     for view in texts.views():
         for part in (view.status(), view.kept, view.made, view.used, view.built, view.begun, view.weights):
             given |= set(texts.told_by(part))
+        given |= {file.name for file in view.made_packed.files}
         for more in (view.lines, view.measured, view.pruned, view.saved):
             given |= set(texts.told_by(more))
     given |= {f"{event.source} → {event.target}" for event in FakeView().kept}

@@ -12,6 +12,7 @@ from ..facts.view import Checkpoint, ConfigRow, Status
 from ..hosts.common.inside import Model
 from ..local_models.report import LocalWeight
 from ..stats import events as asked
+from ..weights.packed.progress import PackedNow
 from . import writes as writing
 from .access import Access, let_through
 from .metrics import CONTENT_TYPE, metrics
@@ -90,6 +91,10 @@ def _add_routes(router: APIRouter, view: Seen) -> None:
     )
     def machine() -> Any:
         return answer(MachineNow(view.machine(), view.measuring(), view.memory()))
+
+    @router.get("/packed", response_model=shape(PackedNow), summary="Packed files: there, made, waiting")
+    def packed() -> Any:
+        return answer(view.packed())
 
     @router.get(
         "/local_weights",

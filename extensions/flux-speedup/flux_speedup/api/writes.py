@@ -15,6 +15,7 @@ from ..facts.plain import plain, text
 from ..hosts.common.inside import Forbidden, Refused
 from ..stats.machine import Measuring
 from ..ui.settings import OPTIONS
+from ..weights.packed.progress import PackedNow
 from .access import let_through
 from .shapes import shape
 
@@ -25,6 +26,12 @@ class MeasureBody(BaseModel, extra="forbid"):
     """Begin to measure this machine, or cancel what is under way."""
 
     cancel: bool = False
+
+
+class PackBody(BaseModel, extra="forbid"):
+    """Stop making packed files, or go on where it was stopped."""
+
+    stop: bool = False
 
 
 class DropBody(BaseModel, extra="forbid"):
@@ -69,7 +76,7 @@ NO_SUCH_OPTION = {**NOT_NOW, **_problems({400: "no such option, or not one of it
 
 
 def add_routes(router: APIRouter, control: Control) -> None:
-    """POST measure, drop, remove_traces and settings."""
+    """POST measure, pack, drop, remove_traces and settings."""
 
     def post(
         path: str, summary: str, model: type[BaseModel] = DoneModel, refusals: Refusals = NOT_NOW
@@ -81,6 +88,11 @@ def add_routes(router: APIRouter, control: Control) -> None:
     def measure(body: MeasureBody, request: Request) -> Any:
         acts = control.by(request.headers)
         return plain(_done(acts.cancel_measuring if body.cancel else acts.measure))
+
+    @post("/pack", "Go on making packed files, or stop", shape(PackedNow))
+    def pack(body: PackBody, request: Request) -> Any:
+        acts = control.by(request.headers)
+        return plain(_done(lambda: acts.pack(not body.stop)))
 
     @post("/drop", "Forget a kept model, or free VRAM")
     def drop(body: DropBody, request: Request) -> Any:

@@ -18,6 +18,7 @@ from ..stats.statistics import Statistics
 if TYPE_CHECKING:
     from ..hosts.common.inside import Inside
     from ..hosts.common.webui import WebUI
+    from ..weights.packed.progress import PackedNow
 
 log = logging.getLogger("flux_speedup")
 SWITCH = f"{OPTION_PREFIX}enabled"
@@ -139,6 +140,14 @@ class Acts:
 
     def cancel_measuring(self) -> Measuring:
         return self._measured.cancel("cancelled")
+
+    def pack(self, on: bool) -> PackedNow:
+        """Go on making packed files, or stop; what is there of one stays."""
+        packing = self._host.packing()
+        if packing is None or not packing.now().on:
+            raise Refused("packed weights are off")
+        packing.stop(not on)
+        return packing.now()
 
     def forget_statistics(self) -> None:
         """Delete every stored event, request and start; measurements of the machine stay."""

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .. import __version__, ram
@@ -25,6 +25,7 @@ from ..stats.machine import Machine, Measuring, Savings
 from ..stats.requests import Request
 from ..stats.starts import InForce, Start
 from ..stats.statistics import Statistics
+from ..weights.packed.progress import PackedNow
 from . import bug_report, left_out
 from .checkpoints import nearest
 from .view import Checkpoint, ConfigRow, LeftOut, MemoryUse, Status, StreamedUse, Value
@@ -184,15 +185,16 @@ class Seen:
     def measuring(self) -> Measuring:
         return self._measured.measuring()
 
-    def packed(self) -> str:
-        """What packed weights bring or would bring here, in words; "" where that is nothing."""
-        inside, on = self._host.inside(), self._decided().loaded.config.packed
+    def packed(self) -> PackedNow:
+        """Packed files that are there and that are made, and what they bring or would bring here."""
+        packing, inside = self._host.packing(), self._host.inside()
+        now = PackedNow() if packing is None else packing.now()
         path = inside.selected_file()
         if path is None or getattr(inside.device(), "type", "") != "cuda":
-            return ""
+            return now
         from ..weights.packed.worth import worth
 
-        return worth(path, self.machine(), on)
+        return replace(now, says=worth(path, self.machine(), now.on))
 
     # For people.
 

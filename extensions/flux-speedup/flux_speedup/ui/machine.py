@@ -10,8 +10,8 @@ from .words import bar, gb_s, safe, share, when
 RUNNING = "running"
 
 
-def machine_card(machine: Machine | None, totals: Totals, now: float, packed: str = "") -> str:
-    """Speeds as bars on one scale: the machine's limits, the WebUI's own way, what loads reached; and `packed`."""
+def machine_card(machine: Machine | None, totals: Totals, now: float) -> str:
+    """Speeds as bars on one scale: the machine's limits, the WebUI's own way, what loads reached."""
     title = "This machine"
     if machine is not None:
         measured = f"{safe(machine.device)} &middot; measured {when(machine.at, now)}"
@@ -25,8 +25,7 @@ def machine_card(machine: Machine | None, totals: Totals, now: float, packed: st
         )
     else:
         body = "".join(_row(name, value, max(known), css) for name, value, css in rows)
-    more = f'<div class="fsu-soft">{safe(packed)}</div>' if packed else ""
-    return f'<div class="fsu"><div class="fsu-title">{title}</div>{body}{more}</div>'
+    return f'<div class="fsu"><div class="fsu-title">{title}</div>{body}</div>'
 
 
 def speeds(machine: Machine | None, totals: Totals) -> list[tuple[str, float | None, str]]:

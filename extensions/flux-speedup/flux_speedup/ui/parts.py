@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..stats.events import STARTUP, Event, Query
-from . import cards, loads, local, machine, memory, models, rates, requests, start
+from . import cards, loads, local, machine, memory, models, packed, rates, requests, start
 from .words import card, safe, when
 
 STAGES = 500
@@ -21,6 +21,7 @@ NAMES = (
     "rates",
     "loads",
     "machine",
+    "packed",
     "memory",
     "models",
     "start",
@@ -51,7 +52,8 @@ def values(view: Seen, chosen: str | None, names: Sequence[str] = NAMES) -> dict
         "requests": lambda: requests.request_card(view.requests(), chosen, now),
         "rates": lambda: rates.chart_card(events(), view.machine(), now),
         "loads": lambda: loads.table_card(events(), now),
-        "machine": lambda: machine.machine_card(view.machine(), view.totals(), now, view.packed()),
+        "machine": lambda: machine.machine_card(view.machine(), view.totals(), now),
+        "packed": lambda: packed.packed_card(view.packed()),
         "memory": lambda: memory.memory_card(view.memory()),
         "models": lambda: models.models_card(view.models()),
         "start": lambda: start.start_card(view.starts(), stages(), now, view.first_image()),

@@ -116,6 +116,8 @@ def _figures(page: Page) -> None:
             with gr.Row():
                 page.button("measure", "Measure this machine")
                 page.button("cancel", "Cancel", variant="stop", visible=False)
+    page.part("packed")
+    page.line("packed_said")
     page.part("loads")
 
 

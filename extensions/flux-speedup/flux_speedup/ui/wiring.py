@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .tab import Page
 
-DROP, REQUEST = "drop", "request"
+DROP, REQUEST, PACKING = "drop", "request", "packing"
 # What a measurement changes while it runs.
 MEASURED = ("machine", "rates")
 FORGOTTEN = "The statistics are deleted; measurements of this machine stay."
@@ -99,7 +99,7 @@ def _models(page: Page, sent: Any, chosen: Any) -> None:
         return [*_all(page, chosen_key, before), said]
 
     def pressed(headers: Headers, what: str, chosen_key: str | None, before: dict[str, int]) -> list[Any]:
-        said: Any = ""
+        said = stopped = ""
         kind, _, which = str(what).partition(":")
         if kind == DROP:
             said = actions.drop(view, page.control.by(headers), which)
@@ -108,13 +108,15 @@ def _models(page: Page, sent: Any, chosen: Any) -> None:
             if which in keys:
                 # Whoever chooses the newest wants to see the newest from then on.
                 chosen_key = None if which == keys[0] else which
-        return [*_all(page, chosen_key, before), said, chosen_key]
+        elif kind == PACKING:
+            stopped = actions.attempt(lambda: page.control.by(headers).pack(which == "on"))
+        return [*_all(page, chosen_key, before), said, stopped, chosen_key]
 
     page.buttons["free"].click(with_headers(free), [chosen, sent], outputs, **EVENT)
     page.buttons["pressed"].click(
         with_headers(pressed),
         inputs,
-        [*outputs, chosen],
+        [*outputs, page.texts["packed_said"], chosen],
         **with_script(assets.pressed(len(inputs))),
         **EVENT,
     )

@@ -10,13 +10,23 @@ import pytest
 import torch
 
 from flux_speedup.stats.machine import Machine
+from flux_speedup.storage.file_lock import is_locked
 from flux_speedup.weights.packed.background import Background
 from flux_speedup.weights.packed.command import main
 from flux_speedup.weights.packed.decoding import checksum, unpack
 from flux_speedup.weights.packed.form import encode
 from flux_speedup.weights.packed.packing import Packing
+from flux_speedup.weights.packed.progress import PackedNow
 from flux_speedup.weights.packed.worth import worth
-from tests.unit.weights.packed.packing_of import Loading, checkpoint, places_of, room_in, weights
+from tests.unit.weights.packed.packing_of import (
+    Loading,
+    checkpoint,
+    finish,
+    pack,
+    places_of,
+    room_in,
+    weights,
+)
 from tests.unit.weights.weight_files import CARD, raw_bytes, write_weights
 from tests.waiting import eventually
 
@@ -26,7 +36,7 @@ EXTENSION = Path(__file__).parents[4] / "extensions" / "flux-speedup"
 def background(loading: Loading, busy: list[bool]) -> Background:
     made = Background(
         loading.folder, lambda: busy[0], lambda: CARD, limit=1 << 40, registry=loading.registry,
-        store=loading.store, quiet_s=0.0,
+        store=loading.store, quiet_s=0.001,
     )  # fmt: skip
     made.room = room_in(loading.folder, let_go=loading.store.look_again)
     return made
@@ -66,6 +76,90 @@ def test_what_cannot_be_packed_is_left_alone(tmp_path: Path) -> None:
     finally:
         end()
         other.close()
+    del views
+
+
+def states(made: Background) -> list[tuple[str, str, int]]:
+    return [(file.state, file.why, file.done) for file in made.now().files]
+
+
+def test_what_is_told_while_it_is_made_stopped_and_gone_on_with(tmp_path: Path) -> None:
+    loading, busy = Loading.of(tmp_path), [True]
+    views = loading.registry.open(loading.path).views()
+    made = background(loading, busy)
+    assert not made.now().on
+    end = made.begin()
+    made._look()
+    assert states(made) == [("waiting", "until no image is made", 0)]
+    for _ in range(2):
+        assert not made._step(loading.path)
+    done = sum(sorted(each.nbytes for each in checkpoint().values())[:2])
+    assert states(made)[0][:2] == ("waiting", "until no image is made")
+    made.stop()
+    told = made.now()
+    assert told.stopped
+    assert states(made) == [("stopped", "", made._files[loading.path].done)]
+    assert states(made)[0][2] > done > 0
+    assert told.taken > 0
+    busy[0] = False
+    assert loading.places.part.exists()
+    assert not is_locked(loading.places.lock)
+    assert made._step(loading.path), "it is stopped"
+    made.stop(False)
+    assert made.idle.wait(60)
+    whole = loading.path.stat().st_size
+    assert states(made) == [("packed", "", whole)]
+    assert made.now().taken == loading.places.whole.stat().st_size
+    end()
+    assert made.now() == PackedNow()
+    del views
+
+
+def test_what_was_moved_meanwhile_is_compared_at_the_next_start(tmp_path: Path) -> None:
+    loading = Loading.of(tmp_path)
+    pack(loading.path, room_in(loading.folder))
+    loading.path = loading.path.rename(tmp_path / "moved.safetensors")
+    made = background(loading, [True])
+    end = made.begin()
+    made._sweep()
+    made._step(loading.path)
+    assert made._files[loading.path].state == "comparing"
+    while not made._step(loading.path):
+        pass
+    assert made._files[loading.path].state == "packed"
+    end()
+
+
+def test_what_another_process_packs_is_left_to_it_and_found(tmp_path: Path) -> None:
+    loading, busy = Loading.of(tmp_path), [False]
+    views = loading.registry.open(loading.path).views()
+    made = background(loading, busy)
+    other = Packing(loading.path, made.room)
+    end = made.begin()
+    made._look()
+    assert states(made)[0][1] == "another process packs it"
+    finish(other)
+    other.close()
+    made._look()
+    assert made.idle.wait(60)
+    assert states(made)[0][0] == "packed"
+    assert loading.places.whole in loading.load()[1]
+    end()
+    del views
+
+
+def test_why_it_is_not_packed(tmp_path: Path) -> None:
+    loading = Loading.of(tmp_path)
+    views = loading.registry.open(loading.path).views()
+    made = background(loading, [False])
+    made.room.limit = 5
+    end = made.begin()
+    made._look()
+    assert made.idle.wait(60)
+    ((state, why, _),) = states(made)
+    assert state == "not packed"
+    assert "of 5 bytes allowed" in why
+    end()
     del views
 
 

@@ -18,6 +18,7 @@ from .options import Options, flags, opts
 
 if TYPE_CHECKING:
     from ...stats.tracking import Tracking
+    from ...weights.packed.background import Background as Packing
     from .inside import Inside
     from .pruning import Pruner
     from .sampling import Streamed
@@ -177,6 +178,10 @@ class WebUI:
     def packed_changes(self, limit: int) -> list[Change]:
         """Changes that read packed weights, and make them, `limit` bytes at most. Asked after `weight_changes`."""
         raise Declined(self.why_not("packed"))
+
+    def packing(self) -> Packing | None:
+        """What makes packed files; None before `packed_changes`, and where it was declined."""
+        return None
 
     def read_ahead_changes(self) -> list[Change]:
         """Changes that read the selected model's files ahead. Asked after `digest_changes`."""

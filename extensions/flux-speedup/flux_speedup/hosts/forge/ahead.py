@@ -71,6 +71,9 @@ class Ahead(WebUI):
         self._packing.room.limit = limit
         return [Call(self._packing.begin)]
 
+    def packing(self) -> Packing | None:
+        return self._packing
+
     def read_ahead_progress(self) -> tuple[int, int]:
         return self._background.progress() if self._background is not None else (0, 0)
 

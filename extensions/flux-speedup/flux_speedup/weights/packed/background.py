@@ -88,7 +88,7 @@ class Background:
             return replace(file, state="stopped", why="")
         if not self.idle.is_quiet():
             return replace(file, state="waiting", why="until no image is made")
-        return replace(file, why=file.why or "its turn") if file.state == "waiting" else file
+        return replace(file, why=file.why or "for its turn") if file.state == "waiting" else file
 
     def _end(self) -> None:
         self._on = False
