@@ -178,7 +178,8 @@ def weights(kind, name, tensor):
 
 
 PATCHED = ("unet", "packed", "gguf")
-STEPS = (*PATCHED, "packed", "gguf", "encoder", "small", "room", "lora", "lora", "unload", "raise", "full")
-loads.play((loads.chance.choice(STEPS) for _ in range(60)), SIZE, taken, with_lora, PATCHED)
+STEPS = (*PATCHED, "packed", "gguf", "encoder", "small", "beside", "apart", "room", "lora", "lora", "unload")
+STEPS += ("raise", "full")
+loads.play((loads.chance.choice(STEPS) for _ in range(48)), SIZE, taken, with_lora, PATCHED)
 loads.copies(weights)
 print(json.dumps(loads.seen))

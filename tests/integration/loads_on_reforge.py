@@ -93,8 +93,9 @@ def with_lora(name, strength):
     return patched
 
 
-STEPS = ["unet", "unet", "half", "half", "encoder", "room", "room", "lora", "lora", "unload", "raise", "full"]
-steps = (loads.chance.choice(STEPS) for _ in range(60))
+# Nothing beside another: of what it keeps at least there is room once.
+STEPS = ("unet", "unet", "half", "half", "encoder", "apart", "room", "lora", "lora", "unload", "raise", "full")
+steps = (loads.chance.choice(STEPS) for _ in range(48))
 loads.play(steps, SIZE, taken, with_lora, ("unet", "half"))
 # What reForge has no layer of its own for it copies.
 loads.copies(lambda _model, name, tensor: [] if name.startswith("layers.2.") else [tensor.data])

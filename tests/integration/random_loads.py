@@ -110,7 +110,7 @@ class Loads:
         self.chosen: dict[str, Any] = dict(models)
         self.ours: Ours | None = None
         self.x = torch.randn(2, wide, generator=torch.Generator().manual_seed(4))
-        self.seen: dict[str, Any] = {"images": [], "loaded": [], "streamed": [], "errors": 0}
+        self.seen: dict[str, Any] = {"images": [], "loaded": [], "streamed": [], "books": {}, "errors": 0}
 
     def play(
         self,
@@ -120,51 +120,92 @@ class Loads:
         with_lora: Callable[[str, float], Any],
         patched: Collection[str],
     ) -> None:
-        """`steps`: models' names, "room", "lora", "unload", "raise", "full". `patched`: models that get LoRAs."""
+        """`steps`: models' names, or what `_step` knows. `patched`: models that get LoRAs."""
         gc.collect()
         card._load().card_limit(card.used() + size)
+        self._size, self._taken, self._with_lora = size, taken, with_lora
+        self._patched, self._fit = list(patched), [name for name in self.models if name not in patched]
         for what in steps:
             if what in self.models:
                 for _ in range(2 if what in patched else 1):
                     self._run(what)
-            elif what == "room":
-                room = self.chance.randrange(size * 2 // 5)
-                self.manager.free_memory(room, CARD)
-                self.seen["errors"] += self.manager.get_free_memory(CARD) < room
-            elif what == "lora":
-                name, strength = self.chance.choice(list(patched)), self.chance.choice([0.0, 0.5, 1.0])
-                self.chosen[name] = with_lora(name, strength) if strength else self.models[name]
-            elif what == "unload":
-                self._unload(taken)
-            elif what == "full":
-                self._unload(taken)
-                # One that fits: of a load in part that fails the hosts themselves leave marks behind.
-                fits = self.chance.choice([name for name in self.models if name not in patched])
-                with card.full(size // 8):
-                    self._run_into_an_error(fits, "memory")
-                card._load().card_limit(card.used() - taken() + size)
-                self._unload(taken)
             else:
-                name = self.chance.choice(list(patched))
-                self.models[name].model.fails = self.chance.randrange(24)
-                self._run_into_an_error(name, "on purpose")
-                self.models[name].model.fails = None
-        self._end(taken)
+                self._step(what)
+            self._compare_books()
+        self._end()
 
-    def _unload(self, taken: Callable[[], int]) -> None:
+    def _step(self, what: str) -> None:
+        if what == "room":
+            self._room(self.chance.randrange(self._size * 2 // 5))
+        elif what == "apart":
+            self._run_beside_what_is_not_the_managers()
+        elif what == "beside":
+            self._run_beside_another()
+        elif what == "lora":
+            name, strength = self.chance.choice(self._patched), self.chance.choice([0.0, 0.5, 1.0])
+            self.chosen[name] = self._with_lora(name, strength) if strength else self.models[name]
+        elif what == "unload":
+            self._unload()
+        elif what == "full":
+            self._unload()
+            # One that fits: of a load in part that fails the hosts themselves leave marks behind.
+            with card.full(self._size // 8):
+                self._run_into_an_error(self.chance.choice(self._fit), "memory")
+            card._load().card_limit(card.used() - self._taken() + self._size)
+            self._unload()
+        else:
+            name = self.chance.choice(self._patched)
+            self.models[name].model.fails = self.chance.randrange(24)
+            self._run_into_an_error(name, "on purpose")
+            self.models[name].model.fails = None
+
+    def _room(self, size: int) -> None:
+        self.manager.free_memory(size, CARD)
+        self.seen["errors"] += self.manager.get_free_memory(CARD) < size
+
+    def _unload(self) -> None:
         self.manager.unload_all_models()
-        self.seen["errors"] += taken() > KEPT
+        self.seen["errors"] += self._taken() > KEPT
 
     def _run(self, name: str) -> None:
         patcher = self.chosen[name]
         self.manager.load_models_gpu([patcher], memory_required=self.inference)
+        if patcher.model.model_lowvram:
+            self.seen["loaded"].append(f"{name} in part{' with a LoRA' if patcher.patches else ''}")
+        self._pass(name, patcher)
+
+    def _run_beside_another(self) -> None:
+        """As a ControlNet: both are loaded for the same steps, and called in turns; one of them has to give way.
+
+        Without LoRAs, and nothing of it stays, as the manager loads them in any order.
+        """
+        first, second = self.chance.choice(self._patched), self.chance.choice(self._fit)
+        self.chosen[first] = self.models[first]
+        both = [self.models[first], self.models[second]]
+        self.manager.load_models_gpu(both, memory_required=self.inference)
+        for size in (0, self.chance.randrange(self._size // 4)):
+            self._room(size)
+            for name in (second, first, second, first):
+                self._pass(name, self.models[name])
+            self._compare_books()
+        self._unload()
+
+    def _run_beside_what_is_not_the_managers(self) -> None:
+        """As an upscaler: it asks for room, takes it, and what had to give way is called while it is there."""
+        name = self.chance.choice(self._patched)
+        self._run(name)
+        size = self.chance.randrange(self._size // 5)
+        self._room(size + self.inference)
+        taken = torch.empty(size, dtype=torch.uint8, device=CARD)
+        self._pass(name, self.chosen[name])
+        del taken
+
+    def _pass(self, name: str, patcher: Any) -> None:
         with torch.inference_mode():
             out = patcher.model(self.x.to(CARD)).cpu()
         self.seen["errors"] += not torch.isfinite(out).all().item()
         self.seen["images"].append(f"{name} {hashlib.sha256(out.numpy().tobytes()).hexdigest()[:16]}")
         lora = " with a LoRA" if patcher.patches else ""
-        if patcher.model.model_lowvram:
-            self.seen["loaded"].append(f"{name} in part{lora}")
         if self.ours is not None and self.ours.streams(patcher.model):
             self.seen["streamed"].append(f"{name}{lora}")
 
@@ -176,11 +217,20 @@ class Loads:
         else:
             self.seen["errors"] += 1
 
-    def _end(self, taken: Callable[[], int]) -> None:
+    def _compare_books(self) -> None:
+        """What the manager believes to be on the card, and what is there."""
+        for loaded in self.manager.current_loaded_models:
+            model = loaded.model.model
+            there = sum(t.nbytes for t in (*model.parameters(), *model.buffers()) if t.device == CARD)
+            name = next(name for name, patcher in self.models.items() if patcher.model is model)
+            off = abs(loaded.model_loaded_memory() - there)
+            self.seen["books"][name] = max(off, self.seen["books"].get(name, 0))
+
+    def _end(self) -> None:
         self.manager.unload_all_models()
         self.chosen = {}
         gc.collect()
-        self.seen["left"] = taken()
+        self.seen["left"] = self._taken()
         modules = [module for patcher in self.models.values() for module in patcher.model.modules()]
         self.seen["hooks"] = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
         self.seen["failed"] = self.ours.failed if self.ours is not None else []

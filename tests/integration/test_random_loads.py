@@ -1,7 +1,8 @@
 """The memory managers and layers of Forge Neo and reForge on a device that is too small.
 
 Models in single precision; on reForge in half, too, on Forge Neo in every quantisation that it packs into
-safetensors files, and in GGUF's. LoRAs on, changed and off, loads and unloads in part, loads and passes that fail.
+safetensors files, and in GGUF's. LoRAs on, changed and off, loads and unloads in part, loads and passes that fail;
+another model for the same steps, as a ControlNet, and what takes room without the manager, as an upscaler.
 """
 
 from __future__ import annotations
@@ -61,12 +62,14 @@ def test_random_loads_on_a_card_that_is_too_small(host: str, tmp_path: Path, see
     alone, ours = (answer(process) for process in both)
     assert ours["failed"] == []
     assert ours["images"] == alone["images"]
-    assert len(set(ours["images"])) > 6, "it would show nothing"
+    assert len(set(ours["images"])) > 5, "it would show nothing"
     in_part = ours["streamed" if host == "Forge Neo" else "loaded"]
     for model in IN_PART[host]:
         assert sum(one.startswith(model) for one in in_part) > 5, model
     assert sum(one.endswith("with a LoRA") for one in in_part) > 5
     assert ours["loaded"] == alone["loaded"]
+    # (Packed weights have another size in the host's books than on the card, without us as well.)
+    assert {off for name, off in ours["books"].items() if name in ("unet", "half", "encoder")} == {0}
     assert (ours["errors"], ours["hooks"], ours["copies"]) == (0, 0, 0)
     assert alone["errors"] == 0
     assert ours["left"] == alone["left"]
