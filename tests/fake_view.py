@@ -16,7 +16,7 @@ from flux_speedup.stats.first_image import FirstImage
 from flux_speedup.stats.machine import Machine, Measuring, Savings
 from flux_speedup.stats.requests import Pass, Request, Steps
 from flux_speedup.stats.starts import Start
-from flux_speedup.weights.packed.progress import PackedFile, PackedNow
+from flux_speedup.weights.packed.progress import FileProgress, PackedNow
 
 OUTCOMES = (
     Outcome("tier.vram_state", "VRAM mode: high", State.APPLIED, "the whole model fits on this card"),
@@ -141,10 +141,10 @@ PACKED = PackedNow(
     25_300_000_000,
     68_719_476_736,
     (
-        PackedFile("flux1-dev.safetensors", 23_800_000_000, 23_800_000_000, "packed"),
-        PackedFile("flux1-schnell.safetensors", 23_780_000_000, 9_512_000_000, "packing"),
-        PackedFile("flux1-krea-dev.safetensors", 23_800_000_000, 0, "waiting", "for its turn"),
-        PackedFile("moved.safetensors", 23_800_000_000, 11_900_000_000, "comparing"),
+        FileProgress("flux1-dev.safetensors", 23_800_000_000, 23_800_000_000, "packed"),
+        FileProgress("flux1-schnell.safetensors", 23_780_000_000, 9_512_000_000, "packing"),
+        FileProgress("flux1-krea-dev.safetensors", 23_800_000_000, 0, "waiting", "for its turn"),
+        FileProgress("moved.safetensors", 23_800_000_000, 11_900_000_000, "comparing"),
     ),
 )
 LOG = (
@@ -371,6 +371,6 @@ def full_of(name: str) -> FakeView:
     view.begun = [Start(1.0, 2.0, name), Start(1.0, 3.0, "")]
     view.weights = [LocalWeight(name, name, WeightState.FOUND, name, 5, name)]
     view.lines = [name, f"{name} [warning]"]
-    view.made_packed = PackedNow(name, True, True, 1, 2, (PackedFile(name, 2, 1, "not packed", name),))
+    view.made_packed = PackedNow(name, True, True, 1, 2, (FileProgress(name, 2, 1, "not packed", name),))
     view.measured = Machine(1.0, name, 1.0, 2.0, 3.0, 4.0, 5.0)
     return view

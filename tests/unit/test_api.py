@@ -37,7 +37,7 @@ from flux_speedup.stats.first_image import FirstImage
 from flux_speedup.stats.machine import Machine, Savings
 from flux_speedup.stats.requests import Pass, Steps
 from flux_speedup.stats.requests import Request as ImageRequest
-from flux_speedup.weights.packed.progress import PackedFile, PackedNow
+from flux_speedup.weights.packed.progress import FileProgress, PackedNow
 from tests.fake_view import FakeView
 from tests.waiting import PATIENCE_S
 
@@ -284,7 +284,9 @@ def test_local_weights() -> None:
 def test_packed_files_and_how_to_stop_making_them() -> None:
     view = shown()
     app = made(view)
-    view.made_packed = PackedNow("x", True, False, 5, 9, (PackedFile("a", 4, 3, "waiting", "for its turn"),))
+    view.made_packed = PackedNow(
+        "x", True, False, 5, 9, (FileProgress("a", 4, 3, "waiting", "for its turn"),)
+    )
     told = get(app, READS[6]).json()
     assert told == {
         "says": "x",

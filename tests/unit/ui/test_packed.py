@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flux_speedup.ui.packed import STATES, packed_card
-from flux_speedup.weights.packed.progress import PackedFile, PackedNow
+from flux_speedup.weights.packed.progress import FileProgress, PackedNow
 from tests.fake_view import PACKED
 from tests.page import Tags
 
@@ -28,7 +28,7 @@ def test_each_file_has_a_bar_its_bytes_and_what_it_waits_for() -> None:
 
 @pytest.mark.parametrize("state", STATES)
 def test_each_state_is_said(state: str) -> None:
-    page = packed_card(replace(PACKED, files=(PackedFile("<b>", 0, 0, state, "why <b>"),)))
+    page = packed_card(replace(PACKED, files=(FileProgress("<b>", 0, 0, state, "why <b>"),)))
     assert STATES[state] in Tags(page).text
     assert "<b>" not in page
 

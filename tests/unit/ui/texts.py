@@ -30,7 +30,7 @@ from flux_speedup.patching.table import Outcome, State
 from flux_speedup.stats.machine import Measuring, Savings
 from flux_speedup.ui import actions, assets, changes, hints, machine, parts, section, settings, tab, wiring
 from flux_speedup.ui.packed import STATES
-from flux_speedup.weights.packed.progress import PackedFile
+from flux_speedup.weights.packed.progress import FileProgress
 from tests.fake_view import FakeView
 
 
@@ -162,8 +162,8 @@ def views() -> Iterator[FakeView]:
         yield view
     view = FakeView()
     waits = ("until no image is made", "for its turn", "another process packs it")
-    rows = [PackedFile("x", 2, 1, "waiting", why) for why in waits]
-    rows += [PackedFile("x", 2, 1, state) for state in STATES if state != "waiting"]
+    rows = [FileProgress("x", 2, 1, "waiting", why) for why in waits]
+    rows += [FileProgress("x", 2, 1, state) for state in STATES if state != "waiting"]
     view.made_packed = replace(view.made_packed, stopped=True, files=tuple(rows))
     yield view
     view = FakeView()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..stats.report import size
-from ..weights.packed.progress import PackedFile, PackedNow
+from ..weights.packed.progress import FileProgress, PackedNow
 from .words import bar, safe, share
 
 STATES = {
@@ -34,7 +34,7 @@ def packed_card(now: PackedNow) -> str:
     return f'<div class="fsu fsu-card">{title}{body}</div>'
 
 
-def _file(file: PackedFile) -> str:
+def _file(file: FileProgress) -> str:
     part = share(file.done, file.bytes)
     why = f" {safe(file.why)}" if file.why else ""
     return (

@@ -115,6 +115,21 @@ def test_what_is_told_while_it_is_made_stopped_and_gone_on_with(tmp_path: Path) 
     del views
 
 
+def test_a_step_that_comes_late_mixes_no_files(tmp_path: Path) -> None:
+    loading = Loading.of(tmp_path)
+    other = write_weights(tmp_path / "other.safetensors", {"w": weights(100_000, 4)})
+    made = background(loading, [True])
+    end = made.begin()
+    assert not made._step(loading.path)
+    while not made._step(other):
+        pass
+    told = {path.name: (file.state, file.bytes) for path, file in made._files.items()}
+    assert told["other.safetensors"] == ("packed", other.stat().st_size)
+    assert told["flux.safetensors"] == ("packing", loading.path.stat().st_size)
+    assert not is_locked(loading.places.lock)
+    end()
+
+
 def test_what_was_moved_meanwhile_is_compared_at_the_next_start(tmp_path: Path) -> None:
     loading = Loading.of(tmp_path)
     pack(loading.path, room_in(loading.folder))

@@ -161,7 +161,7 @@ def test_another_name_while_it_is_packed(tmp_path: Path) -> None:
     packing = Packing(loading.path, room)
     packing.step()
     loading.path = renamed(loading.path)
-    with pytest.raises(NotPacked, match="another file has its name"):
+    with pytest.raises(NotPacked, match="another one has its name"):
         finish(packing)
     packing.close()
     assert list(room.sweep()) == [loading.path]

@@ -21,7 +21,7 @@ from ..transfer.idle import QUIET_S, WhileIdle
 from .bound import Places
 from .file import packs
 from .packing import Packing
-from .progress import PackedFile, PackedNow
+from .progress import FileProgress, PackedNow
 from .room import Room
 from .store import PACKED, Store
 
@@ -50,7 +50,7 @@ class Background:
         self._store = store
         self._lock = threading.Lock()
         self._seen: dict[Path, FileIdentity] = {}
-        self._files: dict[Path, PackedFile] = {}
+        self._files: dict[Path, FileProgress] = {}
         self._packing: Packing | None = None
         self._on = self._stopped = False
         self.idle = WhileIdle(busy, self._look, quiet_s)
@@ -81,7 +81,7 @@ class Background:
         files = tuple(self._told(file) for file in list(self._files.values()))
         return PackedNow("", True, self._stopped, self.room.taken(), self.room.limit, files)
 
-    def _told(self, file: PackedFile) -> PackedFile:
+    def _told(self, file: FileProgress) -> FileProgress:
         if file.state in ("packed", "not packed"):
             return file
         if self._stopped:
@@ -119,9 +119,9 @@ class Background:
             if packs(mapping.header.tensors.values()) is None:
                 pass
             elif self._store.of(path, mapping.identity) is not None:
-                self._files[path] = PackedFile(path.name, whole, whole, "packed")
+                self._files[path] = FileProgress(path.name, whole, whole, "packed")
             elif self._packing is None and is_locked(Places.of(mapping.identity, self.room.folder).lock):
-                self._files[path] = PackedFile(path.name, whole, 0, "waiting", ELSEWHERE)
+                self._files[path] = FileProgress(path.name, whole, 0, "waiting", ELSEWHERE)
                 continue  # until it is done, or was given up
             else:
                 self._add(path, whole)
@@ -129,7 +129,7 @@ class Background:
         return self._on
 
     def _add(self, path: Path, whole: int) -> None:
-        self._files[path] = PackedFile(path.name, whole, 0, "waiting")
+        self._files[path] = FileProgress(path.name, whole, 0, "waiting")
         self.idle.add(path, partial(self._step, path))
 
     def _step(self, path: Path) -> bool:
@@ -137,15 +137,15 @@ class Background:
         with self._lock:
             if not self._on or self._stopped:
                 return True
+            before = self._files.get(path) or FileProgress(path.name, 0, 0, "waiting")
             try:
                 told = self._stepped(path)
             except BlockingIOError:
                 self._seen.pop(path, None)
-                told = replace(self._files[path], state="waiting", why=ELSEWHERE)
+                told = replace(before, state="waiting", why=ELSEWHERE)
             except (WeightsError, OSError) as error:
                 _log.info("%s: not packed (%s); it is read as it is", path, error)
-                why = getattr(error, "reason", str(error))
-                told = replace(self._files[path], state="not packed", why=why)
+                told = replace(before, state="not packed", why=getattr(error, "reason", str(error)))
                 self.idle.add("sweep", self._sweep)  # what is there of it may be of no use any more
             self._files[path] = told
             if told.state in ("packing", "comparing"):
@@ -153,20 +153,21 @@ class Background:
             self._close()
             return True
 
-    def _stepped(self, path: Path) -> PackedFile:
-        if self._packing is None:
+    def _stepped(self, path: Path) -> FileProgress:
+        if self._packing is None or self._packing.path != path:
+            self._close()
             now = identity(path)
             if now is not None and Places.of(now, self.room.folder).count_for(now):
                 self._store.look_again()  # another process has made it
-                return PackedFile(path.name, now.size, now.size, "packed")
+                return FileProgress(path.name, now.size, now.size, "packed")
             self._packing = Packing(path, self.room)
         packing, whole = self._packing, self._packing.identity.size
         if not packing.step():
             state = "comparing" if packing.is_whole else "packing"
-            return PackedFile(path.name, whole, packing.done, state)
+            return FileProgress(path.name, whole, packing.done, state)
         self._store.look_again()
         _log.info("%s is packed: %s", path.name, size(packing.size))
-        return PackedFile(path.name, whole, whole, "packed")
+        return FileProgress(path.name, whole, whole, "packed")
 
     def _close(self) -> None:
         if self._packing is not None:

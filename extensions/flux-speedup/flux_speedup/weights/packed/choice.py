@@ -69,13 +69,9 @@ class Choice:
             finally:
                 (self.decoder, self.bus), self.device = found, device
         if self.decoder is not None:
-            _log.info(
-                "packed weights: decoded by %s operations on %s at %s, its bus brings %s",
-                self.decoder.name,
-                device,
-                speed(self.decoder.rate / 1e9),
-                speed(self.bus / 1e9),
-            )
+            rates = speed(self.decoder.rate / 1e9), speed(self.bus / 1e9)
+            said = "packed weights: decoded by %s operations on %s at %s, its bus brings %s"
+            _log.info(said, self.decoder.name, device, *rates)
         return self.decoder
 
     def for_loads(self, device: torch.device, *, cold: bool) -> Decoder | None:
@@ -98,39 +94,32 @@ class Choice:
 
 
 def _fastest(candidates: Sequence[Decoder], device: torch.device) -> Decoder | None:
-    numbers = np.random.default_rng(16)
-    weights = torch.from_numpy(numbers.standard_normal(_BLOCKS * BLOCK + 7, np.float32) * 0.02)
-    weights = weights.to(torch.bfloat16)
-    packed = encode(weights.view(torch.int16).numpy().view(np.uint16))
-    assert packed is not None
-    form, raw = packed[0], torch.from_numpy(packed[1])
-    expected = int(checksum(raw))
-    there, wanted = raw.to(device), weights.to(device).view(torch.int16)
-    memory = torch.empty(2 * form.weights, dtype=torch.uint8, device=device)
-    best: Decoder | None = None
+    numbers = np.random.default_rng(16).standard_normal(_BLOCKS * BLOCK + 7, np.float32) * 0.02
+    weights = torch.from_numpy(numbers).to(torch.bfloat16).view(torch.int16)
+    made = encode(weights.numpy().view(np.uint16))
+    assert made is not None
+    form, packed = made[0], torch.from_numpy(made[1])
+    there, wanted, total = packed.to(device), weights.to(device), int(checksum(packed))
+    memory = torch.empty(form.size, dtype=torch.uint8, device=device)
+
+    def seconds(decoder: Decoder) -> float:
+        memory.zero_()[form.size - form.length :].copy_(there)
+        _done(device)
+        begun = time.perf_counter()
+        damaged = bool(unpack(memory, form, total, decoder))
+        took = time.perf_counter() - begun
+        if damaged or not torch.equal(memory.view(torch.int16), wanted):
+            raise ValueError("they decode wrongly")
+        return took
+
+    found: list[Decoder] = []
     for one in candidates:
-        seconds: list[float] = []
-        right = True
         try:
-            while right and len(seconds) < _ROUNDS:
-                memory.zero_()[memory.numel() - form.length :].copy_(there)
-                _done(device)
-                begun = time.perf_counter()
-                right = not unpack(memory, form, expected, one)
-                seconds.append(time.perf_counter() - begun)
-                right = right and torch.equal(memory.view(torch.int16), wanted)
+            best = min([seconds(one) for _ in range(_ROUNDS)][1:])
+            found.append(replace(one, rate=form.size / best))
         except Exception as error:  # a kernel that does not compile here, a device that lacks an operation
             _log.info("packed weights: no %s operations on %s (%s)", one.name, device, error)
-            continue
-        if not right:
-            _log.warning(
-                "packed weights: %s operations on %s decode wrongly, and are not used", one.name, device
-            )
-            continue
-        rate = memory.numel() / min(seconds[1:])
-        if best is None or rate > best.rate:
-            best = replace(one, rate=rate)
-    return best
+    return max(found, key=lambda one: one.rate, default=None)
 
 
 def _bus(device: torch.device) -> float:

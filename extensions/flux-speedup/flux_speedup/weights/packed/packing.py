@@ -179,7 +179,7 @@ class Packing:
     def _finish(self) -> bool:
         now = identity(self.path)
         if now is None or not self.places.fit(now):
-            raise NotPacked(self.path, "another file has its name now")
+            raise NotPacked(self.path, "the file is gone, or another one has its name")
         if now != self.identity:  # another mode, say, since when a write would not show
             self._open()
             self._compared = 0

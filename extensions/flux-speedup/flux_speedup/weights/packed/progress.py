@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class PackedFile:
+class FileProgress:
     """A weight file of `bytes`, of which `done` are packed and compared with it.
 
     state: "packed", "packing", "comparing" (its packed file is there, and was compared under another name or mode),
@@ -33,4 +33,4 @@ class PackedNow:
     stopped: bool = False
     taken: int = 0
     limit: int = 0
-    files: tuple[PackedFile, ...] = ()
+    files: tuple[FileProgress, ...] = ()

@@ -110,10 +110,11 @@ def _elsewhere(bound: Bound, places: Places) -> Path | None:
     """The weight file, where it got another name, or went to a folder near by; the nearest one."""
     here = bound.path.parent
     near = here.parent if here.parent.parent != here.parent else here  # all of a disk is not near
-    for folder, depth in ((here, ""), (here, "*/"), (near, ""), (near, "*/"), (near, "*/*/")):
-        for path in folder.glob(f"{depth}*{bound.path.suffix}"):
-            if _stat(path)[0] == bound.identity.size and (now := identity(path)) and places.fit(now):
-                return path
+    with suppress(OSError):  # of a share that is not there now, say
+        for folder, depth in ((here, ""), (here, "*/"), (near, ""), (near, "*/"), (near, "*/*/")):
+            for path in folder.glob(f"{depth}*.safetensors"):
+                if _stat(path)[0] == bound.identity.size and (now := identity(path)) and places.fit(now):
+                    return path
     return None
 
 
