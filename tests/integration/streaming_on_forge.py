@@ -93,6 +93,7 @@ def merge(patches, weight, *args, **kwargs):
 
 
 hosts_lora.merge_lora_to_weight = merge
+hosts_refresh = hosts_lora.LoraLoader.refresh
 
 
 def report(function, error):
@@ -111,8 +112,27 @@ if not alone:
         apply_all(functions)
 unet = models.patcher_of(models.denoiser(24), f"{file}-unet.safetensors", views, CARD)
 encoder = models.patcher_of(models.encoder(), f"{file}-encoder.safetensors", views, CARD)
-DIFFERENCE = [0.5, ("diff", (torch.ones(512, 512) * 0.01,)), 1.0, None, None]
-lora = {f"diffusion_model.layers.{number}.weight": [DIFFERENCE] for number in (0, 5, 11, 17, 23)}
+
+
+def lora_of(strength):
+    """For some layers, as the host has it from a LoRA's file."""
+    difference = [strength, ("diff", (torch.ones(512, 512) * 0.01,)), 1.0, None, None]
+    return {f"diffusion_model.layers.{number}.weight": [difference] for number in (0, 5, 11, 17, 23)}
+
+
+def with_lora(strength):
+    """A request's own clone of the transformer; strength 0 is no LoRA."""
+    clone = unet.clone()
+    if strength:
+        clone.lora_patches[("one", strength, 1.0, False)] = lora_of(strength)
+    return clone
+
+
+def named(patcher):
+    return "unet" + "".join(f"+{strength}" for _, strength, *_ in patcher.lora_patches)
+
+
+STRENGTHS = (0.5, 0.8)
 patched = unet
 if file[-1] in "13579":
     HELD.room = lambda share=0.5: 0  # no RAM for merged copies: each LoRA is merged whenever a weight arrives
@@ -129,12 +149,12 @@ seen = {
 }
 
 
-def resident(patcher, compute, loras=()):
+def resident(patcher, compute, lora=None):
     """What it computes on the card where all of it fits, however its batches are."""
     there = copy.deepcopy(patcher.model).to(CARD)
-    for key in loras:
+    for key, patches in (lora or {}).items():
         weight = there.get_parameter(key)
-        weight.data = merge_lora_to_weight(lora[key], weight, key)
+        weight.data = merge_lora_to_weight(patches, weight, key)
     return compute(there)
 
 
@@ -167,10 +187,11 @@ def run(name, patcher):
     seen["encoded"] += name == "encoder" and found is not None and found.stream.figures.units > 0
 
 
-def limit(to):
+def limit(to, broken=0):
+    """The host is told that so many bytes are there; of which some cannot be had, as they are in small pieces."""
     global size
     size = to
-    card._load().card_limit(begin + size if size < 1 << 40 else (1 << 63) - 1)
+    card._load().card_limit(begin + size - broken if size < 1 << 40 else (1 << 63) - 1)
 
 
 def batches_on(card_size):
@@ -198,19 +219,19 @@ with torch.inference_mode():
     expected = {
         ("unet", 2): resident(unet, in_one),
         ("unet", 1): resident(unet, one_by_one),
-        ("unet+lora", 2): resident(unet, in_one, lora),
-        ("unet+lora", 1): resident(unet, one_by_one, lora),
         ("encoder", 1): resident(encoder, models.encode),
     }
+    for each in STRENGTHS:
+        expected[f"unet+{each}", 2] = resident(unet, in_one, lora_of(each))
+        expected[f"unet+{each}", 1] = resident(unet, one_by_one, lora_of(each))
 begin = card.used()
 limit(SIZE)
 chance = random.Random(int(file[-1]))
 for _ in range(16):
-    what = chance.choice(["unet", "unet", "encoder", "room", "lora", "unload", "raise", "fail"])
+    what = chance.choice(["unet", "unet", "encoder", "room", "lora", "unload", "raise", "fail", "hosts"])
     if what == "unet":
-        name = "unet+lora" if patched.lora_patches else "unet"
         for _ in range(3):
-            run(name, patched)
+            run(named(patched), patched)
     elif what == "encoder":
         before = ours.models.of(unet.model).split.staying if ours.models.of(unet.model) else None
         run("encoder", encoder)
@@ -225,28 +246,43 @@ for _ in range(16):
         seen["errors"] += get_free_memory() < room
         torch.empty(room, dtype=torch.uint8, device=CARD)
     elif what == "lora":
-        patched = unet.clone()
-        if chance.random() < 0.6:
-            patched.lora_patches[("one", 0.5, 1.0, False)] = lora
+        patched = with_lora(chance.choice([0, *STRENGTHS, *STRENGTHS]))
     elif what == "fail":
-        # Merging fails, in a load, beside one, or as weights arrive; then the same is asked for again.
-        patched = unet.clone()
-        patched.lora_patches[("one", 0.5, 1.0, False)] = lora
+        # Merging fails, in a load, beside one, or as weights arrive; then the same is asked for again, or others.
+        patched = with_lora(chance.choice(STRENGTHS))
         if chance.random() < 0.5:
             manager.unload_all_models()
         unet.model.lora_loader.loaded_hash = "none"
-        failing["left"] = chance.choice([1, 2, 3, 12])
+        failing["left"] = chance.choice([0, 0, 1, 2, 3, 12])
+        if not failing["left"]:
+            limit(SIZE, INFERENCE + chance.randrange(1, 9) * MIB // 2)
         try:
-            run("unet+lora", patched)
+            run(named(patched), patched)
         except RuntimeError as error:
-            seen["errors"] += "on purpose" not in str(error)
+            seen["errors"] += "on purpose" not in str(error) and bool(failing["left"])
             seen["failed_loads"] += 1
             there = [each.model.model for each in manager.current_loaded_models]
             stays = sum(p.nbytes for m in there for p in m.parameters() if p.device == CARD)
             held = sum(each.held for m in ours.models.all() for each in [ours.models.of(m)])
             seen["errors"] += card.used() - begin > stays + held + KEPT
         failing["left"] = 0
-        run("unet+lora", patched)
+        limit(SIZE)
+        for strength in chance.choice([[None], [None, 0], [0], [0.8, 0.5, 0], [0.5, 0.8, 0]]):
+            patched = patched if strength is None else with_lora(strength)
+            run(named(patched), patched)
+    elif what == "hosts":
+        # The host merges by itself, in somebody's copy of its function; then the same is asked for, or others.
+        patched = with_lora(chance.choice(STRENGTHS))
+        if chance.random() < 0.5:
+            manager.unload_all_models()
+        limit(1 << 62)
+        hosts_refresh(unet.model.lora_loader, patched.lora_patches, models.CPU, True)
+        limit(SIZE)
+        for strength in chance.choice([[0.5, 0.8, 0], [0.8, 0.5, 0], [0]]):
+            patched = with_lora(strength)
+            if chance.random() < 0.3:
+                run("encoder", encoder)
+            run(named(patched), patched)
     elif what == "unload":
         manager.unload_all_models()
         seen["errors"] += card.used() - begin > KEPT

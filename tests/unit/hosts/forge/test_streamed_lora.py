@@ -61,13 +61,60 @@ def test_units_give_way_before_loras_are_merged_where_there_is_no_room_for_that(
     loader = types.SimpleNamespace(model=model, backup={}, online_backup=[], loaded_hash=str([]))
     patches = {("one", 1.0, 1.0, False): {"weight": [[0.5, ("lora", (torch.ones(1),)), 1.0, None, None]]}}
     refresh = StreamedLoras(lambda _: streamed, lambda _: None).wrap_refresh(
-        lambda *_: split.told.append("merged")
+        lambda *_: split.told.append("merged"), lambda size: 0
     )
     refresh(loader, {})
     assert split.told == ["none", "merged"]
     split.told.clear()
     refresh(loader, patches)
     assert split.told == [*asked, "weight", "merged"]
+
+
+@pytest.mark.parametrize(
+    ("fails", "gives", "told"),
+    [
+        (2, 7, ["merge", MERGING, "merge", 2 * MERGING, "merge"]),
+        (1, 0, ["merge", MERGING, "by the host"]),
+        (
+            9,
+            7,
+            [
+                "merge",
+                MERGING,
+                "merge",
+                2 * MERGING,
+                "merge",
+                4 * MERGING,
+                "merge",
+                8 * MERGING,
+                "by the host",
+            ],
+        ),
+    ],
+)
+def test_weights_give_way_to_merging_that_runs_out_of_memory_and_the_host_merges_at_last(
+    monkeypatch: pytest.MonkeyPatch, fails: int, gives: int, told: list[Any]
+) -> None:
+    manager = types.SimpleNamespace(soft_empty_cache=lambda: None)
+    monkeypatch.setitem(sys.modules, "backend.memory_management", manager)
+    seen: list[Any] = []
+    loader = types.SimpleNamespace(
+        model=torch.nn.Linear(2, 2), backup={}, online_backup=[], loaded_hash=str([])
+    )
+
+    def merge(*_: Any) -> None:
+        raises = lora.is_to_raise()
+        seen.append("merge" if raises else "by the host")
+        if raises and seen.count("merge") <= fails:
+            raise torch.OutOfMemoryError("full")
+
+    def make_room(size: int) -> int:
+        seen.append(size)
+        return gives
+
+    StreamedLoras(lambda _: None, lambda _: None).wrap_refresh(merge, make_room)(loader, {})
+    assert seen == told
+    assert not lora.is_to_raise()
 
 
 class Split:

@@ -9,18 +9,21 @@ finds what it expects; and whether a weight is merged is looked up there, not re
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import logging
+import threading
+import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ...patching.change import Declined
-from ...weights.errors import WeightsError
+from ...weights.errors import OUT_OF_MEMORY, WeightsError
 from ...weights.residency.forms import KINDS
 from ...weights.residency.placement import Placement
 from ...weights.residency.residency import Residency
@@ -36,6 +39,7 @@ KNOWN_SOURCES = frozenset(
     }
 )
 log = logging.getLogger("flux_speedup")
+_thread = threading.local()
 
 
 class Merged(dict[str, torch.nn.Parameter]):
@@ -49,6 +53,14 @@ class Merged(dict[str, torch.nn.Parameter]):
     def __init__(self) -> None:
         super().__init__()
         self.owners: dict[str, torch.nn.Module] = {}
+
+    @classmethod
+    def of(cls, model: torch.nn.Module, backup: Mapping[str, Any]) -> Merged:
+        """From the host's own backup."""
+        merged = cls()
+        merged.update(backup)
+        merged.owners = {key: _slot(model, key)[0] for key in backup}
+        return merged
 
     def take_back(self, key: str) -> torch.Tensor | None:
         """The clean parameter is its owner's again; what was there."""
@@ -89,14 +101,20 @@ class Merges:
             if (hashes != loader.loaded_hash or force_refresh) and self._refreshed(loader, lora_patches):
                 # The host's own finds nothing left to do; whoever has wrapped it before us sees the call.
                 loader.loaded_hash, forced = hashes, {}
-            return original(loader, lora_patches=lora_patches, offload_device=offload_device, **forced)
+            try:
+                return original(loader, lora_patches=lora_patches, offload_device=offload_device, **forced)
+            except BaseException:
+                # It may have merged some already, and would not look at them again for the list it had before.
+                loader.loaded_hash = DROPPED
+                raise
 
         return refresh
 
     def _refreshed(self, loader: Any, lora_patches: Any) -> bool:
-        """Whether the model has these LoRAs now; else what is left of any merge is for the host's own to mend."""
-        if loader.backup and not isinstance(loader.backup, Merged):
-            return False
+        """Whether the model has these LoRAs now; else what is left of any merge is for the host's own to mend.
+
+        Raises OUT_OF_MEMORY inside `raises_out_of_memory`: all weights are clean then, where they were.
+        """
         lora = _host_lora()
         devices = lora.get_parameter_devices(loader.model)
         try:
@@ -104,7 +122,14 @@ class Merges:
             residency = self._placement.of(loader.model)
             if not _can(residency, loader, lora_patches):
                 return False
-            _merge_all(residency, loader, lora_patches)
+            merge_in(residency, loader, merges_of(lora_patches))
+        except OUT_OF_MEMORY as error:
+            loader.loaded_hash = DROPPED
+            if is_to_raise():
+                traceback.clear_frames(error.__traceback__)
+                self._read_anew(loader, devices)
+                raise
+            log.warning("changing LoRAs failed (%s); falling back to the WebUI's own way", error)
         except (RuntimeError, MemoryError, WeightsError) as error:
             log.warning("changing LoRAs failed (%s); falling back to the WebUI's own way", error)
             loader.loaded_hash = DROPPED
@@ -133,6 +158,8 @@ def put_merged(loader: Any, key: str, merged: torch.Tensor) -> None:
     """A merged weight takes the place of the clean one, which the loader's backup has from now on."""
     owner, leaf, clean = _slot(loader.model, key)
     if not isinstance(loader.backup, Merged):
+        if loader.backup:
+            raise WeightsError(None, f"{key}: the WebUI has merged by itself, and has the clean weights")
         loader.backup = Merged()
     if key not in loader.backup:
         loader.backup[key], loader.backup.owners[key] = clean, owner
@@ -142,10 +169,13 @@ def put_merged(loader: Any, key: str, merged: torch.Tensor) -> None:
 
 def take_back(loader: Any, names: Collection[str] | None = None) -> TakenBack:
     """The clean weights (or those of `names`) are the module's again where we had merged into them; the merged ones
-    are let go. The next `refresh` merges again."""
+    are let go. The next `refresh` merges again. All of them: also those that the host has merged into, from its
+    copies, as its own `refresh` would begin."""
     backup = getattr(loader, "backup", None)
     if not isinstance(backup, Merged):
-        return TakenBack(0, 0)
+        if not backup or names is not None:
+            return TakenBack(0, 0)
+        backup = Merged.of(loader.model, backup)
     keys = [key for key in backup.owners.keys() & backup.keys() if names is None or key in names]
     dropped = 0
     for key in keys:
@@ -157,6 +187,21 @@ def take_back(loader: Any, names: Collection[str] | None = None) -> TakenBack:
     if not backup:
         loader.backup = {}
     return TakenBack(len(keys), dropped)
+
+
+@contextlib.contextmanager
+def raises_out_of_memory() -> Iterator[None]:
+    """In here `refresh` raises OUT_OF_MEMORY, instead of leaving it to the host: the caller makes room."""
+    _thread.raises = True
+    try:
+        yield
+    finally:
+        _thread.raises = False
+
+
+def is_to_raise() -> bool:
+    """Whether this thread is in `raises_out_of_memory`."""
+    return bool(getattr(_thread, "raises", False))
 
 
 def is_merged(module: torch.nn.Module) -> bool:
@@ -198,10 +243,6 @@ def _can(residency: Residency, loader: Any, lora_patches: Any) -> bool:
         for patches in lora_patches.values()
         for key in patches
     )
-
-
-def _merge_all(residency: Residency, loader: Any, lora_patches: Any) -> None:
-    merge_in(residency, loader, merges_of(lora_patches))
 
 
 Merge = Callable[[torch.Tensor], torch.Tensor]

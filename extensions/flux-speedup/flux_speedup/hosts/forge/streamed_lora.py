@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...weights.errors import WeightsError
+from ...stats.report import size as in_words
+from ...weights.errors import OUT_OF_MEMORY, WeightsError
 from ...weights.streaming.split import Split
 from ...weights.streaming.unit import Merge
-from .lora import DROPPED, LoraMerge, Merged, merges_of
+from .lora import DROPPED, LoraMerge, Merged, merges_of, raises_out_of_memory
 from .need import free, manager
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ SMALL = 1 / 8
 """Of a weight's bytes: what of a LoRA is kept on the device for it."""
 MERGING = 1 << 30
 """Bytes: a Flux's largest weight in fp32, the LoRA's difference, their sum, and room for the allocator."""
+ATTEMPTS = 4
 log = logging.getLogger("flux_speedup")
 
 
@@ -45,47 +48,78 @@ class StreamedLoras:
         self._drop = drop
         self._merges: weakref.WeakKeyDictionary[torch.nn.Module, Known] = weakref.WeakKeyDictionary()
 
-    def wrap_refresh(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap_refresh(
+        self, original: Callable[..., Any], make_room: Callable[[int], int]
+    ) -> Callable[..., Any]:
+        """`make_room`: so many bytes are to become free; answers how many did."""
+
         def refresh(
             loader: Any, lora_patches: Any, offload_device: Any = None, force_refresh: bool = False
         ) -> Any:
             offload_device = torch.device("cpu") if offload_device is None else offload_device
-            model = loader.model
-            before = self.known(model)
-            known = self._merges[model] = Known(str(list(lora_patches.keys())), merges_of(lora_patches))
-            streamed = self._of(model)
-            if streamed is None:
-                return original(loader, lora_patches, offload_device, force_refresh)
-            merges = known.merges
-            online = any(is_online for (_, _, _, is_online) in lora_patches)
-            if merges and (online or loader.online_backup or _is_hosts(loader)):
-                log.info("LoRAs of both kinds at once: the WebUI merges them, and swaps the model by itself")
-                self._drop(model)
-                manager().bake_gguf_model(model)  # it merges into what is at home
-                return original(loader, lora_patches, offload_device, True)
-            if force_refresh or before.hash != known.hash:
-                _make_room(streamed, merges)
-                streamed.split.set_merges(at_hand(merges))
-            streams = streamed.split.streamed_names
-            staying = {
-                name: {key: patches for key, patches in by_key.items() if name[3] or key not in streams}
-                for name, by_key in lora_patches.items()
-            }
-            done = original(loader, staying, offload_device, force_refresh)
-            if _is_hosts(loader):
-                log.info("the WebUI merged LoRAs by itself, and swaps the model by itself")
-                self._drop(model)
-                manager().bake_gguf_model(model)  # it merges into what is at home
-                return original(loader, lora_patches, offload_device, True)
-            return done
+            arguments = loader, lora_patches, offload_device, force_refresh
+            for attempt in range(ATTEMPTS):
+                try:
+                    with raises_out_of_memory():
+                        return self._refresh(original, *arguments)
+                except OUT_OF_MEMORY as error:
+                    traceback.clear_frames(error.__traceback__)
+                # All weights are clean now, and nobody knows better.
+                self._merges[loader.model] = Known(loader.loaded_hash, {})
+                manager().soft_empty_cache()
+                gone = make_room(MERGING << attempt)
+                if gone <= 0:
+                    break
+                log.info("out of memory: %s of weights gave way to merging LoRAs", in_words(gone))
+            return self._refresh(original, *arguments)
 
         return refresh
+
+    def _refresh(
+        self,
+        original: Callable[..., Any],
+        loader: Any,
+        lora_patches: Any,
+        offload_device: Any,
+        force_refresh: bool,
+    ) -> Any:
+        model = loader.model
+        before = self.known(model)
+        known = self._merges[model] = Known(str(list(lora_patches.keys())), merges_of(lora_patches))
+        streamed = self._of(model)
+        if streamed is None:
+            return original(loader, lora_patches, offload_device, force_refresh)
+        merges = known.merges
+        online = any(is_online for (_, _, _, is_online) in lora_patches)
+        if merges and (online or loader.online_backup or is_hosts(loader)):
+            log.info("LoRAs of both kinds at once: the WebUI merges them, and swaps the model by itself")
+            return self._by_host(original, loader, lora_patches, offload_device)
+        if force_refresh or before.hash != known.hash:
+            _make_room(streamed, merges)
+            streamed.split.set_merges(at_hand(merges))
+        streams = streamed.split.streamed_names
+        staying = {
+            name: {key: patches for key, patches in by_key.items() if name[3] or key not in streams}
+            for name, by_key in lora_patches.items()
+        }
+        done = original(loader, staying, offload_device, force_refresh)
+        if is_hosts(loader):
+            log.info("the WebUI merged LoRAs by itself, and swaps the model by itself")
+            return self._by_host(original, loader, lora_patches, offload_device)
+        return done
+
+    def _by_host(
+        self, original: Callable[..., Any], loader: Any, lora_patches: Any, offload_device: Any
+    ) -> Any:
+        self._drop(loader.model)
+        manager().bake_gguf_model(loader.model)  # it merges into what is at home
+        return original(loader, lora_patches, offload_device, True)
 
     def known(self, model: torch.nn.Module) -> Known:
         """The merges that weights on the device have now: whatever joins them must have them too."""
         known = self._merges.get(model)
         loader = getattr(model, "lora_loader", None)
-        if known is None or loader is None or loader.loaded_hash != known.hash:
+        if known is None or loader is None or loader.loaded_hash != known.hash or is_hosts(loader):
             return Known(None, {})
         return known
 
@@ -98,7 +132,7 @@ class StreamedLoras:
     def can_split(self, model: torch.nn.Module) -> bool:
         """Whether all that the host knows of LoRAs in its weights is known here, and nothing is in its backup."""
         loader = getattr(model, "lora_loader", None)
-        if loader is None or loader.online_backup or _is_hosts(loader):
+        if loader is None or loader.online_backup or is_hosts(loader):
             return loader is None
         known = self._merges.get(model)
         return loader.loaded_hash == (known.hash if known is not None else str([]))
@@ -121,9 +155,10 @@ def _make_room(streamed: Streamed, merges: Mapping[str, Merge]) -> None:
         log.warning("nothing gives way to merging LoRAs (%s)", error)
 
 
-def _is_hosts(loader: Any) -> bool:
+def is_hosts(loader: Any) -> bool:
     """Whether the host itself has merged, and keeps copies of what was there before."""
-    return bool(loader.backup) and not isinstance(loader.backup, Merged)
+    backup = getattr(loader, "backup", None)
+    return bool(backup) and not isinstance(backup, Merged)
 
 
 class _AtHand:

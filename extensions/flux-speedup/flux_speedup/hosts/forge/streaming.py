@@ -19,10 +19,12 @@ from ...patching.change import Call, Change, Function
 from ...weights.residency.placement import Placement
 from ...weights.transfer.direct import Direct
 from ..common.engine import CPU
+from .lora import take_back
 from .need import MANAGER, Loading, free, is_card, manager
 from .room import Room
 from .sampling_memory import SamplingMemory
 from .split_models import SplitModels, pushes
+from .streamed_lora import is_hosts
 from .streamed_pass import Passes
 
 PATCHER = "backend.patcher.base"
@@ -50,12 +52,15 @@ class Streaming:
         self._swapped: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()  # by the host itself
 
     def changes(self) -> list[Change]:
-        passes, refresh = Passes(self._room.make_now), self.models.loras.wrap_refresh
+        passes = Passes(self._room.make_now)
         sampling = SamplingMemory(self.models)
         encode = "encode_with_transformers"
 
         def around_pass(original: Callable[..., Any]) -> Callable[..., Any]:
             return sampling.around_pass(passes.wrap(original))
+
+        def refresh(original: Callable[..., Any]) -> Callable[..., Any]:
+            return self.models.loras.wrap_refresh(original, self._room.make_now)
 
         return [
             *sampling.changes(),
@@ -138,6 +143,9 @@ class Streaming:
     def _wrap_model_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def model_load(loaded: Any, model_gpu_memory_when_using_cpu_swap: Any = -1) -> Any:
             model = loaded.model.model
+            loader = getattr(model, "lora_loader", None)
+            if is_hosts(loader):
+                take_back(loader)  # weights that the host itself has merged into are no clean ones to bring
             self._thread.known = self.models.loras.known(model)
             self.models.drop(model)
             self._swapped.discard(model)

@@ -46,10 +46,17 @@ def parts_of(tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
 
 def show(tensor: torch.Tensor, data: torch.Tensor) -> None:
     """The tensor object has this data from now on; a shell around it knows."""
-    tensor.data = data
+    tensor.data = _for_inference(data) if tensor.is_inference() and not data.is_inference() else data
     owner = getattr(tensor, _OWNER, None)
     if owner is not None and (found := owner()) is not None:
         settle(found)
+
+
+def _for_inference(data: torch.Tensor) -> torch.Tensor:
+    """The same memory as a tensor of inference mode: one of it that shows any other can be used no more."""
+    with torch.inference_mode():
+        empty = torch.empty(0, dtype=data.dtype, device=data.device)
+        return empty.set_(data.untyped_storage(), data.storage_offset(), data.shape, data.stride())
 
 
 def settle(tensor: torch.Tensor) -> None:
