@@ -35,6 +35,29 @@ SIZE, INFERENCE, WIDE = 28 * MIB, 12 * MIB, 512
 taken = believe(manager, SIZE, INFERENCE)
 
 
+class Cudart:
+    """CUDA's register of host memory. `seen`: addresses that were ever in it."""
+
+    def __init__(self):
+        self.now, self.seen = {}, set()
+
+    def cudaHostRegister(self, address, size, flags):
+        assert address not in self.now
+        self.now[address] = size
+        self.seen.add(address)
+        return 0
+
+    def cudaHostUnregister(self, address):
+        del self.now[address]
+        return 0
+
+
+# As with --pin-shared-memory.
+cudart, manager.MAX_PINNED_MEMORY = Cudart(), 1 << 40
+torch.cuda.cudart = lambda: cudart
+torch.Tensor.is_pinned = lambda tensor: tensor.data_ptr() in cudart.now
+
+
 def at_home(function):
     """What stands for a card draws no random numbers: what needs some is computed on the CPU."""
 
@@ -56,7 +79,7 @@ class OursStreaming(Ours):
 
     def __init__(self):
         from flux_speedup.hosts.forge import streamed
-        from flux_speedup.hosts.neo import streaming, weights
+        from flux_speedup.hosts.neo import reserve, streaming, weights
         from flux_speedup.hosts.neo.webui import Neo
         from flux_speedup.weights.streaming import split, timeline
         from flux_speedup.weights.transfer.direct import Direct
@@ -69,7 +92,8 @@ class OursStreaming(Ours):
         self.streaming = streaming.Streaming(names, self.placement, Direct())
         self.attachment.stream_by(self.streaming)
         self.streaming.on = True
-        self.begin(*self.streaming.changes())
+        # And the tier keeps half as much again for inference.
+        self.begin(*self.streaming.changes(), *reserve.Reserve(manager, INFERENCE * 3 // 2).changes())
 
     def streams(self, model):
         found = self.streaming.of(model)
@@ -182,4 +206,9 @@ STEPS = (*PATCHED, "packed", "gguf", "encoder", "small", "beside", "apart", "roo
 STEPS += ("raise", "full")
 loads.play((loads.chance.choice(STEPS) for _ in range(48)), SIZE, taken, with_lora, PATCHED)
 loads.copies(weights)
+loads.seen["pinned"] = len(cudart.now)
+loads.seen["ever pinned"] = len(cudart.seen)
+if ours:
+    around = ours.placement.registry.around
+    loads.seen["pinned views"] = sum(around(address, 1) is not None for address in cudart.seen)
 print(json.dumps(loads.seen))

@@ -36,7 +36,7 @@ def believe(manager: Any, size: int, inference: int) -> Callable[[], int]:
         return (free, free) if torch_free_too else free
 
     manager.vram_state = manager.VRAMState.NORMAL_VRAM
-    manager.minimum_inference_memory = lambda: inference
+    manager.minimum_inference_memory = lambda: inference + manager.extra_reserved_memory()
     manager.extra_reserved_memory = lambda: 0
     manager.get_torch_device = lambda: CARD
     manager.get_free_memory = get_free_memory

@@ -73,3 +73,6 @@ def test_random_loads_on_a_card_that_is_too_small(host: str, tmp_path: Path, see
     assert (ours["errors"], ours["hooks"], ours["copies"]) == (0, 0, 0)
     assert alone["errors"] == 0
     assert ours["left"] == alone["left"]
+    if host == "Forge Neo":
+        assert ours["ever pinned"] > 0, "it would show nothing"
+        assert (ours["pinned"], ours["pinned views"]) == (0, 0)

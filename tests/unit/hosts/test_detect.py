@@ -17,8 +17,6 @@ from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.hosts.forge.webui import Forge
 from flux_speedup.hosts.neo.webui import Neo
 from flux_speedup.hosts.reforge.webui import ReForge
-from flux_speedup.memory import MemoryPlan, Tier
-from flux_speedup.patching.change import apply_all
 from flux_speedup.ui.settings import OPTIONS
 
 FORGE, REFORGE, LAUNCH = (
@@ -110,24 +108,6 @@ def test_a_manager_says_what_the_card_is(host: Any) -> None:
     assert (card.name, card.free) == ("the card at cuda:0", 7)
     asked.vram_state = State.DISABLED  # type: ignore[attr-defined]
     assert (host(asked).card().is_gpu, host(asked).card().total) == (False, None)
-
-
-def test_a_tier_of_forge_neo_keeps_memory_for_inference_unless_the_user_keeps_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    theirs: Any = manager(LoadedModel=COMFY, reserved=400)
-    theirs.extra_reserved_memory = lambda: theirs.reserved
-    theirs.minimum_inference_memory = lambda: 800 + theirs.extra_reserved_memory()
-    monkeypatch.setitem(sys.modules, FORGE, theirs)
-    (item,) = Neo(theirs).memory_changes(MemoryPlan(Tier.LARGE, "why", high_vram=True, inference_bytes=5000))
-    undo = apply_all(item.changes)
-    assert theirs.minimum_inference_memory() == 5000
-    theirs.reserved = 9000
-    assert theirs.minimum_inference_memory() == 9800
-    undo()
-    theirs.reserved = 400
-    assert theirs.minimum_inference_memory() == 1200
-    assert Neo(theirs).memory_changes(MemoryPlan(Tier.STANDARD, "why")) == []
 
 
 def test_the_memory_flag_of_the_user_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,6 +171,7 @@ def test_our_mapping_is_never_registered(
     layer = host.models.build(file)
     own = torch.ones(4)
     assert host.manager.pin_memory(layer.weight) is False
+    assert host.manager.pin_memory(registry.open(file).bytes_at(0, 8)) is False, "what is no tensor's"
     assert host.manager.pin_memory(own) is True
     assert host.pinned == [own]
 

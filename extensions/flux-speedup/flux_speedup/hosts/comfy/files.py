@@ -129,7 +129,8 @@ class Files:
             if (
                 isinstance(tensor, torch.Tensor)
                 and plain(tensor)
-                and find(tensor, self._registry) is not None
+                and tensor.device == CPU
+                and self._registry.around(tensor.data_ptr(), tensor.nbytes) is not None
             ):
                 return False
             return original(tensor)

@@ -99,6 +99,9 @@ class Streaming:
             if split is None:
                 return False
             self._splits[patcher.model] = split
+            # What the host chose to leave in RAM it has registered, where it does so; what it does not find at home
+            # later would stay registered for good.
+            patcher.unpin_all_weights()
             moved = not self._placement.load(patcher.model, device, split.always).skipped
             if moved and self._fit(patcher, split, int(memory) - split.ring - split.always_bytes):
                 bring_up_to_date(patcher.model, split)

@@ -73,9 +73,10 @@ class Neo(Comfy, Ahead):
         # part by the manager itself. In HIGH_VRAM nothing would give way.
         if plan.inference_bytes is None:
             return []
+        from .reserve import Reserve
+
         wanted = plan.inference_bytes
-        kept = partial(_at_least, self._manager, wanted)
-        reserve: list[Change] = [Function(MANAGER, "extra_reserved_memory", kept)]
+        reserve = Reserve(self._manager, wanted).changes()
         return [MemoryItem("inference_memory", "VRAM kept for inference", gib(wanted), reserve)]
 
     def attach(self, names: Names, placement: Placement) -> Attachment:
@@ -132,13 +133,3 @@ class Neo(Comfy, Ahead):
         from ..common.keeping import KeepingInside
 
         return KeepingInside(self._manager, lambda: self._keeper, self._inventory)
-
-
-def _at_least(manager: Any, inference: int, original: Callable[..., Any]) -> Callable[..., Any]:
-    least = inference - (manager.minimum_inference_memory() - original())
-
-    def extra_reserved_memory() -> float:
-        """More where the user's flag or option says so."""
-        return max(least, original())
-
-    return extra_reserved_memory
