@@ -36,20 +36,27 @@ def test_what_never_begins_anew_is_given_up() -> None:
     assert [learner.note(number) for number in range(20)] == [None] * 20
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.lists(st.integers(0, 11), max_size=60))
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=30, unique=True),
+    st.lists(st.integers(0, 31), max_size=90),
+)
 def test_the_cursor_is_never_more_than_a_round_ahead_and_never_lost(order: list[int], ran: list[int]) -> None:
     cursor = Cursor(order)
-    ahead: list[int] = []
+    on_their_way: set[int] = set()
     for number in ran:
+        ahead = 0
         while (upcoming := cursor.upcoming()) is not None:
-            ahead.append(upcoming)
+            on_their_way.add(upcoming)
             cursor.brought()
-        assert len(ahead) == len(order)
-        was_expected = number in ahead
+            ahead += 1
+        assert ahead <= len(order)
+        assert on_their_way == set(order)
         over = cursor.ran(number)
-        if over or was_expected:
-            assert list(over) == ahead[: len(over)]
-            ahead = ahead[len(over) + 1 :]
+        assert len(set(over)) == len(over)
+        assert number not in over
+        assert on_their_way.issuperset(over)
+        on_their_way -= {number, *over}
+        assert {each for each in order if cursor.is_skipped(each)} <= on_their_way
 
 
 @given(st.permutations(list(range(8))))
@@ -62,13 +69,21 @@ def test_followed_exactly_everything_is_expected_and_nothing_passed_over(order: 
             assert cursor.ran(number) == ()
 
 
-def test_what_is_left_out_is_passed_over_and_what_is_late_moves_nothing() -> None:
+def test_what_is_left_out_is_passed_over_once_it_cannot_be_late_any_more() -> None:
     cursor = Cursor(range(40))
     for _ in range(5):
         cursor.brought()
-    assert cursor.ran(2) == (0, 1)
+    assert cursor.ran(2) == ()
+    assert cursor.is_skipped(0)
+    assert cursor.is_skipped(1)
     assert cursor.ran(0) == ()
-    assert cursor.ran(3) == ()
+    assert not cursor.is_skipped(0)
+    for number in range(3, 17):
+        cursor.brought()
+        assert cursor.ran(number) == ()
+    cursor.brought()
+    assert cursor.ran(17) == (1,)
+    assert not cursor.is_skipped(1)
 
 
 def test_a_new_round_after_an_interruption_is_followed() -> None:

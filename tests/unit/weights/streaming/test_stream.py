@@ -122,6 +122,16 @@ def test_once_the_order_is_known_everything_is_there_in_time() -> None:
     run.check()
 
 
+def test_in_the_first_round_nothing_is_brought_twice_for_running_a_little_before_its_turn() -> None:
+    """As in Flux: modules have another order than the one in which they run, block by block."""
+    run = Streamed([100] * 60, 9 * 512)
+    for block in range(0, 60, 5):
+        for number in (0, 3, 1, 4, 2):
+            run.call(block + number)
+    assert run.stream.figures.units <= 60 + 9
+    run.check()
+
+
 def test_what_comes_to_stay_is_copied_once_more_and_has_no_hook_then() -> None:
     run = Streamed([100] * 8, 2 * 1024)
     run.come([1, 2, 5, 7])

@@ -183,6 +183,13 @@ class Bringing:
         """A place of the ring for a unit, its bytes on their way. `force`: what others expect gives way."""
         found = self._ring.place(unit.number, unit.place)
         expected = self._ring.expected() if force and found is None else []
+        for place in [each for each in expected if self.cursor.is_skipped(each.unit)]:
+            place.expected = False
+            self.cursor.give_up([place.unit])
+            found = self._ring.place(unit.number, unit.place)
+            if found is not None:
+                expected = []
+                break
         for place in expected:
             place.expected = False
             found = self._ring.place(unit.number, unit.place)

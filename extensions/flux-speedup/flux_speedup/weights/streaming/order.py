@@ -53,6 +53,7 @@ class Cursor:
         self._known = frozenset(order)
         self._now = 0  # the next to run, counted over all rounds
         self._ahead = 0  # the next to be brought
+        self._skipped: dict[int, int] = {}  # with their positions, the oldest first
 
     def upcoming(self) -> int | None:
         """The unit to bring next; None where a whole round is on its way or there is nothing."""
@@ -62,23 +63,39 @@ class Cursor:
 
     def brought(self) -> None:
         """`upcoming` is on its way."""
+        self._skipped.pop(self._at(self._ahead), None)
         self._ahead += 1
 
     def ran(self, number: int) -> tuple[int, ...]:
-        """Computing is at this unit; returns those that were on their way and whose turn is over."""
+        """Computing is at this unit; returns those that were on their way and whose turn is over for good.
+
+        What was skipped may only be late: it counts as on its way until so many others have run that it is not.
+        """
         if number not in self._known:
             return ()
         waiting = range(self._now, self._ahead)
         found = next((at for at in waiting if self._at(at) == number), None)
-        if found is None and self._is_late(number):
+        if found is None and (self._skipped.pop(number, None) is not None or self._is_late(number)):
             return ()
         if found is None:
             start = self._ahead
             found = next(at for at in range(start, start + len(self.order)) if self._at(at) == number)
-        over = tuple(self._at(at) for at in waiting if at < found)
+        self._skipped |= {self._at(at): at for at in waiting if at < found}
+        self._skipped.pop(number, None)
         self._now = found + 1
         self._ahead = max(self._ahead, self._now)
+        over = tuple(one for one, at in self._skipped.items() if self._now - at > LATE)
+        self.give_up(over)
         return over
+
+    def is_skipped(self, number: int) -> bool:
+        """Whether it is on its way though units behind it have run."""
+        return number in self._skipped
+
+    def give_up(self, numbers: Iterable[int]) -> None:
+        """These will not run any more in this round."""
+        for number in numbers:
+            self._skipped.pop(number, None)
 
     def restart(self, order: Iterable[int], after: int | None = None) -> None:
         """Follow another order, from behind unit `after` on; nothing of it is on its way."""
@@ -86,6 +103,7 @@ class Cursor:
         self._known = frozenset(self.order)
         self._now = 0 if after is None or after not in self._known else self.order.index(after) + 1
         self._ahead = self._now
+        self._skipped.clear()
 
     def drop(self, number: int) -> None:
         """This unit is not streamed any more; what is on its way for others still is."""
@@ -97,6 +115,7 @@ class Cursor:
         self._ahead = self._now + ahead
         self.order = tuple(one for one in self.order if one != number)
         self._known -= {number}
+        self._skipped = dict.fromkeys((one for one in self._skipped if one != number), self._now)
 
     def _is_late(self, number: int) -> bool:
         first = max(0, self._now - min(LATE, len(self.order) // 2))
