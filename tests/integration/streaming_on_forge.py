@@ -146,6 +146,7 @@ seen = {
     "errors": 0,
     "batches": [],
     "failed_loads": 0,
+    "unregistered": 0,
 }
 
 
@@ -184,7 +185,15 @@ def run(name, patcher):
     found = ours.models.of(patcher.model)
     seen["streamed"] += found is not None and found.split.streaming > 0
     seen["kept"] += found is not None and "with their LoRA in pinned RAM" in found.sentence()
+    seen["unregistered"] += found is not None and reads_elsewhere(found)
     seen["encoded"] += name == "encoder" and found is not None and found.stream.figures.units > 0
+
+
+def reads_elsewhere(found):
+    """Whether weights are read from pages that are not registered, by what reads registered ones."""
+    streams = [unit for unit in found.units.values() if unit.number in found.stream.streamed]
+    slots = [slot for unit in streams for slot in unit.slots]
+    return found._origin._registered and not all(found._origin._sources.is_registered(slot) for slot in slots)
 
 
 def limit(to, broken=0):

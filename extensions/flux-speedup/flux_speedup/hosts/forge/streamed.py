@@ -128,7 +128,10 @@ class Streamed:
         """Units that stay take at most `budget` bytes. `later`: those that come do so while the model runs next,
         where that is no slower than at once. Raises WeightsError: some did not come then.
         """
+        before = set(self.split.modules)
         self.split.fit(budget, later=later and self._origin.straight)
+        if not before.issuperset(self.split.modules):
+            self.choose_source()
 
     def choose_source(self) -> None:
         """See where the bytes of what streams come from, from now on."""
