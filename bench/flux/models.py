@@ -30,7 +30,7 @@ FORMS: dict[str, Form] = {
     "nf4": lambda size: forms.nf4(shapes.transformer(size)),
     "fp8-aio": lambda size: forms.all_in_one(size, torch.float8_e4m3fn),
 }
-SIZES = {"flux": shapes.REAL, "tiny": shapes.TINY}
+SIZES = {"flux": shapes.REAL, "quarter": shapes.QUARTER, "tiny": shapes.TINY}
 # What `--make` takes.
 KINDS = [f"{size}-{form}".rstrip("-") for size in SIZES for form in FORMS]
 

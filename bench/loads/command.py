@@ -28,7 +28,7 @@ from .timing import Timing, device_named
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--into", type=Path, required=True, metavar="DIR", help="for the files; those there are used again")
-    add("--make", choices=("flux", "flux-fp8", "tiny"), default="flux")
+    add("--make", choices=("flux", "flux-fp8", "quarter", "tiny"), default="flux")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--repeats", type=int, default=5)
     add("--peers", action="store_true", help="time other loaders that are installed")
