@@ -31,12 +31,14 @@ def views(registry: Registry, file: str) -> dict[str, Any]:
 
     mapping = registry.open(file, no_header)
     try:
-        tensors = GGUFReader(file).tensors
-        return {str(tensor.name): _parameter(ParameterGGUF, tensor, mapping) for tensor in tensors}
+        reader = GGUFReader(file)
+        found = {str(tensor.name): _parameter(ParameterGGUF, tensor, mapping) for tensor in reader.tensors}
     except (
         Exception
     ) as error:  # the host's reader and ours do not go together: then it reads the file by itself
         raise WeightsError(file, f"its tensors cannot be viewed ({type(error).__name__}: {error})") from error
+    check_header(reader, mapping)
+    return found
 
 
 def changes() -> list[Change]:
@@ -71,14 +73,27 @@ def keep_parameters(original: Callable[..., Any]) -> Callable[..., Any]:
     return _apply
 
 
-def _parameter(kind: Any, tensor: Any, mapping: Mapping) -> Any:
-    data = tensor.data  # NumPy's, over a mapping of the reader's
-    empty = np.empty(0, data.dtype)
-    parameter = kind(SimpleNamespace(data=empty, tensor_type=tensor.tensor_type, shape=tensor.shape))
-    flat, dtype = mapping.bytes_at(int(tensor.data_offset), data.nbytes), torch.from_numpy(empty).dtype
+def check_header(reader: Any, mapping: Mapping) -> None:
+    """What a reader has found is true of our mapping. Raises WeightsError where it read another file."""
+    header = reader.data[: int(reader.data_offset)]
+    if not np.array_equal(header, mapping.bytes_at(0, header.nbytes).numpy()):
+        raise WeightsError(mapping.path, "another file has had its name meanwhile")
+
+
+def view(mapping: Mapping, told: Any, dtype: torch.dtype, shape: Any) -> torch.Tensor:
+    """The bytes of one of a reader's tensors."""
+    if told.data.nbytes == 0:
+        return torch.empty(tuple(shape), dtype=dtype)
     # Where a file is aligned to less than its elements, those are copied.
+    flat = mapping.bytes_at(int(told.data_offset), told.data.nbytes)
     flat = flat.clone() if flat.data_ptr() % dtype.itemsize else flat
-    parameter.data = flat.view(dtype).reshape(data.shape)
+    return flat.view(dtype).reshape(tuple(shape))
+
+
+def _parameter(kind: Any, tensor: Any, mapping: Mapping) -> Any:
+    empty = np.empty(0, tensor.data.dtype)
+    parameter = kind(SimpleNamespace(data=empty, tensor_type=tensor.tensor_type, shape=tensor.shape))
+    parameter.data = view(mapping, tensor, torch.from_numpy(empty).dtype, tensor.data.shape)
     return parameter
 
 

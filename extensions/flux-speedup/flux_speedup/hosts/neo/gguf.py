@@ -15,7 +15,7 @@ from ...patching.change import Call, Change, Function, all_or_nothing
 from ...weights.files.mapping import Mapping, Registry
 from ...weights.files.span import find
 from ..forge import gguf_weights
-from ..forge.gguf_files import keep_parameters, no_header
+from ..forge.gguf_files import check_header, keep_parameters, no_header, view
 from ..forge.gguf_weights import is_raw
 
 OPERATIONS = "backend.operations"
@@ -50,6 +50,8 @@ class GgufFiles:
         try:
             found = read()
             reader = getattr(self._thread, "reader", None)
+            if reader is not None:
+                check_header(reader, mapping)
             tensors = found[0] if isinstance(found, tuple) else found
             for told in reader.tensors if reader is not None else ():
                 _view(tensors.get(str(told.name)), told, mapping)
@@ -79,9 +81,5 @@ def _view(parameter: Any, told: Any, mapping: Mapping) -> None:
     """Where the host shows a tensor as the file has it: the same bytes, of our mapping."""
     if not hasattr(parameter, "gguf_cls") or parameter.data_ptr() != told.data.ctypes.data:
         return
-    data = parameter.data
-    flat = mapping.bytes_at(int(told.data_offset), told.data.nbytes)
-    # Where a file is aligned to less than its elements, those are copied.
-    flat = flat.clone() if flat.data_ptr() % data.element_size() else flat
     with torch.no_grad():
-        parameter.data = flat.view(data.dtype).reshape(data.shape)
+        parameter.data = view(mapping, told, parameter.data.dtype, parameter.data.shape)
