@@ -326,6 +326,16 @@ def test_a_new_parameter_from_somebody_unknown_is_left_to_the_host(case: Case) -
     assert case.residency.resident == ()
 
 
+def test_what_was_replaced_on_the_device_goes_home_too(case: Case) -> None:
+    before = used()
+    case.residency.load(CARD)
+    case.module.a = torch.nn.Parameter(case.module.a.float(), requires_grad=False)
+    case.residency.unload()
+    assert find(case.parameters["a"], case.registry) is not None
+    del case.module.a
+    assert used() == before
+
+
 def test_what_only_the_host_can_move_is_left_alone_and_named(tmp_path: Path) -> None:
     case = Case(tmp_path)
     case.module.register_parameter("ghost", torch.nn.Parameter(torch.empty(3, device="meta")))

@@ -16,7 +16,7 @@ from ...weights.files.mapping import Mapping
 from ...weights.residency.as_built import AsBuilt
 from ...weights.residency.backing import Backing
 from ...weights.residency.placement import Placement
-from .engine import patchers_of
+from .engine import patchers_of, texts_of
 
 
 class Builds(Protocol):
@@ -70,6 +70,7 @@ class Built:
         self._noted = habits.noted()
         self._attributes = dict(vars(engine))
         self._filled = {k: copy.copy(v) for k, v in vars(engine).items() if isinstance(v, (list, dict))}
+        self._texts = [(text, dict(vars(text))) for text in texts_of(engine)]
         self._objects = copy.copy(engine.forge_objects_original)
         self._patchers = [(patcher, habits.patcher_as_built(patcher)) for patcher in patchers_of(engine)]
         self._modules: list[torch.nn.Module] = [patcher.model for patcher, _ in self._patchers]
@@ -155,6 +156,9 @@ class Built:
         self.engine.__dict__ = {**self._attributes, **{k: copy.copy(v) for k, v in self._filled.items()}}
         for name in ("forge_objects", "forge_objects_original", "forge_objects_after_applying_lora"):
             setattr(self.engine, name, copy.copy(self._objects))
+        for text, attributes in self._texts:
+            vars(text).clear()
+            vars(text).update(attributes)
         for patcher, as_built in self._patchers:
             self._habits.reset(patcher, as_built)
 

@@ -17,3 +17,8 @@ def patchers_of(engine: Any) -> Iterator[Any]:
         patcher = getattr(part, "patcher", part)
         if isinstance(getattr(patcher, "model", None), torch.nn.Module):
             yield patcher
+
+
+def texts_of(engine: Any) -> Iterator[Any]:
+    """What encodes prompts for a built model; each has the last one's encoding, where it was computed."""
+    return (each for name, each in vars(engine).items() if name.startswith("text_processing_engine"))

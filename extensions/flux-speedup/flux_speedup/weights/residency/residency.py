@@ -102,6 +102,8 @@ class Residency:
         with self._lock:
             self._landing.stop()
             entries = self._roster.entries(names)
+            # What the host has put others in the place of may be alive: whoever keeps models keeps it.
+            entries += self._roster.replaced() if names is None else []
             there = _there(entries)
             spoiled = changed(there) if check else set()
             dropped = sum(tensor.nbytes for tensor, _ in there)

@@ -55,6 +55,17 @@ class Roster:
             if wanted is None or any(name.partition(_OF)[0] in wanted for name in own_names)
         ]
 
+    def replaced(self) -> list[Entry]:
+        """Tensors on a device by our doing that the module has others for by now."""
+        module = self._module()
+        if module is None:
+            return []
+        own = {id(buffer) for buffer in module.buffers()}
+        for tensor in module.parameters():
+            own |= {id(t) for t in (tensor, *companions_of(tensor).values(), *parts_of(tensor).values())}
+        left = [tensor for tensor in list(self._noted) if id(tensor) not in own]
+        return [Entry(tensor, (), self.state(tensor)) for tensor in left]
+
     def state(self, tensor: torch.Tensor) -> State:
         """Where a tensor is now, of the module or one that was."""
         noted = self._noted.get(tensor)
