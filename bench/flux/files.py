@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +31,10 @@ class Part:
 
 def write(path: Path, tensors: Iterable[Tensor], seed: int) -> Path:
     """The file, as its name ends; one that is there with the same header and size is kept."""
-    laid_out = _gguf if path.suffix == ".gguf" else _safetensors
-    header, parts, size = _planned(list(tensors), seed, laid_out)
+    laid_out, listed = (
+        (_gguf, list(tensors)) if path.suffix == ".gguf" else (_safetensors, _in_order(tensors))
+    )
+    header, parts, size = _planned(listed, seed, laid_out)
     if path.exists() and path.stat().st_size == size:
         with path.open("rb") as file:
             if file.read(len(header)) == header:
@@ -45,6 +48,11 @@ def write(path: Path, tensors: Iterable[Tensor], seed: int) -> Path:
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(lambda part: _fill(path, part, blocks[part.source]), parts))
     return path
+
+
+def _in_order(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Those of many bytes an element first, as the safetensors library writes them: all are aligned then."""
+    return sorted(tensors, key=lambda tensor: -tensor.length // (math.prod(tensor.shape) or 1))
 
 
 def _planned(

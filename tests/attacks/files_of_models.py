@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from bench.flux import files, forms, shapes
+from bench.flux import shapes
 from tests.attacks import kinds_of_models as kinds
 from tests.integration import tiny_gguf
 
@@ -31,12 +31,15 @@ class Checkpoint:
 FLUX = ("t5", "clip", "vae")
 CHECKPOINTS = {
     "SD 1.5": Checkpoint("sd15.safetensors", channels=4),
+    "SD 2": Checkpoint("sd2.safetensors", channels=4),
     "SDXL": Checkpoint("sdxl.safetensors", channels=4),
     "SD 3": Checkpoint("sd3.safetensors", ("t5",)),
     "SD 3.5": Checkpoint("sd35.safetensors", ("t5",)),
+    "SD 3.5 medium": Checkpoint("sd35m.safetensors", ("t5",)),
     "Chroma": Checkpoint("chroma.safetensors", ("t5", "vae")),
     "Flux": Checkpoint("dev.safetensors", FLUX),
     "Flux schnell": Checkpoint("schnell.safetensors", FLUX),
+    "Flux Kontext": Checkpoint("kontext.safetensors", FLUX),
     "Flux Fill": Checkpoint("fill.safetensors", FLUX),
     "fp8 e4m3": Checkpoint("e4m3.safetensors", FLUX),
     "fp8 e5m2, T5 in fp8": Checkpoint("e5m2.safetensors", ("t5-e4m3", "clip", "vae")),
@@ -52,31 +55,22 @@ CHECKPOINTS = {
     "NF4 without a state": Checkpoint("nf4-stateless.safetensors", FLUX),
 }
 
-# GGUF files of many bytes and of few; all else is the same.
-FIRST, FEW, MANY = "first", "few bytes", "many bytes"
-OF_BYTES = {name: Checkpoint(f"{name.split()[0]}.gguf", FLUX) for name in (FIRST, FEW, MANY)}
-
 
 def write_all(folder: Path, names: list[str]) -> None:
-    """The files of these, and those of OF_BYTES."""
-    for name, depth in (("first", 2), ("few", 2), ("many", 50)):
-        listed = shapes.transformer(replace(shapes.TINY, single_depth=depth))
-        files.write(folder / f"{name}.gguf", forms.gguf(listed, "Q8_0"), 1)
-    wanted = (
-        {CHECKPOINTS[name].file for name in names}
-        | {f for n in names for f in CHECKPOINTS[n].modules}
-        | {*FLUX}
-    )
+    wanted = {CHECKPOINTS[name].file for name in names} | {f for n in names for f in CHECKPOINTS[n].modules}
     dev, fp8 = kinds.flux(1), torch.float8_e4m3fn
     text = kinds.drawn(shapes.t5(shapes.TINY), 3)
     made: dict[str, Any] = {
         "sd15.safetensors": lambda: kinds.sd15(1),
+        "sd2.safetensors": lambda: kinds.sd2(1),
         "sdxl.safetensors": lambda: kinds.sdxl(1),
         "sd3.safetensors": lambda: kinds.sd3(1),
         "sd35.safetensors": lambda: kinds.sd3(2, qk_norm="rms"),
+        "sd35m.safetensors": lambda: kinds.sd3(3, qk_norm="rms", x_block_self_attn_layers=[0, 1]),
         "chroma.safetensors": lambda: kinds.chroma(1),
         "dev.safetensors": lambda: dev,
         "schnell.safetensors": lambda: kinds.flux(2, without="guidance_in"),
+        "kontext.safetensors": lambda: kinds.flux(3),
         "fill.safetensors": lambda: kinds.flux(1, into=384),
         "e4m3.safetensors": lambda: {name: tensor.to(fp8) for name, tensor in dev.items()},
         "e5m2.safetensors": lambda: {name: tensor.to(torch.float8_e5m2) for name, tensor in dev.items()},

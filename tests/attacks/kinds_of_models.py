@@ -30,6 +30,8 @@ CLASSIC: dict[str, Any] = {
 }
 SD15 = CLASSIC | {"num_res_blocks": [1, 1], "channel_mult": [1, 1], "transformer_depth": [1, 1]}
 SD15 |= {"transformer_depth_output": [1, 1, 1, 1], "context_dim": 768, "num_heads": 8}
+SD2 = SD15 | {"context_dim": 1024, "num_head_channels": 64, "use_linear_in_transformer": True}
+del SD2["num_heads"]
 # The smallest of SDXL's kin that the host loads as one.
 SDXL = CLASSIC | {"num_res_blocks": [1, 1, 1], "channel_mult": [1, 1, 1], "transformer_depth": [0, 2, 5]}
 SDXL |= {"transformer_depth_output": [0] * 6, "context_dim": 2048, "num_head_channels": 64}
@@ -118,6 +120,16 @@ def sd15(seed: int) -> Tensors:
     left_out = ("text_projection.weight", "logit_scale")
     text = {name: tensor for name, tensor in text.items() if not name.endswith(left_out)}
     return unet(SD15, seed) | vae(repository, seed) | text
+
+
+def sd2(seed: int) -> Tensors:
+    """Its text encoder as OpenCLIP writes it."""
+    from huggingface_guess import model_list
+
+    repository = "stabilityai/stable-diffusion-2-1"
+    text = clip(repository, "text_encoder", seed, "clip_h.")
+    text = model_list.SD20.process_clip_state_dict_for_saving(None, text)
+    return unet(SD2, seed) | vae(repository, seed) | text
 
 
 def sdxl(seed: int) -> Tensors:

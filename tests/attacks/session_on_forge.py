@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import hashlib
 import traceback
 from pathlib import Path
@@ -11,12 +9,23 @@ from typing import Any
 
 import torch
 
-from tests.attacks.files_of_models import CHECKPOINTS, FEW, FIRST, MANY, OF_BYTES, path_of
+from tests.attacks.files_of_models import CHECKPOINTS, path_of
 from tests.second_device import CARD, used
 
 GIB = 1 << 30
-EVERY = CHECKPOINTS | OF_BYTES
 TEXT = 40_000_000  # bytes that have room where the text encoders do not fit
+
+
+def built(file: Path, modules: list[Path]) -> Any:
+    """What the WebUI makes of files."""
+    from modules import sd_models
+
+    sd_models.model_data.forge_loading_parameters = {
+        "checkpoint_info": sd_models.CheckpointInfo(str(file)),
+        "additional_modules": [str(path) for path in modules],
+        "unet_storage_dtype": None,
+    }
+    return sd_models.forge_model_reload()[0]
 
 
 class Session:
@@ -27,17 +36,8 @@ class Session:
 
     def choose(self, name: str) -> Any:
         """The engine of a checkpoint, as the WebUI builds it."""
-        from modules import sd_models
-
-        chosen = EVERY[name]
-        info = sd_models.CheckpointInfo(str(self._folder / chosen.file))
-        modules = [str(path_of(self._folder, each)) for each in chosen.modules]
-        sd_models.model_data.forge_loading_parameters = {
-            "checkpoint_info": info,
-            "additional_modules": modules,
-            "unet_storage_dtype": None,
-        }
-        return sd_models.forge_model_reload()[0]
+        chosen = CHECKPOINTS[name]
+        return built(self._folder / chosen.file, [path_of(self._folder, each) for each in chosen.modules])
 
     def image(self, name: str, lora: int = 0, room: int = GIB, text_room: int = GIB) -> str:
         """A digest of what comes out of text encoder, transformer and VAE."""
@@ -56,7 +56,7 @@ class Session:
             )
             made = made if isinstance(made, dict) else {"crossattn": made}
             random = torch.Generator().manual_seed(5)
-            channels = EVERY[name].channels
+            channels = CHECKPOINTS[name].channels
             x = torch.randn((1, channels, 8, 8), generator=random).to(CARD)
             self._manager.room = room
             self._manager.load_models_gpu([engine.forge_objects.unet])
@@ -90,19 +90,6 @@ class Session:
 
         return used() + self._manager.module_size(sd_models.model_data.sd_model.forge_objects.unet.model) // 2
 
-    def ram(self) -> float:
-        """Anonymous memory that a byte of a GGUF file takes, once there was an image and all was unloaded."""
-        taken, sizes = [], []
-        for name in (FIRST, FEW, MANY):  # what is there once comes with the first
-            forget()
-            before = anonymous()
-            self.image(name)
-            self.unload()
-            taken.append(anonymous() - before)
-            sizes.append((self._folder / EVERY[name].file).stat().st_size)
-        forget()
-        return (taken[2] - taken[1]) / (sizes[2] - sizes[1])
-
     def unload(self) -> None:
         with torch.inference_mode():
             self._manager.unload_all_models()
@@ -123,21 +110,6 @@ def lora_for(model: torch.nn.Module, seed: int) -> dict[str, Any]:
     return found
 
 
-def anonymous() -> int:
-    """Bytes of this process that no file stands behind."""
-    ctypes.CDLL(None).malloc_trim(0)
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
-
-
 def digest(tensor: torch.Tensor) -> str:
     raw = tensor.detach().cpu().float().contiguous().numpy().tobytes()
     return hashlib.sha256(raw).hexdigest()[:12]
-
-
-def forget() -> None:
-    """The WebUI has no model."""
-    from modules import sd_models
-
-    sd_models.model_data.sd_model, sd_models.model_data.forge_hash = None, ""
-    gc.collect()

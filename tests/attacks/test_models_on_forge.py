@@ -15,17 +15,19 @@ from tests.attacks.test_weights_on_forge import run_in_forge
 from tests.integration.forge import has_bitsandbytes
 from tests.second_device.marks import needs_card
 
-# What Forge itself cannot load or compute with, and says so.
-REFUSED = {"Flux Fill", "NF4 without a state"}
+# What Forge itself cannot load or compute with, and says so. Kontext it takes for Flux.
+REFUSED = {"SD 3.5 medium", "Flux Fill", "NF4 without a state"}
 # The form of most of the transformer's bytes, and the way they go.
 FORMS = {
     "SD 1.5": ("fp16", "file"),
+    "SD 2": ("fp16", "file"),
     "SDXL": ("fp16", "file"),
     "SD 3": ("fp16", "file"),
     "SD 3.5": ("fp16", "file"),
     "Chroma": ("bf16", "file"),
     "Flux": ("bf16", "file"),
     "Flux schnell": ("bf16", "file"),
+    "Flux Kontext": ("bf16", "file"),
     "fp8 e4m3": ("fp8 e4m3", "file"),
     "fp8 e5m2, T5 in fp8": ("fp8 e5m2", "file"),
     "fp8 scaled": ("fp8 e4m3", "file"),
@@ -80,12 +82,4 @@ def test_it_is_told_which_form_it_has_and_which_way_it_goes(seen: dict[str, Any]
 def test_all_are_kept_side_by_side_and_leave_nothing_on_the_card(found: dict[str, dict[str, Any]]) -> None:
     after = found["after"]
     assert after["sources"] == ["kept"] * after["readable"]
-    # But for the last prompt's encoding, which the host's text engine of each has there.
-    assert after["used ours"] - after["used alone"] < (after["readable"] + 3) << 20
-
-
-def test_a_gguf_file_takes_no_ram(found: dict[str, dict[str, Any]]) -> None:
-    """The host copies the whole file. What stands for a card is RAM, too, and leaves gaps: `test_gguf_files.py`
-    measures without one."""
-    assert found["after"]["ram alone"] > 0.9
-    assert abs(found["after"]["ram ours"]) < 0.3
+    assert after["used ours"] - after["used alone"] < 1 << 16
