@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +79,9 @@ class TransferError(WeightsError):
     def __init__(self, path: Path | str | None, reason: str, *, out_of_memory: bool = False) -> None:
         self.out_of_memory = out_of_memory
         super().__init__(path, f"{reason}; the weights are as they were before")
+
+
+def let_go(error: BaseException) -> None:
+    """What the functions that an error came through held is free, those of the errors before it as well."""
+    for each in _chain(error):
+        traceback.clear_frames(each.__traceback__)

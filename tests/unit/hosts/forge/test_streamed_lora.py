@@ -106,7 +106,7 @@ def test_weights_give_way_to_merging_that_runs_out_of_memory_and_the_host_merges
         raises = lora.is_to_raise()
         seen.append("merge" if raises else "by the host")
         if raises and seen.count("merge") <= fails:
-            raise torch.OutOfMemoryError("full")
+            raise lora.NoRoom("full")
 
     def make_room(size: int) -> int:
         seen.append(size)

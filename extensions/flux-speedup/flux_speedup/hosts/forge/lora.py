@@ -14,7 +14,6 @@ import hashlib
 import inspect
 import logging
 import threading
-import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from typing import Any
 import torch
 
 from ...patching.change import Declined
-from ...weights.errors import OUT_OF_MEMORY, WeightsError
+from ...weights.errors import OUT_OF_MEMORY, WeightsError, let_go
 from ...weights.residency.forms import KINDS
 from ...weights.residency.placement import Placement
 from ...weights.residency.residency import Residency
@@ -40,6 +39,10 @@ KNOWN_SOURCES = frozenset(
 )
 log = logging.getLogger("flux_speedup")
 _thread = threading.local()
+
+
+class NoRoom(Exception):
+    """Merging by us ran out of memory. All weights are clean, and where they were."""
 
 
 class Merged(dict[str, torch.nn.Parameter]):
@@ -113,7 +116,7 @@ class Merges:
     def _refreshed(self, loader: Any, lora_patches: Any) -> bool:
         """Whether the model has these LoRAs now; else what is left of any merge is for the host's own to mend.
 
-        Raises OUT_OF_MEMORY inside `raises_out_of_memory`: all weights are clean then, where they were.
+        Raises NoRoom inside `raises_no_room`.
         """
         lora = _host_lora()
         devices = lora.get_parameter_devices(loader.model)
@@ -126,9 +129,9 @@ class Merges:
         except OUT_OF_MEMORY as error:
             loader.loaded_hash = DROPPED
             if is_to_raise():
-                traceback.clear_frames(error.__traceback__)
+                let_go(error)
                 self._read_anew(loader, devices)
-                raise
+                raise NoRoom(str(error)) from None
             log.warning("changing LoRAs failed (%s); falling back to the WebUI's own way", error)
         except (RuntimeError, MemoryError, WeightsError) as error:
             log.warning("changing LoRAs failed (%s); falling back to the WebUI's own way", error)
@@ -190,8 +193,8 @@ def take_back(loader: Any, names: Collection[str] | None = None) -> TakenBack:
 
 
 @contextlib.contextmanager
-def raises_out_of_memory() -> Iterator[None]:
-    """In here `refresh` raises OUT_OF_MEMORY, instead of leaving it to the host: the caller makes room."""
+def raises_no_room() -> Iterator[None]:
+    """In here `refresh` raises NoRoom, instead of leaving it to the host: the caller makes room."""
     _thread.raises = True
     try:
         yield
@@ -200,7 +203,7 @@ def raises_out_of_memory() -> Iterator[None]:
 
 
 def is_to_raise() -> bool:
-    """Whether this thread is in `raises_out_of_memory`."""
+    """Whether this thread is in `raises_no_room`."""
     return bool(getattr(_thread, "raises", False))
 
 

@@ -73,12 +73,17 @@ class Room:
                 log.warning("%s cannot leave the card (%s)", name_of(model), error)
             self._models.drop(model)
 
-    def make_now(self, size: int) -> int:
-        """A computation ran out of memory: units of any model leave. Returns bytes that are free since."""
+    def make_now(self, size: int, loading: Any = None) -> int:
+        """A computation ran out of memory: units of any model leave. Returns bytes that are free since.
+
+        `loading`: what the host is loading, which is in none of its lists yet; it gives way first.
+        """
         device = manager().get_torch_device()
         if not is_card(device):
             return 0
         before = free(device)
+        if loading is not None and loading.device == device:
+            self._give_way(loading, size)
         self.make(before + size, device, lambda _: True)
         return free(device) - before
 

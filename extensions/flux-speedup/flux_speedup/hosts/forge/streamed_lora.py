@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...stats.report import size as in_words
-from ...weights.errors import OUT_OF_MEMORY, WeightsError
+from ...weights.errors import WeightsError, let_go
 from ...weights.streaming.split import Split
 from ...weights.streaming.unit import Merge
-from .lora import DROPPED, LoraMerge, Merged, merges_of, raises_out_of_memory
+from .lora import DROPPED, LoraMerge, Merged, NoRoom, merges_of, raises_no_room
 from .need import free, manager
 
 if TYPE_CHECKING:
@@ -60,10 +59,10 @@ class StreamedLoras:
             arguments = loader, lora_patches, offload_device, force_refresh
             for attempt in range(ATTEMPTS):
                 try:
-                    with raises_out_of_memory():
+                    with raises_no_room():
                         return self._refresh(original, *arguments)
-                except OUT_OF_MEMORY as error:
-                    traceback.clear_frames(error.__traceback__)
+                except NoRoom as error:
+                    let_go(error)
                 # All weights are clean now, and nobody knows better.
                 self._merges[loader.model] = Known(loader.loaded_hash, {})
                 manager().soft_empty_cache()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 from ...stats.report import size as in_words
-from ...weights.errors import OUT_OF_MEMORY
+from ...weights.errors import OUT_OF_MEMORY, let_go
 from .need import manager
 
 MORE = 1 << 30
@@ -31,7 +30,7 @@ class Passes:
                 try:
                     return original(*args, **own)
                 except OUT_OF_MEMORY as error:
-                    traceback.clear_frames(error.__traceback__)
+                    let_go(error)
                     out_of_memory = error.with_traceback(None)
                 # What was computed so far is free by now, but for what the allocator keeps.
                 manager().soft_empty_cache()

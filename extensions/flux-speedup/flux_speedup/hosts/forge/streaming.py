@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ...patching.change import Call, Change, Function
+from ...weights.errors import let_go
 from ...weights.residency.placement import Placement
 from ...weights.transfer.direct import Direct
 from ..common.engine import CPU
@@ -60,7 +61,7 @@ class Streaming:
             return sampling.around_pass(passes.wrap(original))
 
         def refresh(original: Callable[..., Any]) -> Callable[..., Any]:
-            return self.models.loras.wrap_refresh(original, self._room.make_now)
+            return self.models.loras.wrap_refresh(original, self._room_beside_load)
 
         return [
             *sampling.changes(),
@@ -82,6 +83,9 @@ class Streaming:
             Function(ENGINE, "ForgeDiffusionEngine.save_unet", self._wrap_save, guarded=False),
             Function(ENGINE, "ForgeDiffusionEngine.save_checkpoint", self._wrap_save, guarded=False),
         ]
+
+    def _room_beside_load(self, size: int) -> int:
+        return self._room.make_now(size, getattr(self._thread, "loading", None))
 
     def sentence(self, model: torch.nn.Module) -> str:
         """What of it stays and what streams; empty where it does not stream."""
@@ -154,8 +158,9 @@ class Streaming:
             self._thread.loading = loaded
             try:
                 return original(loaded, model_gpu_memory_when_using_cpu_swap)
-            except BaseException:
+            except BaseException as error:
                 # It is in no list of the host's: nobody else would take off the card what has come of it.
+                let_go(error)
                 with contextlib.suppress(Exception):
                     loaded.model_unload()
                 raise

@@ -162,6 +162,8 @@ class Stream:
             self._bringing.close()
             if self._kept is not None:
                 self._kept.close()
+            for unit in self._units.values():
+                unit.slots = ()  # parameters that the host has replaced since are nobody's
 
     # A module is about to run, and has run.
 
