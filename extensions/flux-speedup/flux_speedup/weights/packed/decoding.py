@@ -16,7 +16,7 @@ from ..residency.signature import COLUMNS, factors
 from .form import BLOCK, RAW, Form
 
 SLAB = 128
-"""Blocks at a time: 12 MiB beside the weights, and as much again for what is computed."""
+"""Blocks at a time: 12 MiB beside the weights, and as much again for what plain operations compute."""
 STEP = 0x9E3779B97F4A7C15 - (1 << 64)
 _ROW = 4 * COLUMNS
 _ROWS = 256
@@ -30,12 +30,13 @@ Sum = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Decoder:
-    """What works on a device, by name; `rate`: bytes of weights a second."""
+    """What works on a device, by name; `rate`: bytes of weights a second, `slab`: blocks at a time."""
 
     name: str
     blocks: Blocks
     sum: Sum
     rate: float = 0.0
+    slab: int = SLAB
 
 
 def unpack(memory: torch.Tensor, form: Form, expected: int, decoder: Decoder) -> torch.Tensor:
@@ -47,20 +48,20 @@ def unpack(memory: torch.Tensor, form: Form, expected: int, decoder: Decoder) ->
     packed = memory[memory.numel() - form.length :]
     damaged = decoder.sum(packed) != expected
     if form.escapes != RAW:
-        _decode(memory, packed, form, decoder.blocks)
+        _decode(memory, packed, form, decoder)
     return damaged
 
 
-def _decode(memory: torch.Tensor, packed: torch.Tensor, form: Form, blocks: Blocks) -> None:
+def _decode(memory: torch.Tensor, packed: torch.Tensor, form: Form, decoder: Decoder) -> None:
     ends = [form.blocks, 4 * form.escapes, 2 * form.escapes]
     head = packed[: form.head].clone()
     bases, places, bits = (each.clone() for each in head[: sum(ends)].split_with_sizes(ends))
     weights = memory.view(torch.int16)
     whole = form.weights // BLOCK
-    for first in range(0, whole, SLAB):
-        last = min(first + SLAB, whole)
+    for first in range(0, whole, decoder.slab):
+        last = min(first + decoder.slab, whole)
         body = packed[form.head + first * _PAIR : form.head + last * _PAIR].clone().view(-1, _PAIR)
-        blocks(body, bases[first:last], weights[first * BLOCK : last * BLOCK].view(-1, BLOCK))
+        decoder.blocks(body, bases[first:last], weights[first * BLOCK : last * BLOCK].view(-1, BLOCK))
     if rest := form.weights - whole * BLOCK:
         body = packed[form.head + whole * _PAIR :].clone().view(1, -1)
         torch_blocks(body, bases[whole:], weights[form.weights - rest :].view(1, -1))

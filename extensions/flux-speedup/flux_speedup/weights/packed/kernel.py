@@ -61,4 +61,5 @@ def _checksum(raw: torch.Tensor) -> torch.Tensor:
     return total
 
 
-TRITON = Decoder("Triton", _blocks, _checksum)
+# Whole layers at once, 96 MiB beside the weights: each more call costs what copying megabytes takes.
+TRITON = Decoder("Triton", _blocks, _checksum, slab=1024)
