@@ -12,6 +12,8 @@ Row = dict[str, Any]
 Content = dict[str, Any]
 # Requests that are no picture, in tables of their own.
 APART = ("start", "a step", "the turn")
+CPU = "CPU until then"
+"""The figure of a start that comes first."""
 
 
 def tables(content: Content) -> list[Table]:
@@ -93,20 +95,24 @@ def loads(content: Content) -> list[Table]:
 
 
 def start(content: Content) -> list[Table]:
-    """A table a WebUI; the last variant's ratio to the first's."""
-    return [_starts(webui, content["rows"]) for webui in _seen(row["webui"] for row in content["rows"])]
-
-
-def _starts(webui: str, rows: list[Row]) -> Table:
-    rows = [row for row in rows if row["webui"] == webui and "figure" in row]
+    """CPU seconds of every WebUI, which a busy machine changes least; and all figures."""
+    rows = [row for row in content["rows"] if "figure" in row]
     variants = _seen(row["variant"] for row in rows)
-    cells = []
-    for mode, name in _seen((row["mode"], row["figure"]) for row in rows):
-        each = [row for row in rows if (row["mode"], row["figure"]) == (mode, name)]
-        ranges = tuple(f"{row['lowest']:.2f} to {row['highest']:.2f}" for row in each)
-        cells.append((f"{name}, {mode}", (*(r["median"] for r in each), *ranges, each[-1].get("of_before"))))
+    seconds, cells = [], []
+    for webui, mode, name in _seen((row["webui"], row["mode"], row["figure"]) for row in rows):
+        these = [row for row in rows if (row["webui"], row["mode"], row["figure"]) == (webui, mode, name)]
+        by_variant = {row["variant"]: row for row in these}
+        each = [by_variant.get(variant, {}) for variant in variants]
+        medians = tuple(row.get("median") for row in each)
+        ranges = tuple(f"{row['lowest']:.2f} to {row['highest']:.2f}" if row else None for row in each)
+        cells.append((f"{webui}, {mode}: {name}", (*medians, *ranges, each[-1].get("of_before"))))
+        if name == CPU:
+            seconds.append((f"{webui}, {mode}", medians))
     columns = (*variants, *(f"{v}: range" for v in variants), "of before")
-    return Table(f"Seconds of a start, {webui}", columns, tuple(cells), drawn=len(variants))
+    return [
+        Table("CPU seconds of a start", variants, tuple(seconds), drawn=len(variants)),
+        Table("", columns, tuple(cells)),
+    ]
 
 
 def plain(content: Content) -> list[Table]:

@@ -12,7 +12,7 @@ from tests.integration import tiny_flux
 from tests.integration.forge import PROBE, Forge
 
 CARD = Path(__file__).resolve().parent / "neo_probe"
-"""The test extension with a stand-in for a card."""
+"""The test extension with a stand-in for a card; what it shares with Forge's is in that."""
 WRITES_GGUF = Path(__file__).resolve().parent / "tiny_gguf.py"
 FAMILY_FLAGS = ("--skip-torch-cuda-test", "--skip-prepare-environment")
 
@@ -67,9 +67,10 @@ def tiny_neo(
         extensions=extensions,
         environ={"PROBE_TINY": "1", "PROBE_CARD_GIB": gib},
     )
-    scripts = data / "extensions" / "001-counts" / "scripts"
+    scripts = data / "extensions" / "001-shared" / "scripts"
     scripts.mkdir(parents=True)
-    shutil.copy(PROBE / "scripts" / "counts.py", scripts)
+    for name in ("counts.py", "shrink.py"):
+        shutil.copy(PROBE / "scripts" / name, scripts)
     return webui
 
 

@@ -176,3 +176,21 @@ def another(path: Path, of: Path) -> Path:
         file.seek(8 + length + begin)
         file.write(halves)
     return path
+
+
+def lora(path: Path, seed: int, rank: int = 4) -> Path:
+    """For one attention of the UNet and one of the text encoder, under the names that trainers write."""
+    random = torch.Generator().manual_seed(seed)
+    tensors = {}
+    unet_block = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1"
+    for name, size in (
+        (f"{unet_block}_to_q", WIDTH),
+        (f"{unet_block}_to_v", WIDTH),
+        ("lora_te_text_model_encoder_layers_3_self_attn_q_proj", CONTEXT),
+    ):
+        tensors[f"{name}.lora_down.weight"] = torch.randn(rank, size, generator=random) * 0.1
+        tensors[f"{name}.lora_up.weight"] = torch.randn(size, rank, generator=random) * 0.1
+        tensors[f"{name}.alpha"] = torch.tensor(float(rank))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+    return path

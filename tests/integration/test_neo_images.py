@@ -1,25 +1,24 @@
 """Forge Neo on what stands for a card: the same images as by itself, whatever fits, and nothing done for nothing.
 
-One sequence of requests, in five starts: LoRAs on, changed and off, switches there and back, quantised and GGUF
-checkpoints. (What is computed does not depend on the card's size, unless nothing fits whole: LoRAs are computed
-in another way then.)
+One sequence of requests: LoRAs on, changed and off, switches there and back, quantised and GGUF checkpoints. Two
+starts, in each of which the card changes its size. (What is computed does not depend on that, unless nothing fits
+whole: LoRAs are computed in another way then.)
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.forge import EXTENSION
-from tests.integration.other_hosts import tiny_neo
+from tests.integration.other_hosts import Neo, tiny_neo
 from tests.integration.test_forge_images import COMMON
 
-EVERYTHING_FITS, ONE_AT_A_TIME, NOT_EVEN_ONE = "2", "0.1", "0.028"
+EVERYTHING_FITS, ONE_AT_A_TIME, NOT_EVEN_ONE = 2, 0.1, 0.028
 """GiB of the card: 270 MB of models, of which the text encoders have 217, the transformer 33 and the VAE 21."""
 LORA_A, LORA_B = "<lora:tiny-lora-a:1>", "<lora:tiny-lora-b:0.7>"
 ONE, TWO, FP8, GGUF = "tiny-one.safetensors", "tiny-two.safetensors", "tiny-fp8.safetensors", "tiny-gguf.gguf"
@@ -44,31 +43,28 @@ REQUESTS = {
 }
 
 
-class Made:
-    """Images by one start, what each of them cost, and what was seen after some."""
+class Sequence:
+    """Images on one card, what each of them cost, and what was seen after some. `ours`: the extension is there."""
 
-    def __init__(self, neo_dir: Path, data: Path, gib: str, extensions: dict[str, Path]) -> None:
+    def __init__(self, webui: Neo, ours: bool) -> None:
         self.images: dict[str, str] = {}
         self.costs: dict[str, dict[str, int]] = {}
         self.weights: dict[str, Any] = {}
-        with tiny_neo(neo_dir, data, gib, extensions) as webui:
-            self._webui = webui
-            self._seen = self._counts()
-            for what in REQUESTS:
-                self._image(what)
-                if extensions:
-                    self.weights[what] = webui.get("/probe/weights")
-            if extensions:
-                self.states = {
-                    each["item"]: each["state"] for each in webui.get("/flux-speedup/v1/status")["outcomes"]
-                }
-                self.events: Sequence[Any] = webui.get("/flux-speedup/v1/stats?limit=1000")["events"]
-                self.said = webui.post("/flux-speedup/v1/drop", {"key": None})
-                self.after = webui.get("/probe/memory")
-                before = self.images["a dog"]
-                self._image("a dog")
-                self.again = (before, self.images["a dog"])
-            self.log = webui.log()
+        self._webui = webui
+        earlier = len(self._events()) if ours else 0
+        self._seen = self._counts()
+        for what in REQUESTS:
+            self._image(what)
+            if ours:
+                self.weights[what] = webui.get("/probe/weights")
+        if ours:
+            found = self._events()
+            self.events = found[: len(found) - earlier]
+            self.said = webui.post("/flux-speedup/v1/drop", {"key": None})
+            self.after = webui.get("/probe/memory")
+            before = self.images["a dog"]
+            self._image("a dog")
+            self.again = (before, self.images["a dog"])
 
     def _image(self, what: str) -> None:
         checkpoint, prompt, seed = REQUESTS[what]
@@ -79,9 +75,35 @@ class Made:
         before, self._seen = self._seen, self._counts()
         self.costs[what] = {name: count - before[name] for name, count in self._seen.items()}
 
+    def _events(self) -> list[Any]:
+        """The newest first."""
+        found: list[Any] = self._webui.get("/flux-speedup/v1/stats?limit=1000")["events"]
+        return found
+
+    def unloads(self) -> int:
+        return sum(each["kind"] == "unload" for each in self.events)
+
     def _counts(self) -> dict[str, int]:
         found: dict[str, int] = self._webui.get("/probe/counts")
         return found
+
+
+class Made:
+    """A sequence on each of these cards (GiB), all by one start."""
+
+    def __init__(
+        self, neo_dir: Path, data: Path, cards: tuple[float, ...], extensions: dict[str, Path]
+    ) -> None:
+        self.on: dict[float, Sequence] = {}
+        with tiny_neo(neo_dir, data, str(cards[0]), extensions) as webui:
+            for card in cards:
+                webui.post("/probe/card", {"gib": card})
+                self.on[card] = Sequence(webui, bool(extensions))
+            if extensions:
+                self.states = {
+                    each["item"]: each["state"] for each in webui.get("/flux-speedup/v1/status")["outcomes"]
+                }
+            self.log = webui.log()
 
     def complaints(self) -> list[str]:
         words = ("falling back", "not kept", "failed", "is not streamed", "could not")
@@ -92,31 +114,36 @@ class Made:
         ]
 
 
-def made(neo_dir: Path, folder: Path, gib: str) -> tuple[Made, Made]:
+@pytest.fixture(scope="module")
+def both(neo_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Made, Made]:
     """Without and with the extension."""
+    folder, ours = tmp_path_factory.mktemp("neo"), {"flux-speedup": EXTENSION}
     return (
-        Made(neo_dir, folder / "without", gib, {}),
-        Made(neo_dir, folder / "with", gib, {"flux-speedup": EXTENSION}),
+        Made(neo_dir, folder / "without", (EVERYTHING_FITS, NOT_EVEN_ONE), {}),
+        Made(neo_dir, folder / "with", (EVERYTHING_FITS, ONE_AT_A_TIME, NOT_EVEN_ONE), ours),
     )
 
 
-@pytest.fixture(scope="module")
-def fits(neo_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Made, Made]:
-    return made(neo_dir, tmp_path_factory.mktemp("fits"), EVERYTHING_FITS)
+@pytest.fixture
+def fits(both: tuple[Made, Made]) -> tuple[Sequence, Sequence]:
+    without, with_us = both
+    return without.on[EVERYTHING_FITS], with_us.on[EVERYTHING_FITS]
 
 
-def test_where_everything_fits_the_images_are_the_same(fits: tuple[Made, Made]) -> None:
+def test_where_everything_fits_the_images_are_the_same(
+    both: tuple[Made, Made], fits: tuple[Sequence, Sequence]
+) -> None:
     without, with_us = fits
     assert with_us.images == without.images
     assert with_us.images["first"] == with_us.images["off"], "the LoRA was not undone"
     assert len(set(with_us.images.values())) == len(REQUESTS) - 2
-    assert with_us.complaints() == []
+    assert both[1].complaints() == []
     for item in ("settings_file", "weights", "checkpoints", "needless_unloads"):
-        assert with_us.states[item] == "applied", item
+        assert both[1].states[item] == "applied", item
 
 
 def test_every_weight_is_on_the_card_by_us_and_the_large_ones_from_their_files(
-    fits: tuple[Made, Made],
+    fits: tuple[Sequence, Sequence],
 ) -> None:
     # What is not quantised in fp8 files is cast, to what a CPU computes in.
     for what, least in (("first", 0.99), ("fp8", 0.7), ("gguf", 0.99)):
@@ -128,7 +155,7 @@ def test_every_weight_is_on_the_card_by_us_and_the_large_ones_from_their_files(
 
 
 def test_a_switch_back_builds_nothing_and_no_request_unloads_or_encodes_for_nothing(
-    fits: tuple[Made, Made],
+    fits: tuple[Sequence, Sequence],
 ) -> None:
     without, with_us = fits
     built = [
@@ -141,7 +168,9 @@ def test_a_switch_back_builds_nothing_and_no_request_unloads_or_encodes_for_noth
     assert without.costs["another again"] == {"encodings": 1, "unloads": 1}, "it would show nothing"
 
 
-def test_free_vram_takes_everything_off_and_the_next_image_is_the_same(fits: tuple[Made, Made]) -> None:
+def test_free_vram_takes_everything_off_and_the_next_image_is_the_same(
+    fits: tuple[Sequence, Sequence],
+) -> None:
     with_us = fits[1]
     assert "left the device" in with_us.said["done"]
     assert with_us.after["loaded"] == []
@@ -150,19 +179,16 @@ def test_free_vram_takes_everything_off_and_the_next_image_is_the_same(fits: tup
 
 
 def test_where_models_take_turns_the_images_are_the_same(
-    neo_dir: Path, fits: tuple[Made, Made], tmp_path: Path
+    both: tuple[Made, Made], fits: tuple[Sequence, Sequence]
 ) -> None:
-    with_us = Made(neo_dir, tmp_path, ONE_AT_A_TIME, {"flux-speedup": EXTENSION})
+    with_us = both[1].on[ONE_AT_A_TIME]
     assert with_us.images == fits[0].images
-    unloaded = {each["what"] for each in with_us.events if each["kind"] == "unload"}
-    assert {"vae", "transformer"} <= unloaded
+    assert with_us.unloads() > fits[1].unloads() + len(REQUESTS)
     assert with_us.again[0] == with_us.again[1]
-    assert with_us.complaints() == []
 
 
-def test_where_nothing_fits_whole_the_images_are_the_same(neo_dir: Path, tmp_path: Path) -> None:
-    without, with_us = made(neo_dir, tmp_path, NOT_EVEN_ONE)
-    assert "loaded partially" in with_us.log
+def test_where_nothing_fits_whole_the_images_are_the_same(both: tuple[Made, Made]) -> None:
+    without, with_us = (made.on[NOT_EVEN_ONE] for made in both)
+    assert "loaded partially" in both[1].log
     assert with_us.images == without.images
     assert with_us.again[0] == with_us.again[1]
-    assert with_us.complaints() == []

@@ -21,7 +21,8 @@ def preload(parser):
         from ldm_patched.modules import model_management as manager
     manager.cpu = torch.device("cpu")
 
-    total = GIB * 2**30
+    card = {"bytes": GIB * 2**30}
+    manager.probe_card = card
     # Also those that the manager has just taken off its list, to load them with other LoRAs.
     on_card = weakref.WeakSet()
     model_load = manager.LoadedModel.model_load
@@ -32,7 +33,7 @@ def preload(parser):
         return model_load(loaded, *args, **kwargs)
 
     def get_free_memory(dev=None, torch_free_too=False):
-        free = total - sum(getattr(model, "model_loaded_weight_memory", 0) for model in on_card)
+        free = card["bytes"] - sum(getattr(model, "model_loaded_weight_memory", 0) for model in on_card)
         return (free, free) if torch_free_too else free
 
     manager.LoadedModel.model_load = counted
@@ -40,7 +41,7 @@ def preload(parser):
     manager.vram_state = manager.VRAMState.NORMAL_VRAM
     manager.total_vram = GIB * 1024
     manager.get_free_memory = get_free_memory
-    manager.get_total_memory = lambda *_, **__: total
+    manager.get_total_memory = lambda *_, **__: card["bytes"]
     manager.minimum_inference_memory = lambda: 0
     manager.extra_reserved_memory = lambda: 0
     manager.get_torch_device = lambda: torch.device("cpu", 0)

@@ -14,7 +14,7 @@ from bench import RESULTS
 from bench.__main__ import PROGRAMS, main
 from bench.page.command import HEAD, TITLES, pages
 from bench.page.table import Table, figure, markdown, picture
-from bench.page.tables import tables
+from bench.page.tables import CPU, tables
 
 FILES = sorted(RESULTS.glob("*.json"))
 
@@ -116,23 +116,20 @@ def test_a_load_is_told_beside_the_plain_copy_of_as_many_bytes() -> None:
     ]
 
 
-def test_starts_are_told_a_webui_at_a_time() -> None:
-    def row(webui: str, variant: str, median: float, **more: object) -> dict[str, object]:
+def test_starts_are_told_in_cpu_seconds_first() -> None:
+    def row(webui: str, variant: str, median: float, figure: str, **more: object) -> dict[str, object]:
         figures = {"median": median, "lowest": 1.0, "highest": 9.0}
-        return {
-            "webui": webui,
-            "mode": "page",
-            "figure": "whole start",
-            "variant": variant,
-            **figures,
-            **more,
-        }
+        return {"webui": webui, "mode": "page", "figure": figure, "variant": variant, **figures, **more}
 
-    rows = [row("one", "alone", 4.0), row("one", "ours", 2.0, of_before=0.5), row("two", "alone", 3.0)]
+    rows = [row("one", "alone", 4.0, CPU), row("one", "ours", 2.0, CPU, of_before=0.5)]
+    rows += [row("one", "alone", 5.0, "whole start"), row("two", "alone", 3.0, CPU)]
     rows.append({"webui": "two", "mode": "page", "variant": "ours", "error": "died"})
-    one, two = tables({"bench": "start", "rows": rows})
-    assert one.rows == (("whole start, page", (4.0, 2.0, "1.00 to 9.00", "1.00 to 9.00", 0.5)),)
-    assert two.columns == ("alone", "alone: range", "of before")
+    seconds, everything = tables({"bench": "start", "rows": rows})
+    assert seconds.rows == (("one, page", (4.0, 2.0)), ("two, page", (3.0, None)))
+    assert everything.rows[:2] == (
+        (f"one, page: {CPU}", (4.0, 2.0, "1.00 to 9.00", "1.00 to 9.00", 0.5)),
+        ("one, page: whole start", (5.0, None, "1.00 to 9.00", None, None)),
+    )
 
 
 def test_figures_have_three_digits_that_count() -> None:

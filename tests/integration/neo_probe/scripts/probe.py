@@ -1,38 +1,10 @@
-"""Test extension: Forge Neo accepts small Flux models, and it or reForge tells what ours knows of its weights."""
+"""Test extension: Forge Neo or reForge tells what ours knows of its weights; A1111 believes in a card."""
 
 import os
 
 from modules import script_callbacks
 
 WHOLE = ("BaseModel", "SD1ClipModel", "AutoencoderKL", "LatentDiffusion", "KModel")
-
-
-def shrink():
-    import backend.loader
-    import transformers
-    from backend.nn.vae import IntegratedAutoencoderKL
-
-    read = backend.loader.read_arbitrary_config
-    clip = transformers.CLIPTextConfig.from_pretrained
-    vae = IntegratedAutoencoderKL.load_config
-
-    def read_arbitrary_config(directory):
-        config = read(directory)
-        if config.get("model_type") == "t5":
-            config |= {"d_model": 256, "num_layers": 2, "d_ff": 512, "num_heads": 4}
-        return config
-
-    def clip_config(*args, **kwargs):
-        config = clip(*args, **kwargs)
-        config.num_hidden_layers = 2
-        return config
-
-    backend.loader.read_arbitrary_config = read_arbitrary_config
-    transformers.CLIPTextConfig.from_pretrained = clip_config
-    IntegratedAutoencoderKL.load_config = lambda *args, **kwargs: {
-        **vae(*args, **kwargs),
-        "block_out_channels": [32, 64, 128, 128],
-    }
 
 
 def on_app_started(_demo, app):
@@ -53,6 +25,15 @@ def on_app_started(_demo, app):
                 "arrived": dict(arrival.by_backing) if arrival else {},
             }
         return found
+
+    @app.post("/probe/card")
+    def card(body: dict):
+        """The card has so many GiB from now on, and nothing on it."""
+        from backend import memory_management
+
+        memory_management.unload_all_models()
+        memory_management.probe_card["bytes"] = body["gib"] * 2**30
+        return {}
 
     @app.get("/probe/alive")
     def alive():
@@ -103,6 +84,4 @@ def believe_in_a_card():
 
 if os.environ.get("PROBE_CARD_OF_A1111"):
     believe_in_a_card()
-if os.environ.get("PROBE_TINY"):
-    shrink()
 script_callbacks.on_app_started(on_app_started)
