@@ -83,7 +83,7 @@ def loads(content: Content) -> list[Table]:
         (
             " ".join(filter(None, (row["name"], row.get("version")))),
             (
-                row.get("best", "failed"),
+                row.get("best", "" if "gb_per_s" in row else "failed"),
                 row.get("median"),
                 row.get("gb_per_s"),
                 row["best"] / floor["best"] if row.get("bytes") == floor["bytes"] else None,
