@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from flux_speedup.hosts.forge.lora import DROPPED
+from flux_speedup.hosts.forge.merged import DROPPED
 from flux_speedup.hosts.forge.saving import wrap_save
 from flux_speedup.hosts.forge.weights import Attachment
 from flux_speedup.weights.files.mapping import Registry

@@ -52,7 +52,6 @@ class Patcher:
         self.model_size = lambda: size
 
 
-
 def loaded(size: int) -> Any:
     return SimpleNamespace(device=CARD, model=object(), model_loaded_memory=lambda: size)
 

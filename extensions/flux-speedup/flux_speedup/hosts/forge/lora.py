@@ -15,7 +15,7 @@ import inspect
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,8 @@ from ...weights.residency.forms import KINDS
 from ...weights.residency.placement import Placement
 from ...weights.residency.residency import Residency
 from ..common.engine import CPU
+from .merged import DROPPED, put_merged, slot, take_back
 
-# What a loader has loaded once merged weights were dropped: equal to no list of LoRAs.
-DROPPED = "merged weights were dropped with the model"
 # sha256 of the source of LoraLoader.refresh, white space aside, that ours was written against.
 KNOWN_SOURCES = frozenset(
     {
@@ -43,44 +42,6 @@ _thread = threading.local()
 
 class NoRoom(Exception):
     """Merging by us ran out of memory. All weights are clean, and where they were."""
-
-
-class Merged(dict[str, torch.nn.Parameter]):
-    """`LoraLoader.backup` while weights are merged by us: key -> the clean parameter that the module had there.
-
-    It is at home (unless the module has it under another name as well), and becomes the module's again by being
-    put back, with whatever the host does then. `owners`: the part of the model that each was taken from, whatever
-    is in its place meanwhile.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.owners: dict[str, torch.nn.Module] = {}
-
-    @classmethod
-    def of(cls, model: torch.nn.Module, backup: Mapping[str, Any]) -> Merged:
-        """From the host's own backup."""
-        merged = cls()
-        merged.update(backup)
-        merged.owners = {key: _slot(model, key)[0] for key in backup}
-        return merged
-
-    def take_back(self, key: str) -> torch.Tensor | None:
-        """The clean parameter is its owner's again; what was there."""
-        owner, leaf, clean = self.owners.pop(key), key.rpartition(".")[2], self.pop(key)
-        merged = owner._parameters.get(leaf)
-        # Somebody else may have put a tensor in here; the host takes one, too.
-        own = isinstance(clean, torch.nn.Parameter)
-        setattr(owner, leaf, clean if own else torch.nn.Parameter(clean, requires_grad=False))
-        return merged
-
-
-@dataclass(frozen=True)
-class TakenBack:
-    """How many clean weights are the module's again, and the bytes of merged ones on a device that went."""
-
-    count: int
-    bytes: int
 
 
 class Merges:
@@ -149,47 +110,12 @@ class Merges:
         by_device: dict[torch.device, list[str]] = {}
         for key in keys:
             device = devices.get(key, CPU)
-            if device != CPU and _slot(loader.model, key)[2].device != device:
+            if device != CPU and slot(loader.model, key)[2].device != device:
                 by_device.setdefault(device, []).append(key)
         for device, names in by_device.items():
             skipped = self._placement.load(loader.model, device, names).skipped
             if skipped:
                 raise WeightsError(None, f"{skipped[0]} could not be read back to {device}")
-
-
-def put_merged(loader: Any, key: str, merged: torch.Tensor) -> None:
-    """A merged weight takes the place of the clean one, which the loader's backup has from now on."""
-    owner, leaf, clean = _slot(loader.model, key)
-    if not isinstance(loader.backup, Merged):
-        if loader.backup:
-            raise WeightsError(None, f"{key}: the WebUI has merged by itself, and has the clean weights")
-        loader.backup = Merged()
-    if key not in loader.backup:
-        loader.backup[key], loader.backup.owners[key] = clean, owner
-    own = isinstance(merged, torch.nn.Parameter)
-    setattr(owner, leaf, merged if own else torch.nn.Parameter(merged, requires_grad=False))
-
-
-def take_back(loader: Any, names: Collection[str] | None = None) -> TakenBack:
-    """The clean weights (or those of `names`) are the module's again where we had merged into them; the merged ones
-    are let go. The next `refresh` merges again. All of them: also those that the host has merged into, from its
-    copies, as its own `refresh` would begin."""
-    backup = getattr(loader, "backup", None)
-    if not isinstance(backup, Merged):
-        if not backup or names is not None:
-            return TakenBack(0, 0)
-        backup = Merged.of(loader.model, backup)
-    keys = [key for key in backup.owners.keys() & backup.keys() if names is None or key in names]
-    dropped = 0
-    for key in keys:
-        merged = backup.take_back(key)
-        if merged is not None and merged.device != CPU:
-            dropped += merged.nbytes
-    if keys:
-        loader.loaded_hash = DROPPED
-    if not backup:
-        loader.backup = {}
-    return TakenBack(len(keys), dropped)
 
 
 @contextlib.contextmanager
@@ -205,12 +131,6 @@ def raises_no_room() -> Iterator[None]:
 def is_to_raise() -> bool:
     """Whether this thread is in `raises_no_room`."""
     return bool(getattr(_thread, "raises", False))
-
-
-def is_merged(module: torch.nn.Module) -> bool:
-    """Whether a LoRA is merged into a module by us."""
-    backup = getattr(getattr(module, "lora_loader", None), "backup", None)
-    return isinstance(backup, Merged) and bool(backup)
 
 
 def fingerprint(function: Callable[..., Any]) -> str:
@@ -229,20 +149,13 @@ def _host_lora() -> Any:
     return lora
 
 
-def _slot(model: torch.nn.Module, key: str) -> tuple[Any, str, Any]:
-    """The module that has a weight, its name there, and what is there now."""
-    parent, _, leaf = key.rpartition(".")
-    owner = model.get_submodule(parent)
-    return owner, leaf, getattr(owner, leaf)
-
-
 def _can(residency: Residency, loader: Any, lora_patches: Any) -> bool:
     """Whether all there is to do is to merge into plain weights, at home or on the device by our doing."""
     if loader.online_backup or any(online for (_, _, _, online) in lora_patches):
         return False
     movable = residency.movable()
     return all(
-        key in movable and isinstance(_slot(loader.model, key)[2], torch.nn.Parameter)
+        key in movable and isinstance(slot(loader.model, key)[2], torch.nn.Parameter)
         for patches in lora_patches.values()
         for key in patches
     )
@@ -286,7 +199,7 @@ def merge_in(residency: Residency, loader: Any, merges: Mapping[str, Merge]) -> 
     # What somebody changed on the device is found out before anything is merged over it, and saved.
     leave = residency.leaving(merges)
     for key, merge in merges.items():
-        clean = _slot(loader.model, key)[2]
+        clean = slot(loader.model, key)[2]
         put_merged(loader, key, merge(clean))
         if tied[id(clean)] == 1:
             leave(clean)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .lora import DROPPED
+from .merged import DROPPED
 
 
 def wrap_save(original: Callable[..., Any]) -> Callable[..., Any]:

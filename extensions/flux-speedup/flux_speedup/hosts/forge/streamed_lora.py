@@ -14,7 +14,8 @@ from ...stats.report import size as in_words
 from ...weights.errors import WeightsError, let_go
 from ...weights.streaming.split import Split
 from ...weights.streaming.unit import Merge
-from .lora import DROPPED, LoraMerge, Merged, NoRoom, merges_of, raises_no_room
+from .lora import LoraMerge, NoRoom, merges_of, raises_no_room
+from .merged import DROPPED, is_hosts
 from .need import free, manager
 
 if TYPE_CHECKING:
@@ -152,12 +153,6 @@ def _make_room(streamed: Streamed, merges: Mapping[str, Merge]) -> None:
         streamed.give_way(missing)
     except WeightsError as error:
         log.warning("nothing gives way to merging LoRAs (%s)", error)
-
-
-def is_hosts(loader: Any) -> bool:
-    """Whether the host itself has merged, and keeps copies of what was there before."""
-    backup = getattr(loader, "backup", None)
-    return bool(backup) and not isinstance(backup, Merged)
 
 
 class _AtHand:

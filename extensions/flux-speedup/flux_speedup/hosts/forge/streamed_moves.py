@@ -12,7 +12,8 @@ from ...weights.errors import WeightsError
 from ...weights.residency.data import own_copy
 from ...weights.residency.placement import Placement
 from ...weights.streaming.split import Arrive
-from .lora import Merge, Merged, merge_in, take_back
+from .lora import Merge, merge_in
+from .merged import Merged, take_back
 
 SMALL = 1 << 20
 

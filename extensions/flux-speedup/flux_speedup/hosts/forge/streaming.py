@@ -20,12 +20,11 @@ from ...weights.errors import let_go
 from ...weights.residency.placement import Placement
 from ...weights.transfer.direct import Direct
 from ..common.engine import CPU
-from .lora import take_back
+from .merged import is_hosts, take_back
 from .need import MANAGER, Loading, free, is_card, manager
 from .room import Room
 from .sampling_memory import SamplingMemory
 from .split_models import SplitModels, pushes
-from .streamed_lora import is_hosts
 from .streamed_pass import Passes
 
 PATCHER = "backend.patcher.base"

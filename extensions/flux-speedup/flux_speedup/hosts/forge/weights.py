@@ -24,7 +24,8 @@ from ...weights.transfer.lane import LANES
 from ..common.engine import CPU
 from ..common.timing import COMPONENTS
 from . import corrupted, four_bit, gguf_files, gguf_weights
-from .lora import Merges, is_merged, take_back
+from .lora import Merges
+from .merged import is_merged, take_back
 from .pinning import Pinning
 from .saving import real, wrap_save
 from .sources import Sources
