@@ -59,8 +59,8 @@ def test_put_back_the_old_page_is_collected(table: PatchTable, monkeypatch: pyte
 def test_a_model_that_is_there_is_collected_once_it_is_dropped(
     table: PatchTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(garbage, "MOST", garbage._tensors() + 1000)
-    model = Ring(torch.zeros(1001, dtype=torch.uint8))
+    monkeypatch.setattr(garbage, "MOST", garbage._parameters() + 1000)
+    model = Ring(torch.nn.Parameter(torch.zeros(1001, dtype=torch.uint8), requires_grad=False))
     gone = weakref.ref(model)
     table.add(*TITLE, garbage.changes(False))
     assert state(table) is State.SKIPPED
@@ -69,12 +69,14 @@ def test_a_model_that_is_there_is_collected_once_it_is_dropped(
     assert gone() is None
 
 
-def test_the_staging_arena_is_no_model() -> None:
-    before = garbage._tensors()
+def test_what_a_start_uses_of_tensors_is_no_model() -> None:
+    before = garbage._parameters()
+    kept = [torch.zeros(1 << 20), torch.nn.Linear(8, 8).weight.data]
     with STAGING.slots(pinned=False) as slots:
         assert slots
-        assert garbage._tensors() == before
+        assert garbage._parameters() == before
     STAGING.release()
+    del kept
 
 
 def test_where_a_model_may_be_under_way_it_is_not_done(table: PatchTable) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from ..patching.change import Call, Change, Declined, Undo
 
 MOST = 16 << 20
-"""Bytes of tensors that are no model."""
+"""Bytes of parameters that are no model."""
 
 
 def changes(builds_at_start: bool) -> list[Change]:
@@ -25,20 +25,18 @@ def changes(builds_at_start: bool) -> list[Change]:
 
 
 def _freeze() -> Undo:
-    if _tensors() > MOST:
+    if _parameters() > MOST:
         raise Declined("a model is there already")
     gc.freeze()
     return gc.unfreeze
 
 
-def _tensors() -> int:
-    """Bytes of all tensors that the collector knows of, but for the staging arena, which stays."""
+def _parameters() -> int:
+    """Bytes of all that the collector knows of. Other tensors are there anyway: for staging, or used once."""
     torch: Any = sys.modules.get("torch")
     if torch is None:
         return 0
-    from ..weights.residency.residency import STAGING
-
-    found = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+    found = [each for each in gc.get_objects() if issubclass(type(each), torch.nn.Parameter)]
     memory = [each.untyped_storage() for each in found if each.device.type != "meta"]
     sizes: dict[int, int] = {each.data_ptr(): each.nbytes() for each in memory}  # several show the same
-    return sum(sizes.values()) - STAGING.bytes
+    return sum(sizes.values())
