@@ -71,6 +71,7 @@ class Keeper:
                 (SD_MODELS, "forge_model_reload", self._wrap_reload),
                 (PROCESSING, "forge_model_reload", self._wrap_reload),
                 (PROCESSING, "process_images_inner", self._requests.wrap),
+                (PROCESSING, "process_images_inner", self._left_over.wrap_request),
                 (MANAGER, "soft_empty_cache", self._left_over.wrap),
             )
         )
