@@ -106,12 +106,17 @@ def sha256(forge: Forge, name: str) -> str:
     return hashlib.sha256((forge.data / "models" / "Stable-diffusion" / name).read_bytes()).hexdigest()
 
 
+# Around a wait on a thread of ours: params.txt gets its hash there, where that takes longer than the image.
+BESIDE = frozenset({"_bootstrap", "_bootstrap_inner", "run", "wait"})
+
+
 def no_load_waited(forge: Forge) -> list[str]:
-    """The files that somebody waited for, none of them in a load and all of them where a text is made."""
+    """The files that somebody waited for: requests, none of them in a load and all of them where a text is made."""
     waited = forge.get("/probe/hashes")
     for each in waited:
-        assert not {"forge_model_reload", "load_networks", "sample"} & set(each["in"]), each
-        assert {"create_infotext", "infotext", "save_image"} & set(each["in"]), each
+        if not BESIDE.issuperset(each["in"]):
+            assert not {"forge_model_reload", "load_networks", "sample"} & set(each["in"]), each
+            assert {"create_infotext", "infotext", "save_image"} & set(each["in"]), each
     return list(dict.fromkeys(each["file"] for each in waited))
 
 
