@@ -22,7 +22,7 @@ class Reserve:
     def __init__(self, manager: Any, inference: int) -> None:
         self._manager = manager
         self._inference = inference
-        self._own: Callable[[], float] = manager.extra_reserved_memory
+        self._own: Callable[[], float] = lambda: manager.extra_reserved_memory()  # not there in every Neo
         self._thread = threading.local()
 
     def changes(self) -> list[Change]:
