@@ -183,19 +183,16 @@ class Bringing:
         """A place of the ring for a unit, its bytes on their way. `force`: what others expect gives way."""
         found = self._ring.place(unit.number, unit.place)
         expected = self._ring.expected() if force and found is None else []
-        for place in [each for each in expected if self.cursor.is_skipped(each.unit)]:
+        followed = True
+        for place in sorted(expected, key=lambda each: not self.cursor.is_skipped(each.unit)):
             place.expected = False
+            followed = self.cursor.is_skipped(place.unit)
             self.cursor.give_up([place.unit])
             found = self._ring.place(unit.number, unit.place)
             if found is not None:
-                expected = []
                 break
-        for place in expected:
-            place.expected = False
-            found = self._ring.place(unit.number, unit.place)
-            if found is not None:
-                break
-        if expected:
+        # Where only what had been skipped went, the order is followed still.
+        if expected and (found is None or not followed):
             self.cursor.restart(self.cursor.order, unit.number)
             for place in self._ring.expected():
                 place.expected = found is not None and place is found[0]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
 
+from ..errors import let_go
 from .destinations import Destinations, Stopped
 from .item import Item, requests_of
 from .lane import Lane
@@ -174,7 +174,7 @@ class Run:
             # A traceback holds the frames it went through, and those hold device memory.
             for known in (error, self._error):
                 if known is not None:
-                    traceback.clear_frames(known.__traceback__)
+                    let_go(known)
 
     def _let_go(self) -> None:
         for source in self._sources:
