@@ -87,19 +87,19 @@ class Merges:
             if not _can(residency, loader, lora_patches):
                 return False
             merge_in(residency, loader, merges_of(lora_patches))
-        except OUT_OF_MEMORY as error:
-            loader.loaded_hash = DROPPED
-            if is_to_raise():
-                let_go(error)
-                self._read_anew(loader, devices)
-                raise NoRoom(str(error)) from None
-            log.warning("changing LoRAs failed (%s); falling back to the WebUI's own way", error)
         except (RuntimeError, MemoryError, WeightsError) as error:
-            log.warning("changing LoRAs failed (%s); falling back to the WebUI's own way", error)
             loader.loaded_hash = DROPPED
+            let_go(error)
+            failed = error.with_traceback(None)
         else:
             return True
-        # Out of the handler: what the failure held is free. The host's own leaves every weight where it is now.
+        # Out of the handler: what the failure held is free.
+        if isinstance(failed, OUT_OF_MEMORY) and is_to_raise():
+            with contextlib.suppress(WeightsError):
+                self._read_anew(loader, devices)
+                raise NoRoom(str(failed))
+        log.warning("changing LoRAs failed (%s); falling back to the WebUI's own way", failed)
+        # The host's own leaves every weight where it is now.
         lora.set_parameter_devices(loader.model, parameter_devices=devices)
         return False
 

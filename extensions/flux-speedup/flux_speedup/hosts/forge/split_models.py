@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ...stats.report import size as in_words
-from ...weights.errors import WeightsError
+from ...weights.errors import OUT_OF_MEMORY, WeightsError, let_go
 from ...weights.residency.placement import Placement
 from ...weights.streaming.clock import Timed
 from ...weights.streaming.timeline import Timeline, timeline_for
@@ -166,7 +166,8 @@ class SplitModels:
                 continue
             try:
                 streamed.fit(max(0, room - stream.ring) if budget is None else budget, later=later)
-            except WeightsError as error:
+            except (WeightsError, OUT_OF_MEMORY) as error:  # of the latter: merging into what comes
+                let_go(error)
                 log.info("%s: %s; what did not come streams", name_of(model), error)
             else:
                 return
