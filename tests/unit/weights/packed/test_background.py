@@ -206,21 +206,23 @@ def test_what_it_would_bring(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="Triton wants a compiler")
-def test_the_kernels_decode_as_the_plain_operations_do() -> None:
+def test_the_kernels_decode_as_the_plain_operations_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs where PyTorch brings Triton; with TRITON_INTERPRET=1 on a CPU."""
     kernel = pytest.importorskip("flux_speedup.weights.packed.kernel", exc_type=ImportError)
     if not (torch.cuda.is_available() or kernel.triton.knobs.runtime.interpret):
         pytest.skip("nothing runs Triton's kernels here")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu", 0)
-    bits = weights(3 * 65536 + 4096).view(torch.int16)
-    bits[::5000] = -1
-    made = encode(bits.numpy().view(np.uint16))
-    assert made is not None
-    form, packed = made[0], torch.from_numpy(made[1])
-    for start in (0, 1):
-        packed[-1] ^= start
-        memory = torch.zeros(2 * form.weights, dtype=torch.uint8, device=device)
-        memory[memory.numel() - form.length :] = packed.to(device)
-        total = int(checksum(packed)) + start
-        assert bool(unpack(memory, form, total, kernel.TRITON)) is bool(start)
-        assert torch.equal(memory.cpu().view(torch.int16), bits) is not bool(start)
+    monkeypatch.setattr(kernel, "_SLAB", 2)
+    for count in (3 * 65536 + 4097, 65536, 999):
+        bits = weights(count).view(torch.int16)
+        bits[::5000] = -1
+        made = encode(bits.numpy().view(np.uint16))
+        assert made is not None
+        form, packed = made[0], torch.from_numpy(made[1])
+        total = int(checksum(packed))
+        for damaged in (False, True):
+            packed[: form.head] = 255 if damaged else packed[: form.head]
+            memory = torch.zeros(2 * form.weights, dtype=torch.uint8, device=device)
+            memory[memory.numel() - form.length :] = packed.to(device)
+            assert (int(unpack(memory, form, kernel.TRITON)) != total) is damaged
+            assert torch.equal(memory.cpu().view(torch.int16), bits) is not damaged

@@ -27,7 +27,7 @@ def back(bits: np.ndarray) -> tuple[Form, np.ndarray, bool] | None:
     raw = torch.from_numpy(packed)
     memory = torch.full((2 * bits.size,), 0xA5, dtype=torch.uint8)
     memory[memory.numel() - form.length :] = raw
-    damaged = bool(unpack(memory, form, int(checksum(raw)), PLAIN))
+    damaged = int(unpack(memory, form, PLAIN)) != int(checksum(raw))
     return form, memory.view(torch.int16).numpy().view(np.uint16), damaged
 
 
@@ -147,4 +147,4 @@ def test_damage_never_leads_outside() -> None:
     packed[: form.head] = 0xFF
     memory = torch.zeros(2 * bits.size, dtype=torch.uint8)
     memory[memory.numel() - form.length :] = torch.from_numpy(packed)
-    assert bool(unpack(memory, form, total, PLAIN))
+    assert int(unpack(memory, form, PLAIN)) != total

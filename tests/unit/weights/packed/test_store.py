@@ -17,6 +17,7 @@ from flux_speedup.weights.packed.bound import Bound
 from flux_speedup.weights.packed.choice import Choice
 from flux_speedup.weights.packed.decoding import PLAIN, Decoder, checksum
 from flux_speedup.weights.packed.file import read_index
+from flux_speedup.weights.packed.form import Form
 from flux_speedup.weights.streaming.origin import Origin
 from flux_speedup.weights.streaming.split import units_of
 from flux_speedup.weights.streaming.staged import Staged
@@ -142,12 +143,12 @@ def test_a_bound_that_is_written_and_read(tmp_path: Path) -> None:
 # What is chosen.
 
 
-def wrong(body: torch.Tensor, bases: torch.Tensor, out: torch.Tensor) -> None:
-    PLAIN.blocks(body, bases, out)
-    out[0, 17] ^= 1
+def wrong(packed: torch.Tensor, out: torch.Tensor, form: Form) -> None:
+    PLAIN.decode(packed, out, form)
+    out[17] ^= 1
 
 
-def fails(body: torch.Tensor, bases: torch.Tensor, out: torch.Tensor) -> None:
+def fails(packed: torch.Tensor, out: torch.Tensor, form: Form) -> None:
     raise RuntimeError("no compiler here")
 
 

@@ -1,4 +1,4 @@
-"""A device whose two streams are queues: what was queued happens later, in any order that the marks allow."""
+"""A device whose three streams are queues: what was queued happens later, in any order that the marks allow."""
 
 from __future__ import annotations
 
@@ -7,35 +7,71 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
 
-from flux_speedup.weights.streaming.supply import Arrival, Load
+from flux_speedup.weights.streaming.supply import Arrival, Load, Straight
+from flux_speedup.weights.streaming.timeline import CudaTimeline
 
 
 class Point:
     """A mark: reached once everything before it in its queue has happened."""
 
-    reached = False
+    def __init__(self, device: Device) -> None:
+        self.reached = False
+        self._device = device
+
+    def query(self) -> bool:
+        return self.reached
+
+    def synchronize(self) -> None:
+        while not self.reached:
+            self._device.let_time_pass()
 
 
-class Device:
-    """Both a timeline and a supply. `compute` is what a kernel is launched with."""
+class Stream:
+    """Stands for a CUDA stream."""
 
-    pinned = True
+    def __init__(self, device: Device) -> None:
+        self.queue: deque[tuple[str, Any]] = deque()
+        self._device = device
+
+    def wait_event(self, mark: Point) -> None:
+        self.queue.append(("wait", mark))
+
+    def wait_stream(self, other: Stream) -> None:
+        self.wait_event(other.record_event())
+
+    def record_event(self) -> Point:
+        point = Point(self._device)
+        self.queue.append(("mark", point))
+        return point
+
+    def synchronize(self) -> None:
+        self.record_event().synchronize()
+
+    @property
+    def idle(self) -> bool:
+        return not any(kind == "do" for kind, _ in self.queue)
+
+
+class Device(CudaTimeline):
+    """A timeline, what it takes for torch.cuda, and a supply. `compute`: what a kernel is launched with."""
+
     name = "simulated"
 
     def __init__(self, seed: int = 0) -> None:
         self._random = random.Random(seed)
-        self._copies: deque[tuple[str, Any]] = deque()
-        self._computing: deque[tuple[str, Any]] = deque()
         self._stepping = threading.RLock()
+        self._current = threading.local()
+        self.streams: list[Stream] = []
+        self._computing = self.Stream(torch.device("cpu"))
+        super().__init__(torch.device("cuda", 0), module=self)
+        self._straight = Straight(self, self.name)
         self.fail_copies = False
         self.room = 1 << 40  # bytes that are left; what was had once does not come back
-
-    # The timeline.
 
     def memory(self, size: int) -> torch.Tensor:
         self.room -= size
@@ -44,77 +80,65 @@ class Device:
             raise torch.OutOfMemoryError("no room")
         return torch.zeros(size, dtype=torch.uint8)
 
-    def copying(self, after: Sequence[Any]) -> AbstractContextManager[object]:
-        self._copies.extend(("wait", mark) for mark in after)
-        return contextlib.nullcontext()
-
-    def copied(self) -> Point:
-        return self._mark(self._copies)
-
-    def computing_waits(self, mark: Point) -> None:
-        self._computing.append(("wait", mark))
-
-    def computed(self) -> Point:
-        return self._mark(self._computing)
-
     def back(self, target: torch.Tensor, source: torch.Tensor) -> None:
         self.compute(lambda: target.copy_(source))
 
-    def wait(self, mark: Point | None) -> None:
-        while mark is not None and not mark.reached:
-            self.let_time_pass()
+    # As torch.cuda.
 
-    def reached(self, mark: Point | None) -> bool:
-        return mark is None or mark.reached
+    def Stream(self, device: torch.device, priority: int = 0) -> Stream:
+        self.streams.append(Stream(self))
+        return self.streams[-1]
 
-    def drain(self) -> None:
-        self.run_all()
+    def current_stream(self, device: torch.device) -> Stream:
+        return getattr(self._current, "stream", self._computing)
+
+    @contextlib.contextmanager
+    def stream(self, stream: Stream) -> Iterator[None]:
+        before = self.current_stream(self.device)
+        self._current.stream = stream
+        try:
+            yield
+        finally:
+            self._current.stream = before
 
     # The supply.
 
     def bring(self, load: Load, after: Sequence[Point]) -> Arrival:
         if self.fail_copies:
             raise RuntimeError("no copy today")
-        self.copying(after)
-        for target, source in (*load.copies, *load.casts):
-            self._copies.append(("do", lambda target=target, source=source: target.copy_(source)))
-        mark = self.copied()
-        return lambda: mark
+        copies: Any = [(Memory(self, target), source) for target, source in load.copies]
+        casts: Any = [(Memory(self, target), source) for target, source in load.casts]
+        made = [partial(self.do, make) for make in load.made]
+        return self._straight.bring(Load(copies, casts, made), after)
 
     def rest(self) -> None:
         return
 
     def close(self) -> None:
-        self.run_all()
+        self._straight.close()
 
     # Time.
 
     def compute(self, what: Callable[[], object]) -> None:
-        self._computing.append(("do", what))
+        self._computing.queue.append(("do", what))
 
-    def copy(self, what: Callable[[], object]) -> None:
-        self._copies.append(("do", what))
+    def do(self, what: Callable[[], object]) -> None:
+        """On the current stream."""
+        self.current_stream(self.device).queue.append(("do", what))
 
     def let_time_pass(self) -> None:
         for _ in range(self._random.randrange(12)):
-            self._step(self._random.choice((self._copies, self._computing)))
+            with self._stepping:  # whoever waits on another thread lets time pass, too
+                self._next(self._random.choice(self.streams).queue)
 
     def run_all(self) -> None:
         while True:
-            with self._stepping:  # whoever waits on another thread lets time pass, too
-                if not (self._copies or self._computing):
+            with self._stepping:
+                if not any(stream.queue for stream in self.streams):
                     return
-                moved = [self._next(queue) for queue in self._shuffled()]
-                assert any(moved), "each stream waits for the other"
-
-    def _shuffled(self) -> Iterator[deque[tuple[str, Any]]]:
-        queues = [self._copies, self._computing]
-        self._random.shuffle(queues)
-        yield from queues
-
-    def _step(self, queue: deque[tuple[str, Any]]) -> bool:
-        with self._stepping:
-            return self._next(queue)
+                shuffled = self._random.sample(self.streams, len(self.streams))
+                moved = [self._next(stream.queue) for stream in shuffled]
+                assert any(moved), "each stream waits for another"
 
     def _next(self, queue: deque[tuple[str, Any]]) -> bool:
         if not queue:
@@ -128,11 +152,6 @@ class Device:
         elif kind == "do":
             what()
         return True
-
-    def _mark(self, queue: deque[tuple[str, Any]]) -> Point:
-        point = Point()
-        queue.append(("mark", point))
-        return point
 
 
 class Memory:
@@ -150,7 +169,7 @@ class Memory:
 
     def copy_(self, source: torch.Tensor | Memory, *, non_blocking: bool = False) -> None:
         data = source.data
-        self.device.copy(lambda: self.data.copy_(data))
+        self.device.do(lambda: self.data.copy_(data))
 
 
 class Leaf(torch.nn.Module):

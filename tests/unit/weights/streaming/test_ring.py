@@ -23,7 +23,7 @@ def test_no_place_is_handed_out_twice_and_every_mark_is_passed_on(
     for action, unit, length in actions:
         found = ring.find(unit)
         if action == "place":
-            answer = ring.place(unit, length * ALIGN)
+            answer = ring.place(unit, length * ALIGN, lambda: "made")
             if answer is None:
                 assert length > size or any(not place.free for place in held)
                 continue
@@ -32,7 +32,8 @@ def test_no_place_is_handed_out_twice_and_every_mark_is_passed_on(
             assert new.end - new.start == length * ALIGN
             covered = [old for old in held if old.start < new.end and new.start < old.end]
             assert all(old.free for old in covered)
-            assert {mark for old in covered for mark in old.computed} <= set(after)
+            assert {mark for old in covered for mark in old.computed or ["made"]} <= set(after)
+            assert ("made" in after) is any(not old.computed for old in covered)
             held = [old for old in held if old not in covered]
             held.append(new)
             assert ring.find(unit) is new
@@ -52,29 +53,44 @@ def test_no_place_is_handed_out_twice_and_every_mark_is_passed_on(
                 assert place in held
 
 
+def never() -> str:
+    raise AssertionError("nothing was brought there in vain")
+
+
 def test_marks_of_a_place_that_was_not_written_are_not_lost() -> None:
     ring = Ring(4 * ALIGN)
-    large, _ = ring.place(0, 4 * ALIGN) or (None, None)
+    large, _ = ring.place(0, 4 * ALIGN, never) or (None, None)
     assert large is not None
     large.expected = False
     large.computed.append("still read")
-    _, marks = ring.place(1, ALIGN) or (None, [])
+    _, marks = ring.place(1, ALIGN, never) or (None, [])
     ring.hand_back(1, marks)
-    beside = ring.place(2, 2 * ALIGN)
+    beside = ring.place(2, 2 * ALIGN, lambda: "made")
     assert beside is not None
     assert (beside[0].start, beside[1]) == (ALIGN, ["still read"])
-    assert ring.place(3, ALIGN) == (ring.find(3), [])
+    assert ring.place(3, ALIGN, never) == (ring.find(3), [])
+
+
+def test_what_nobody_computed_with_was_still_waited_for() -> None:
+    ring = Ring(2 * ALIGN)
+    for unit in (0, 1):
+        answer = ring.place(unit, ALIGN, never)
+        assert answer is not None
+        answer[0].expected = False
+    answer[0].computed.append("computed")
+    assert ring.place(2, ALIGN, lambda: "made") == (ring.find(2), ["made"])
+    assert ring.place(3, ALIGN, never) == (ring.find(3), ["computed"])
 
 
 def test_what_is_too_large_has_no_place() -> None:
-    assert Ring(ALIGN).place(0, ALIGN + 1) is None
+    assert Ring(ALIGN).place(0, ALIGN + 1, never) is None
 
 
 def test_places_go_round() -> None:
     ring = Ring(4 * ALIGN)
     starts = []
     for unit in range(12):
-        place, _ = ring.place(unit, ALIGN) or (None, None)
+        place, _ = ring.place(unit, ALIGN, lambda: "made") or (None, None)
         assert place is not None
         place.expected = False
         starts.append(place.start // ALIGN)

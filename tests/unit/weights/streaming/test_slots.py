@@ -139,7 +139,7 @@ def test_a_place_keeps_what_was_brought_last_whatever_is_read_first() -> None:
 
 def test_reading_goes_on_while_the_bus_stands_still() -> None:
     machine = Machine(Device(), slots=8, threads=2)
-    blocked = Point()  # what the first place held is being computed with
+    blocked = Point(machine.device)  # what the first place held is being computed with
     machine.computed[0] = [blocked]
     memory = torch.zeros(8, CHUNK, dtype=torch.uint8)
     for place in range(6):

@@ -7,28 +7,59 @@ import pickle
 import random
 import threading
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.streaming.staged import Staged
 from flux_speedup.weights.streaming.stream import Stream
-from flux_speedup.weights.streaming.supply import Straight
+from flux_speedup.weights.streaming.supply import Load, Straight
 from flux_speedup.weights.streaming.timeline import PlainTimeline
-from flux_speedup.weights.streaming.unit import Unit
-from tests.unit.weights.streaming.simulated import Device, Leaf
+from flux_speedup.weights.streaming.unit import InPackedForm, Pieces, Slot, Unit, home_bytes
+from flux_speedup.weights.transfer.staging import Arena
+from tests.unit.weights.streaming.simulated import Device, Leaf, Memory
+
+
+class InFewerBytes:
+    """Stands for a packed form: three quarters of the bytes, the other way up; the last quarter is known."""
+
+    is_there = False
+
+    def __init__(self, slot: Slot) -> None:
+        self.raw = home_bytes(slot)[0]
+        self.entry = self.form = self
+        self.length = self.raw.numel() * 3 // 4
+
+    def pieces(self) -> InPackedForm:
+        found = InPackedForm((~self.raw[: self.length],))
+        found.packed, found.straight = self, True  # type: ignore[assignment]
+        return found
+
+    def unpack_now(self, memory: torch.Tensor, home: torch.Tensor) -> None:
+        body = ~memory[memory.numel() - self.length :]
+        memory[: self.length] = body
+        memory[self.length :] = home[self.length :]
+
+
+def sources(slot: Slot) -> Sequence[torch.Tensor]:
+    """Of what is larger in fewer bytes; of the rest as it is."""
+    return InFewerBytes(slot).pieces() if slot.home.nbytes > 6 else home_bytes(slot)
 
 
 class Streamed:
     """Leaves of a model, streamed on a simulated device."""
 
-    def __init__(self, sizes: list[int], ring: int, seed: int = 0) -> None:
+    def __init__(self, sizes: list[int], ring: int, seed: int = 0, pieces: Pieces = sources) -> None:
         self.device = Device(seed)
         self.leaves = [Leaf(self.device, size, number) for number, size in enumerate(sizes)]
         self.units = {leaf: Unit(number, f"leaf {number}") for number, leaf in enumerate(self.leaves)}
         largest = max(-(-4 * size // 256) * 256 + 256 for size in sizes)
-        self.stream = Stream(self.units, self.device, self.device, max(ring, largest))
+        self.stream = Stream(self.units, self.device, self.device, max(ring, largest), pieces=pieces)
         self.stream.set_streamed(self.units)
         self.refused: set[int] = set()
         self.homes = [leaf.weight.data_ptr() for leaf in self.leaves]
@@ -47,6 +78,12 @@ class Streamed:
                 slot.parameter.data = view
 
         self.stream.come(numbers, arrived)
+
+    def go_home(self) -> None:
+        """What has come to stay leaves again."""
+        for number, leaf in enumerate(self.leaves):
+            if number not in self.stream.streamed:
+                leaf.weight.data, leaf.bias.data = (true.clone() for true in leaf.truth)
 
     def check(self) -> None:
         self.device.run_all()
@@ -69,13 +106,13 @@ STEPS = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(SIZES, st.integers(256, 6000), STEPS, st.integers(0, 1000))
-@example([40] * 6, 600, [("round", 0), ("come", 5), ("round", 0), ("round", 0)], 0)
-@example([1, 129], 256, [("round", 0)] * 4 + [("call", 0), ("fail copies", 1), ("round", 0)], 0)
+@given(SIZES, st.integers(256, 6000), STEPS, st.integers(0, 1000), st.sampled_from([home_bytes, sources]))
+@example([40] * 6, 600, [("round", 0), ("come", 5), ("round", 0), ("round", 0)], 0, sources)
+@example([1, 129], 256, [("round", 0)] * 4 + [("call", 0), ("fail copies", 1), ("round", 0)], 0, sources)
 def test_every_kernel_sees_its_weights(
-    sizes: list[int], ring: int, steps: list[tuple[str, int]], seed: int
+    sizes: list[int], ring: int, steps: list[tuple[str, int]], seed: int, pieces: Pieces
 ) -> None:
-    run = Streamed(sizes, ring, seed)
+    run = Streamed(sizes, ring, seed, pieces)
     for at, (step, number) in enumerate(steps):
         number %= len(sizes)
         leaf = run.leaves[number]
@@ -96,6 +133,7 @@ def test_every_kernel_sees_its_weights(
         elif step == "rest":
             run.stream.rest()
         elif step == "stay":
+            run.go_home()
             run.stream.set_streamed({leaf: unit for leaf, unit in run.units.items() if unit.number != number})
         else:
             run.device.fail_copies = step == "fail copies"
@@ -171,18 +209,51 @@ def test_once_more_units_stream_each_is_brought_once_a_round() -> None:
     run.check()
 
 
-def test_what_does_not_come_after_all_is_let_go_behind_its_copies() -> None:
-    run = Streamed([100] * 4, 2 * 1024)
-    run.come([1, 2, 3])
-    run.leaves[0]()
-    assert run.stream.coming == {1, 2, 3}
-    run.stream.come([2])
-    over: list[bool] = []
-    copies = run.device._copies
-    run.device.compute(lambda: over.append(not any(kind == "do" for kind, _ in copies)))
-    run.device.run_all()
-    assert over == [True]
-    run.check()
+def test_what_is_made_for_nobody_does_not_spoil_what_comes_there_next() -> None:
+    for seed in range(60):
+        chance = random.Random(seed)
+        run = Streamed([100] * 8, 3 * 1024, seed)
+        for _ in range(4):
+            for number in chance.sample(range(8), 8):
+                run.call(number)
+        run.check()
+
+
+@pytest.mark.parametrize("pieces", [home_bytes, sources])
+@pytest.mark.parametrize("go", ["come", "rest", "close"])
+def test_memory_is_let_go_behind_what_is_brought_there(go: str, pieces: Pieces) -> None:
+    for seed in range(20):
+        run = Streamed([100] * 4, 2 * 1024, seed, pieces)
+        run.come([1, 2, 3])
+        run.leaves[0]()
+        assert run.stream.coming == {1, 2, 3}
+        run.stream.come([2]) if go == "come" else getattr(run.stream, go)()
+        over: list[bool] = []
+        own = [stream for stream in run.device.streams if stream is not run.device._computing]
+        run.device.compute(lambda own=own, over=over: over.append(all(each.idle for each in own)))
+        run.device.run_all()
+        assert over == [True]
+        run.check()
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_of_what_fails_half_way_nothing_is_under_way(staged: bool) -> None:
+    """Its memory is let go."""
+
+    def fails() -> None:
+        raise RuntimeError("no kernel today")
+
+    device = Device()
+    device.pinned = False
+    target, source = torch.zeros(300, dtype=torch.uint8), torch.ones(300, dtype=torch.uint8)
+    copies: Any = [(Memory(device, target), source)]
+    arena = Arena(limit=1 << 12, chunk=1 << 10)
+    supply = Staged(device, Registry(), "test", 1, arena=arena) if staged else Straight(device, "test")
+    made = [partial(device.do, lambda: target.add_(1)), fails]
+    with pytest.raises(RuntimeError, match="no kernel"):
+        supply.bring(Load(copies, made=made), ())()
+    assert int(target.sum()) == 600
+    supply.close()
 
 
 def test_without_memory_of_its_own_it_streams_on() -> None:

@@ -86,7 +86,7 @@ class Choice:
         return self.device is None or self.for_loads(self.device, cold=True) is not None
 
     def for_streaming(self, device: torch.device) -> Decoder | None:
-        """For what streams: there a unit is decoded after its copy, before the next one's."""
+        """For what streams, while others compute: decoding takes from their time."""
         found = self._of(device)
         return found if found is not None and SHARE + self.bus / found.rate <= GAIN else None
 
@@ -105,8 +105,8 @@ def _fastest(candidates: Sequence[Decoder], device: torch.device) -> Decoder | N
 
     def check(decoder: Decoder) -> None:
         memory.zero_()[form.size - form.length :].copy_(there)
-        damaged = bool(unpack(memory, form, total, decoder))
-        if damaged or not torch.equal(memory.view(torch.int16), wanted):
+        right = int(unpack(memory, form, decoder)) == total
+        if not right or not torch.equal(memory.view(torch.int16), wanted):
             raise ValueError("they decode wrongly")
 
     found: list[Decoder] = []
@@ -130,7 +130,7 @@ def _rate(decoder: Decoder, device: torch.device, size: int) -> float:
         _done(device)
         begun = time.perf_counter()
         for _ in range(_IN_A_ROW):
-            unpack(memory, form, 0, decoder)
+            unpack(memory, form, decoder)
         _done(device)
         best = min(best, (time.perf_counter() - begun) / _IN_A_ROW)
     return size / best

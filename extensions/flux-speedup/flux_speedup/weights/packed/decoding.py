@@ -18,61 +18,63 @@ from .form import BLOCK, RAW, Form
 SLAB = 128
 """Blocks at a time: 12 MiB beside the weights, and as much again for what plain operations compute."""
 STEP = 0x9E3779B97F4A7C15 - (1 << 64)
+PAIR = BLOCK + BLOCK // 2
+"""Bytes of a block's body."""
 _ROW = 4 * COLUMNS
 _ROWS = 256
-_PAIR = BLOCK + BLOCK // 2
 
-Blocks = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
-"""Writes weights (int16, a row each block) from bodies (uint8, likewise) and the blocks' bases (uint8)."""
+Decode = Callable[[torch.Tensor, torch.Tensor, Form], None]
+"""Makes weights (int16) of the packed form (uint8), which is at the end of their memory."""
 Sum = Callable[[torch.Tensor], torch.Tensor]
 """`checksum`, in another way."""
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """What works on a device, by name; `rate`: bytes of weights a second, `slab`: blocks at a time."""
+    """What works on a device, by name; `rate`: bytes of weights a second."""
 
     name: str
-    blocks: Blocks
+    decode: Decode
     sum: Sum
     rate: float = 0.0
-    slab: int = SLAB
 
 
-def unpack(memory: torch.Tensor, form: Form, expected: int, decoder: Decoder) -> torch.Tensor:
+def unpack(memory: torch.Tensor, form: Form, decoder: Decoder) -> torch.Tensor:
     """Make the weights (2 bytes each) of the packed form at the end of `memory` (uint8, one dimension).
 
-    Queues work on the current stream and waits for nothing. Answers whether the form was damaged (bool): its bytes
-    are not those that have the checksum `expected`, and what was made of them must not be used.
+    Queues work on the current stream and waits for nothing. Answers with the checksum of the form's bytes: what is
+    made of others than were written must not be used.
     """
-    packed = memory[memory.numel() - form.length :]
-    damaged = decoder.sum(packed) != expected
+    total = decoder.sum(memory[memory.numel() - form.length :])
+    decode(memory, form, decoder)
+    return total
+
+
+def decode(memory: torch.Tensor, form: Form, decoder: Decoder) -> None:
+    """The same of a form that was seen to be right."""
     if form.escapes != RAW:
-        _decode(memory, packed, form, decoder)
-    return damaged
+        decoder.decode(memory[memory.numel() - form.length :], memory.view(torch.int16), form)
 
 
-def _decode(memory: torch.Tensor, packed: torch.Tensor, form: Form, decoder: Decoder) -> None:
+def _decode(packed: torch.Tensor, weights: torch.Tensor, form: Form) -> None:
     ends = [form.blocks, 4 * form.escapes, 2 * form.escapes]
-    head = packed[: form.head].clone()
-    bases, places, bits = (each.clone() for each in head[: sum(ends)].split_with_sizes(ends))
-    weights = memory.view(torch.int16)
+    bases, places, bits = (each.clone() for each in packed[: sum(ends)].split_with_sizes(ends))
     whole = form.weights // BLOCK
-    for first in range(0, whole, decoder.slab):
-        last = min(first + decoder.slab, whole)
-        body = packed[form.head + first * _PAIR : form.head + last * _PAIR].clone().view(-1, _PAIR)
-        decoder.blocks(body, bases[first:last], weights[first * BLOCK : last * BLOCK].view(-1, BLOCK))
+    for first in range(0, whole, SLAB):
+        last = min(first + SLAB, whole)
+        body = packed[form.head + first * PAIR : form.head + last * PAIR].clone().view(-1, PAIR)
+        _blocks(body, bases[first:last], weights[first * BLOCK : last * BLOCK].view(-1, BLOCK))
     if rest := form.weights - whole * BLOCK:
-        body = packed[form.head + whole * _PAIR :].clone().view(1, -1)
-        torch_blocks(body, bases[whole:], weights[form.weights - rest :].view(1, -1))
+        body = packed[form.head + whole * PAIR :].clone().view(1, -1)
+        _blocks(body, bases[whole:], weights[form.weights - rest :].view(1, -1))
     if form.escapes:
         # Where it is damaged: no place outside, which a GPU would not forgive.
         at = places.view(torch.int32).long().clamp_(0, form.weights - 1)
         weights.index_copy_(0, at, bits.view(torch.int16))
 
 
-def torch_blocks(body: torch.Tensor, bases: torch.Tensor, weights: torch.Tensor) -> None:
-    """As `Blocks`, in plain operations, which run on any device; also for a last block that is short."""
+def _blocks(body: torch.Tensor, bases: torch.Tensor, weights: torch.Tensor) -> None:
+    """In plain operations, which run on any device; weights have a row each block, all as long as the first."""
     count = weights.shape[1]
     half = -(-count // 2)
     base = bases.to(torch.int16).view(-1, 1)
@@ -102,7 +104,7 @@ def checksum(raw: torch.Tensor) -> torch.Tensor:
     return total
 
 
-PLAIN = Decoder("plain", torch_blocks, checksum)
+PLAIN = Decoder("plain", _decode, checksum)
 
 
 @functools.cache

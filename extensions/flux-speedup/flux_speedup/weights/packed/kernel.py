@@ -10,32 +10,56 @@ import triton
 import triton.language as tl
 
 from ..residency.signature import COLUMNS
-from .decoding import STEP, Decoder, checksum, column_on
-from .form import BLOCK
+from .decoding import PAIR, STEP, Decoder, checksum, column_on
+from .form import BLOCK, Form
 
 _STEP = tl.constexpr(STEP)
 _BLOCK = tl.constexpr(BLOCK)
 _AT_ONCE = 2048
+_SLAB = 1024
+"""Blocks at a time, 96 MiB beside the weights: whole layers, as each call costs what copying megabytes takes."""
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _decode(body, bases, weights, AT_ONCE: tl.constexpr):  # type: ignore[no-untyped-def]
+@triton.jit(do_not_specialize=["first", "count"])  # type: ignore[untyped-decorator]
+def _decode(body, bases, weights, first, count, WHOLE: tl.constexpr, AT_ONCE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Blocks of weights from number `first` on; not WHOLE: one, that has `count` weights."""
     block = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * AT_ONCE + tl.arange(0, AT_ONCE)
-    half: tl.constexpr = _BLOCK // 2
-    own = body + block * (_BLOCK + half)
-    base = tl.load(bases + block).to(tl.int32)
-    pairs = tl.load(own + _BLOCK + at).to(tl.int32)
-    first = tl.load(own + at).to(tl.int32)
-    then = tl.load(own + half + at).to(tl.int32)
-    first = ((first & 128) << 8) | (first & 127) | (((pairs & 15) + base) << 7)
+    size = _BLOCK if WHOLE else count
+    half = (size + 1) // 2
+    there = at < half  # always, where it is WHOLE
+    then_too = at < size - half
+    own = body + block * (_BLOCK + _BLOCK // 2)
+    base = tl.load(bases + first + block).to(tl.int32)
+    pairs = tl.load(own + size + at, mask=there, other=0).to(tl.int32)
+    now = tl.load(own + at, mask=there, other=0).to(tl.int32)
+    then = tl.load(own + half + at, mask=then_too, other=0).to(tl.int32)
+    now = ((now & 128) << 8) | (now & 127) | (((pairs & 15) + base) << 7)
     then = ((then & 128) << 8) | (then & 127) | (((pairs >> 4) + base) << 7)
-    to = weights + block * _BLOCK + at
-    tl.store(to, first.to(tl.int16))
-    tl.store(to + half, then.to(tl.int16))
+    to = weights + (first + block) * _BLOCK + at
+    tl.store(to, now.to(tl.int16), mask=there)
+    tl.store(to + half, then.to(tl.int16), mask=then_too)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["blocks", "escapes", "count"])  # type: ignore[untyped-decorator]
+def _patch(head, weights, blocks, escapes, count, AT_ONCE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Escapes, read byte by byte: behind the bases nothing is aligned."""
+    at = tl.program_id(0) * AT_ONCE + tl.arange(0, AT_ONCE)
+    there = at < escapes
+    own = head + blocks + 4 * at
+    place = tl.load(own, mask=there, other=0).to(tl.int64)
+    place |= tl.load(own + 1, mask=there, other=0).to(tl.int64) << 8
+    place |= tl.load(own + 2, mask=there, other=0).to(tl.int64) << 16
+    place |= tl.load(own + 3, mask=there, other=0).to(tl.int64) << 24
+    own = head + blocks + 4 * escapes + 2 * at
+    bits = tl.load(own, mask=there, other=0).to(tl.int32)
+    bits |= tl.load(own + 1, mask=there, other=0).to(tl.int32) << 8
+    tl.store(
+        weights + place, bits.to(tl.int16), mask=there & (place < count)
+    )  # a damaged place may be anywhere
+
+
+@triton.jit(do_not_specialize=["count"])  # type: ignore[untyped-decorator]
 def _sum(words, columns, total, count, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, COLUMNS)
@@ -45,10 +69,22 @@ def _sum(words, columns, total, count, COLUMNS: tl.constexpr):  # type: ignore[n
     tl.atomic_add(total, tl.sum(word * column) * ((2 * row + 1) * _STEP))
 
 
-def _blocks(body: torch.Tensor, bases: torch.Tensor, weights: torch.Tensor) -> None:
-    if weights.shape[1] != BLOCK:
-        raise ValueError(f"a block of {weights.shape[1]} weights")
-    _decode[(weights.shape[0], BLOCK // 2 // _AT_ONCE)](body, bases, weights, AT_ONCE=_AT_ONCE)
+def _unpack(packed: torch.Tensor, weights: torch.Tensor, form: Form) -> None:
+    head = packed[: form.head].clone()
+    whole, rest = divmod(form.weights, BLOCK)
+    for first in range(0, whole, _SLAB):
+        count = min(_SLAB, whole - first)
+        at = form.head + first * PAIR
+        body = packed[at : at + count * PAIR].clone()
+        grid = (count, BLOCK // 2 // _AT_ONCE)
+        _decode[grid](body, head, weights, first, BLOCK, WHOLE=True, AT_ONCE=_AT_ONCE)
+    if rest:
+        body = packed[form.head + whole * PAIR :].clone()
+        grid = (1, -(-rest // (2 * _AT_ONCE)))
+        _decode[grid](body, head, weights, whole, rest, WHOLE=False, AT_ONCE=_AT_ONCE)
+    if form.escapes:
+        grid = (-(-form.escapes // _AT_ONCE), 1)
+        _patch[grid](head, weights, form.blocks, form.escapes, form.weights, AT_ONCE=_AT_ONCE)
 
 
 def _checksum(raw: torch.Tensor) -> torch.Tensor:
@@ -61,5 +97,4 @@ def _checksum(raw: torch.Tensor) -> torch.Tensor:
     return total
 
 
-# Whole layers at once, 96 MiB beside the weights: each more call costs what copying megabytes takes.
-TRITON = Decoder("Triton", _blocks, _checksum, slab=1024)
+TRITON = Decoder("Triton", _unpack, _checksum)

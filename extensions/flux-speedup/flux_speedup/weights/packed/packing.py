@@ -173,8 +173,8 @@ class Packing:
         there = self._read(self._part, entry.offset, entry.form.length)
         memory = torch.empty(entry.form.size, dtype=torch.uint8)
         memory[entry.form.size - entry.form.length :] = torch.from_numpy(there)
-        damaged = bool(unpack(memory, entry.form, entry.checksum, PLAIN))
-        return not damaged and np.array_equal(memory.numpy(), raw)
+        right = int(unpack(memory, entry.form, PLAIN)) == entry.checksum
+        return right and np.array_equal(memory.numpy(), raw)
 
     def _finish(self) -> bool:
         now = identity(self.path)

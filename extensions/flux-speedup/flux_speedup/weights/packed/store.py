@@ -21,8 +21,9 @@ from ..files.pagecache import WARM, resident_fraction
 from ..files.span import Span
 from .bound import Places
 from .choice import Choice
-from .decoding import Decoder, unpack
+from .decoding import Decoder, decode, unpack
 from .file import Entry, read_index
+from .form import RAW
 
 _log = logging.getLogger("flux_speedup")
 
@@ -58,22 +59,27 @@ class Packed:
         """The same, as a view of the mapped file."""
         return self.file.mapping.bytes_at(self.entry.offset, self.entry.form.length)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether its bytes are the tensor's as they come, and were seen to be right."""
+        return self.entry.form.escapes == RAW and self.entry.offset in self.file.checked
+
     def unpack(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Decode what has come to the end of a tensor's memory; whether it is damaged: see decoding.unpack."""
-        return unpack(as_bytes(tensor), self.entry.form, self.entry.checksum, self.decoder)
+        """Decode what has come to the end of a tensor's memory; its checksum: see decoding.unpack."""
+        return unpack(as_bytes(tensor), self.entry.form, self.decoder)
 
     def unpack_now(self, tensor: torch.Tensor, home: torch.Tensor) -> None:
         """The same, and where that cannot be the tensor gets the bytes of `home`. Waits at the first time."""
+        entry, checked = self.entry, self.file.checked
         try:
-            damaged = self.unpack(tensor)
+            if entry.offset in checked:
+                decode(as_bytes(tensor), entry.form, self.decoder)
+            elif int(self.unpack(tensor)) == entry.checksum:
+                checked.add(entry.offset)
+            else:
+                self.damage()
         except OUT_OF_MEMORY:
             tensor.copy_(home)
-            return
-        if self.entry.offset not in self.file.checked:
-            if bool(damaged):
-                self.damage()
-            else:
-                self.file.checked.add(self.entry.offset)
         if self.file.damaged:
             tensor.copy_(home)
 

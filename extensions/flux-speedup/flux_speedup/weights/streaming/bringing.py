@@ -14,7 +14,7 @@ from ..errors import OUT_OF_MEMORY
 from .kept import Kept
 from .loads import brought_alone, load_into, load_of_own
 from .order import Cursor
-from .ring import Place, Ring
+from .ring import Mark, Place, Ring
 from .supply import Arrival, Supply
 from .timeline import Timeline
 from .two_kinds import TwoKinds
@@ -146,9 +146,14 @@ class Bringing:
         self._memory = None
 
     def settle(self) -> None:
-        """Whoever gets memory that is let go now comes after the copies that may still go there."""
-        self.supply.rest()
+        """Whoever gets memory that is let go now comes after what may still be brought there."""
+        made = self._made()
         self._timeline.computing_waits(self._timeline.copied())
+        self._timeline.computing_waits(made)
+
+    def _made(self) -> Mark:
+        self.supply.rest()
+        return self._timeline.made()
 
     def _drop(self, numbers: Collection[int]) -> None:
         gone = [self._own.pop(number) for number in list(numbers) if number in self._own]
@@ -181,14 +186,14 @@ class Bringing:
 
     def _bring(self, unit: Unit, *, force: bool = False) -> Place | None:
         """A place of the ring for a unit, its bytes on their way. `force`: what others expect gives way."""
-        found = self._ring.place(unit.number, unit.place)
+        found = self._ring.place(unit.number, unit.place, self._made)
         expected = self._ring.expected() if force and found is None else []
         followed = True
         for place in sorted(expected, key=lambda each: not self.cursor.is_skipped(each.unit)):
             place.expected = False
             followed = self.cursor.is_skipped(place.unit)
             self.cursor.give_up([place.unit])
-            found = self._ring.place(unit.number, unit.place)
+            found = self._ring.place(unit.number, unit.place, self._made)
             if found is not None:
                 break
         # Where only what had been skipped went, the order is followed still.

@@ -86,7 +86,8 @@ def _begin(
     """Where in its memory a slot's pieces go. In packed form: to the end, and they are decoded there."""
     if not isinstance(pieces, InPackedForm):
         return 0
-    made.append(partial(pieces.packed.unpack_now, memory, home_bytes(slot)[0]))
+    if not pieces.packed.is_there:
+        made.append(partial(pieces.packed.unpack_now, memory, home_bytes(slot)[0]))
     return memory.numel() - pieces.packed.entry.form.length
 
 

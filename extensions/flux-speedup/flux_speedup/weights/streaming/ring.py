@@ -6,6 +6,7 @@ Pure bookkeeping: a mark is whatever stands for a point in a stream's work; nobo
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,10 +53,11 @@ class Ring:
         """The place that holds this unit's bytes."""
         return self._by_unit.get(unit)
 
-    def place(self, unit: int, size: int) -> tuple[Place, list[Mark]] | None:
+    def place(self, unit: int, size: int, made: Callable[[], Mark]) -> tuple[Place, list[Mark]] | None:
         """A place of `size` bytes and what must be over before it is written; None while there is none.
 
-        The unit's older place, if it has one, is forgotten.
+        The unit's older place, if it has one, is forgotten. `made`: answers with a mark after all that was brought,
+        for places that nobody has computed with: else that was waited for before.
         """
         size = -(-size // ALIGN) * ALIGN
         if size > self.size:
@@ -63,14 +65,17 @@ class Ring:
         start = self._end if self._end + size <= self.size else 0
         wraps = start == 0 and self._end != 0
         marks = list(self._owed)
-        taken = 0
+        taken, unused = 0, False
         for old in self._places:
             if not self._in_the_way(old, start, start + size, wraps):
                 break
             if not old.free:
                 return None
             marks += old.computed
+            unused |= not old.computed
             taken += 1
+        if unused:
+            marks.append(made())
         self._owed.clear()
         for _ in range(taken):
             self._drop(self._places.popleft())

@@ -205,9 +205,7 @@ class Staged:
                 at += part.room
             return self._timeline.copied()
         except BaseException as error:
-            job.error = error
-            with contextlib.suppress(Exception):
-                self._timeline.drain()
+            self._fail(job, error)
             return None
 
     def _begin(self, job: Job) -> None:
@@ -226,14 +224,13 @@ class Staged:
                     source.check()
                 for part in job.passing:
                     part.source.forget(part.offset, part.length)
-                finish(job.load)
-                job.mark = self._timeline.copied()
+                job.mark = finish(job.load, self._timeline)
         except BaseException as error:
-            job.error = error
-        finally:
-            job.load, job.straight, job.passing = (
-                Load(()),
-                (),
-                (),
-            )  # whoever keeps the arrival does not keep memory
-            job.done.set()
+            self._fail(job, error)
+        job.end()
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        """Whoever needs it is told; its memory may be let go."""
+        job.error = error
+        with contextlib.suppress(Exception):
+            self._timeline.drain()

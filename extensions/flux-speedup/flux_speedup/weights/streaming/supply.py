@@ -50,9 +50,14 @@ class Straight:
 
     def bring(self, load: Load, after: Sequence[Mark]) -> Arrival:
         timeline = self._timeline
-        with timeline.copying(after):
-            queue(load)
-        mark = timeline.copied()
+        try:
+            with torch.inference_mode(), timeline.copying(after):
+                for target, source in load.copies:
+                    target.copy_(source, non_blocking=True)
+            mark = finish(load, timeline)
+        except BaseException:
+            timeline.drain()  # the load's memory is let go now
+            raise
         return lambda: mark
 
     def rest(self) -> None:
@@ -62,17 +67,13 @@ class Straight:
         self._timeline.drain()
 
 
-def queue(load: Load) -> None:
-    """Queue all of it on the current stream."""
-    with torch.inference_mode():
-        for target, source in load.copies:
-            target.copy_(source, non_blocking=True)
-        finish(load)
-
-
-def finish(load: Load) -> None:
-    """Queue what follows the copies."""
-    for target, source in load.casts:
-        target.copy_(source)
-    for make in load.made:
-        make()
+def finish(load: Load, timeline: Timeline) -> Mark:
+    """Queue what follows the copies, which are queued; the mark after which all of it is over."""
+    if not load.casts and not load.made:
+        return timeline.copied()
+    with torch.inference_mode(), timeline.making():
+        for target, source in load.casts:
+            target.copy_(source)
+        for make in load.made:
+            make()
+    return timeline.made()

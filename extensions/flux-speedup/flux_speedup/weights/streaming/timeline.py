@@ -1,4 +1,4 @@
-"""Two streams of one device, computing and copies, and the marks by which each waits for the other.
+"""Three streams of one device: copies, making something of what has come, computing; and marks to wait for.
 
 Nothing here waits for the device but `wait` and `drain`.
 """
@@ -35,6 +35,14 @@ class Timeline(Protocol):
         """A mark after all copies queued so far."""
         ...
 
+    def making(self) -> AbstractContextManager[object]:
+        """What is queued in here begins when all copies queued so far are over, beside those that follow."""
+        ...
+
+    def made(self) -> Mark:
+        """A mark after all making queued so far."""
+        ...
+
     def computing_waits(self, mark: Mark) -> None:
         """What computing queues from here on begins after the mark."""
         ...
@@ -64,7 +72,7 @@ class Timeline(Protocol):
         ...
 
     def drain(self) -> None:
-        """Wait until no copy touches anything any more."""
+        """Wait until neither copies nor making touch anything any more."""
         ...
 
 
@@ -84,6 +92,12 @@ class PlainTimeline:
         return contextlib.nullcontext()
 
     def copied(self) -> Mark:
+        return None
+
+    def making(self) -> AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+    def made(self) -> Mark:
         return None
 
     def computing_waits(self, mark: Mark) -> None:
@@ -115,7 +129,7 @@ class CudaTimeline:
     """CUDA (ROCm too). Memory belongs to the stream it was made on, so record_stream is not needed."""
 
     pinned = True
-    _streams: dict[tuple[Any, torch.device], Any] = {}  # noqa: RUF012 - one stream a device and process
+    _streams: dict[tuple[Any, torch.device], Any] = {}  # noqa: RUF012 - two streams a device and process
 
     def __init__(
         self, device: torch.device, others: Callable[[], Sequence[Any]] = tuple, *, module: Any = None
@@ -128,8 +142,9 @@ class CudaTimeline:
         self._others = others
         key = (self._module, device)
         if key not in self._streams:
-            self._streams[key] = self._module.Stream(device)
-        self._copies = self._streams[key]
+            # What was made is waited for: it is not to stand in line behind what computes.
+            self._streams[key] = self._module.Stream(device), self._module.Stream(device, priority=-1)
+        self._copies, self._makes = self._streams[key]
 
     def memory(self, size: int) -> torch.Tensor:
         with torch.inference_mode(False):
@@ -151,6 +166,14 @@ class CudaTimeline:
 
     def copied(self) -> Mark:
         return self._copies.record_event()
+
+    def making(self) -> AbstractContextManager[object]:
+        self._makes.wait_stream(self._copies)
+        found: AbstractContextManager[object] = self._module.stream(self._makes)
+        return found
+
+    def made(self) -> Mark:
+        return self._makes.record_event()
 
     def computing_waits(self, mark: Mark) -> None:
         self._module.current_stream(self.device).wait_event(mark)
@@ -180,6 +203,7 @@ class CudaTimeline:
 
     def drain(self) -> None:
         self._copies.synchronize()
+        self._makes.synchronize()
 
 
 def _back(target: torch.Tensor, source: torch.Tensor) -> None:

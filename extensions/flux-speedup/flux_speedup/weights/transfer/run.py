@@ -64,7 +64,7 @@ class Run:
         self._here: list[int] = []
         self._here_bytes = 0
         self._error: BaseException | None = None
-        self._damaged: dict[int, torch.Tensor] = {}
+        self._sums: dict[int, torch.Tensor] = {}  # of packed forms
         self._workers: list[threading.Thread] = []
         self._destinations = Destinations(items, lane, cuts)
 
@@ -147,20 +147,20 @@ class Run:
             for dest in dests:
                 tensor = self._destinations.tensors[dest]
                 if tensor is not None and dest in packed:
-                    self._damaged[dest] = packed[dest].unpack(tensor)
+                    self._sums[dest] = packed[dest].unpack(tensor)
                 if tensor is not None and self._arrived is not None:
                     self._arrived(dest, tensor)
 
     def _see_damage(self) -> None:
         """Raises ReadError where a packed form was not as it was written: nobody has its tensor yet."""
-        if not self._damaged:
+        if not self._sums:
             return
-        with self._lane.behind():  # where it was found out
-            damaged = bool(torch.stack(list(self._damaged.values())).any())
-        if damaged:
-            found = next(self._items[dest].packed for dest, bad in self._damaged.items() if bad)
-            assert found is not None
-            raise found.damage()
+        with self._lane.behind():  # where they were made
+            sums = torch.stack(list(self._sums.values())).tolist()
+        for dest, total in zip(self._sums, sums, strict=True):
+            found = self._items[dest].packed
+            if found is not None and found.entry.checksum != total:
+                raise found.damage()
 
     def _give_up(self, error: BaseException) -> None:
         """Stop readers, wait for every copy in flight, and only then let go of the buffers."""
