@@ -33,7 +33,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--repeats", type=int, default=5)
     add("--peers", action="store_true", help="time other loaders that are installed")
     add("--cold", action="store_true", help="loads from the disk too")
-    add("--packed", action="store_true", help="packed weights beside plain ones: loads, and a streamed step")
+    add("--packed", action="store_true", help="packed weights beside plain ones: loads, and streamed steps")
 
 
 def run(given: argparse.Namespace, record: Record) -> int:
@@ -45,7 +45,7 @@ def run(given: argparse.Namespace, record: Record) -> int:
     transformer = MAPPINGS.open(made.folder / "Stable-diffusion" / made.checkpoint)
     t5, clip, _ = (MAPPINGS.open(Path(path)) for path in made.modules)
     size, arena = ours.size_of(ours.module_of(transformer)), Arena()
-    plain.pinned_copy(timing, size)
+    floor = plain.pinned_copy(timing, size)
     ours.warm(timing, "transformer", arena, transformer)
     if device.type == "cuda":
         ours.straight(timing, "transformer", arena, transformer)
@@ -55,5 +55,6 @@ def run(given: argparse.Namespace, record: Record) -> int:
     if given.cold:
         ours.cold(timing, "transformer", arena, transformer)
     if given.packed:
-        packed.measured(timing, given.into / "packed", arena, transformer, cold=given.cold)
+        folder = given.into / "packed"
+        packed.measured(timing, folder, arena, transformer, cold=given.cold, pinned=floor)
     return 0

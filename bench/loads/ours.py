@@ -65,24 +65,31 @@ def warm(timing: Timing, label: str, arena: Arena, *mappings: Mapping) -> float:
     return best
 
 
-def straight(timing: Timing, label: str, arena: Arena, mapping: Mapping) -> None:
-    """Loads of a file that is registered, and what registering costs."""
+def straight(
+    timing: Timing, label: str, arena: Arena, mapping: Mapping, read: Mapping | None = None
+) -> float:
+    """Loads of a file that is registered, and what registering costs; the best load's seconds, 0 for none.
+
+    `read`: what is read in the file's place.
+    """
     direct = Direct()
-    seconds, held = timing.timed(lambda: direct.hold(mapping))
+    read = read or mapping
+    seconds, held = timing.timed(lambda: direct.hold(read))
     if not held:
         say(f"{label}: could not be registered (no room, or not possible here)")
-        return
+        return 0.0
     module = module_of(mapping)
     residency = Residency(module, arena=arena, direct=direct)
     loads = []
     for _ in range(timing.repeats):
         loads.append(timing.timed(lambda: residency.load(timing.device))[0])
         residency.unload()
-    timing.add(f"{label}: warm load, registered", loads, size_of(module))
+    best = timing.add(f"{label}: warm load, registered", loads, size_of(module))
     _check_bytes(timing, residency, module, (mapping,))
-    timing.add(f"{label}: registering", [seconds], mapping.identity.size)
-    timing.add(f"{label}: letting go", [timing.timed(direct.release_all)[0]], mapping.identity.size)
+    timing.add(f"{label}: registering", [seconds], read.identity.size)
+    timing.add(f"{label}: letting go", [timing.timed(direct.release_all)[0]], read.identity.size)
     timing.empty_cache()
+    return best
 
 
 def cold(timing: Timing, label: str, arena: Arena, mapping: Mapping) -> None:

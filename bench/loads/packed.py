@@ -1,4 +1,4 @@
-"""Packed weights beside plain ones, in one process: loads, and a step of a model that streams."""
+"""Packed weights beside plain ones, in one process: loads, and steps of a model that streams."""
 
 from __future__ import annotations
 
@@ -6,51 +6,24 @@ import mmap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import torch
-
 from bench.record import say
 from flux_speedup.ram import cores
-from flux_speedup.weights.files.mapping import MAPPINGS, Mapping
+from flux_speedup.weights.files.mapping import Mapping
 from flux_speedup.weights.files.pagecache import forget
 from flux_speedup.weights.packed.choice import KINDS, Choice
 from flux_speedup.weights.packed.packing import Packing
 from flux_speedup.weights.packed.room import Room
 from flux_speedup.weights.packed.store import PACKED
-from flux_speedup.weights.streaming.origin import Origin
-from flux_speedup.weights.streaming.ring import ring_bytes
-from flux_speedup.weights.streaming.split import units_of
-from flux_speedup.weights.streaming.stream import Stream
-from flux_speedup.weights.streaming.timeline import timeline_for
-from flux_speedup.weights.transfer.direct import Direct
 from flux_speedup.weights.transfer.staging import Arena
 
-from . import ours
+from . import ours, streamed
 from .timing import Timing
 
-RING = 512 << 20
 
-
-class _Layer(torch.nn.Module):
-    """Has a weight and computes nothing: a step takes what bringing takes. `compare`: its bytes with the file's."""
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(weight, requires_grad=False)
-        self.home = weight
-        self.compare = False
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.compare and not torch.equal(_bits(self.weight), _bits(self.home.to(self.weight.device))):
-            raise SystemExit("a weight streamed in with other bytes")
-        return x
-
-
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().reshape(-1).view(torch.uint8)
-
-
-def measured(timing: Timing, folder: Path, arena: Arena, mapping: Mapping, *, cold: bool) -> None:
-    """All rows."""
+def measured(
+    timing: Timing, folder: Path, arena: Arena, mapping: Mapping, *, cold: bool, pinned: float
+) -> None:
+    """All rows; at the end, of what is packed, the share of the plain one's seconds. `pinned`: a plain copy's."""
     _pack(timing, folder, mapping)
     PACKED.choice = Choice(kinds=KINDS | {timing.device.type})
     PACKED.choice.find(timing.device)
@@ -63,17 +36,33 @@ def measured(timing: Timing, folder: Path, arena: Arena, mapping: Mapping, *, co
     if timing.device.type != "cuda":
         say("no card: packed weights are read though decoding them does not pay here, to see that it runs")
         PACKED.choice.bus = 1.0
-    for label, on in (("plain", False), ("packed", True)):
-        if on:
-            PACKED.open(folder)
-            file = PACKED.of(mapping.path, mapping.identity)
-            if file is None:
-                raise SystemExit("the packed file is not found")
-        ours.warm(timing, f"transformer, {label}", arena, mapping)
-        _streamed(timing, f"transformer, {label}", mapping)
-        if cold:
-            _cold(timing, f"transformer, {label}", arena, mapping, file.mapping if on else mapping)
+    plain = _rows(timing, "transformer, plain", arena, mapping, mapping, cold)
+    PACKED.open(folder)
+    file = PACKED.of(mapping.path, mapping.identity)
+    if file is None:
+        raise SystemExit("the packed file is not found")
+    packed = _rows(timing, "transformer, packed", arena, mapping, file.mapping, cold)
     PACKED.close()
+    if file.damaged:
+        raise SystemExit("the packed file was given up")
+    for name, seconds in packed.items():
+        of_copy = round(seconds / pinned, 3) if "load" in name and "cold" not in name else None
+        of_plain = round(seconds / plain[name], 3)
+        timing.record.row(name=f"packed / plain: {name}", of_plain=of_plain, of_plain_copy=of_copy)
+
+
+def _rows(
+    timing: Timing, label: str, arena: Arena, mapping: Mapping, read: Mapping, cold: bool
+) -> dict[str, float]:
+    """Seconds by what they are of. `read`: the file that loads of `mapping` read."""
+    found = {"warm load": ours.warm(timing, label, arena, mapping)}
+    if timing.device.type == "cuda":
+        seconds = ours.straight(timing, label, arena, mapping, read)
+        found |= {"warm load, registered": seconds} if seconds else {}
+    found |= streamed.measured(timing, label, mapping)
+    if cold:
+        found["cold load"] = _cold(timing, label, arena, mapping, read)
+    return found
 
 
 def _pack(timing: Timing, folder: Path, mapping: Mapping) -> None:
@@ -92,7 +81,7 @@ def _pack(timing: Timing, folder: Path, mapping: Mapping) -> None:
     timing.add("packed: making it, compared with the file", [seconds], mapping.identity.size, share=share)
 
 
-def _cold(timing: Timing, label: str, arena: Arena, mapping: Mapping, read: Mapping) -> None:
+def _cold(timing: Timing, label: str, arena: Arena, mapping: Mapping, read: Mapping) -> float:
     for each in (mapping, read):
         if hasattr(mmap, "MADV_DONTNEED"):
             each.buffer.madvise(mmap.MADV_DONTNEED)
@@ -100,35 +89,6 @@ def _cold(timing: Timing, label: str, arena: Arena, mapping: Mapping, read: Mapp
     module = ours.module_of(mapping)
     residency = ours.Residency(module, arena=arena)
     seconds = timing.timed(lambda: residency.load(timing.device))[0]
-    timing.add(f"{label}: cold load", [seconds], ours.size_of(module))
+    size = ours.size_of(module)
     residency.unload()
-
-
-def _streamed(timing: Timing, label: str, mapping: Mapping) -> None:
-    """A step in which every layer comes through the ring and none computes; from registered pages where it can."""
-    timeline = timeline_for(timing.device)
-    if timeline is None:
-        return
-    model = torch.nn.Sequential(*(_Layer(view) for view in mapping.views().values()))
-    units = units_of(model, lambda module: isinstance(module, _Layer), lambda tensor: tensor.nbytes)
-    direct = Direct() if timing.device.type == "cuda" else None
-    origin = Origin(timeline, MAPPINGS, direct)
-    origin.choose([layer.weight for layer in units])
-    largest, size = max(unit.bytes for unit in units.values()), sum(unit.bytes for unit in units.values())
-    ring = ring_bytes(size, largest, RING)
-    stream = Stream(units, timeline, origin.supply(), ring, pieces=origin.pieces)
-    stream.set_streamed(units)
-    x = torch.zeros(1, device=timing.device)
-    for layer in units:
-        layer.compare = True
-    model(x)
-    for layer in units:
-        layer.compare = False
-    model(x)
-    seconds = [timing.timed(lambda: model(x))[0] for _ in range(timing.repeats)]
-    timing.add(f"{label}: a step, all of it streamed", seconds, size, source=origin.words(units.values()))
-    stream.close()
-    origin.close()
-    if direct is not None:
-        direct.release_all()
-    timing.empty_cache()
+    return timing.add(f"{label}: cold load", [seconds], size)

@@ -11,7 +11,7 @@ from bench.__main__ import PROGRAMS, main
 from bench.record import Record
 
 SMALL = {
-    "loads": ["--make", "tiny", "--repeats", "1", "--device", "cpu", "--cold", "--peers"],
+    "loads": ["--make", "tiny", "--repeats", "1", "--device", "cpu", "--cold", "--peers", "--packed"],
     "preload": ["--runs", "1"],
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +19,17 @@ from flux_speedup.weights.packed.choice import Choice
 from flux_speedup.weights.packed.decoding import PLAIN, Decoder, checksum
 from flux_speedup.weights.packed.file import read_index
 from flux_speedup.weights.packed.form import Form
+from flux_speedup.weights.residency.placement import Placement
 from flux_speedup.weights.streaming.origin import Origin
 from flux_speedup.weights.streaming.split import units_of
 from flux_speedup.weights.streaming.staged import Staged
 from flux_speedup.weights.streaming.stream import Stream
 from flux_speedup.weights.streaming.timeline import PlainTimeline
+from flux_speedup.weights.transfer.direct import Direct
 from tests import second_device
 from tests.second_device.marks import needs_card
 from tests.unit.weights.packed.packing_of import Loading, checkpoint, chosen, pack, room_in, weights
+from tests.unit.weights.registering import Machine, ledger
 from tests.unit.weights.weight_files import CARD, module_of, raw_bytes, residency_of, write_weights
 
 SMALL = {"w": weights(40_000), "bias": weights(33, 1)}
@@ -138,6 +142,30 @@ def test_a_bound_that_is_written_and_read(tmp_path: Path) -> None:
     assert found is not None
     assert found.path == loading.path
     assert found.identity == replace(loading.registry.open(loading.path).identity, device=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files are registered on Linux only")
+def test_what_is_held_for_the_loads_that_follow_is_the_packed_file(tmp_path: Path) -> None:
+    loading, right, whole = packed(tmp_path, {"w": weights(1_000_000), "bias": weights(33, 1)})
+    direct = Direct(
+        loading.registry, registrar=Machine().registrar, held=ledger(), kinds=frozenset({"cpu"}), quiet_s=0.0
+    )
+    placement = Placement(loading.registry, direct=direct, store=loading.store)
+    module = module_of(loading.registry.open(loading.path).views())
+    for _ in range(2):
+        placement.load(module, CARD)
+        assert {name: raw_bytes(each) for name, each in module.named_parameters()} == right
+        assert direct._idle.wait(10)
+        placement.unload(module)
+    file = loading.store.of(loading.path, loading.registry.open(loading.path).identity)
+    assert file is not None
+    assert direct.bytes == whole.stat().st_size
+    assert direct.reads(file.mapping.identity)
+    loading.store.choice.bus = 2e12  # nothing decodes as fast
+    placement.load(module, CARD)
+    assert direct._idle.wait(10)
+    assert direct.reads(loading.registry.open(loading.path).identity)
+    direct.release_all()
 
 
 # What is chosen.

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from flux_speedup.weights.streaming.supply import Arrival, Load, Straight
+from flux_speedup.weights.streaming.supply import Arrival, Load, Straight, Supply
 from flux_speedup.weights.streaming.timeline import CudaTimeline
 
 
@@ -69,7 +69,7 @@ class Device(CudaTimeline):
         self.streams: list[Stream] = []
         self._computing = self.Stream(torch.device("cpu"))
         super().__init__(torch.device("cuda", 0), module=self)
-        self._straight = Straight(self, self.name)
+        self.through: Supply = Straight(self, self.name)
         self.fail_copies = False
         self.room = 1 << 40  # bytes that are left; what was had once does not come back
 
@@ -109,13 +109,13 @@ class Device(CudaTimeline):
         copies: Any = [(Memory(self, target), source) for target, source in load.copies]
         casts: Any = [(Memory(self, target), source) for target, source in load.casts]
         made = [partial(self.do, make) for make in load.made]
-        return self._straight.bring(Load(copies, casts, made), after)
+        return self.through.bring(Load(copies, casts, made), after)
 
     def rest(self) -> None:
-        return
+        self.through.rest()
 
     def close(self) -> None:
-        self._straight.close()
+        self.through.close()
 
     # Time.
 

@@ -51,6 +51,11 @@ def sources(slot: Slot) -> Sequence[torch.Tensor]:
     return InFewerBytes(slot).pieces() if slot.home.nbytes > 6 else home_bytes(slot)
 
 
+def through_slots(device: Device) -> Staged:
+    device.pinned = False  # ordinary memory stands for it
+    return Staged(device, Registry(), "test", 2, arena=Arena(limit=1 << 12, chunk=1 << 10))
+
+
 class Streamed:
     """Leaves of a model, streamed on a simulated device."""
 
@@ -209,14 +214,18 @@ def test_once_more_units_stream_each_is_brought_once_a_round() -> None:
     run.check()
 
 
-def test_what_is_made_for_nobody_does_not_spoil_what_comes_there_next() -> None:
-    for seed in range(60):
+@pytest.mark.parametrize("staged", [False, True])
+def test_what_is_made_for_nobody_does_not_spoil_what_comes_there_next(staged: bool) -> None:
+    for seed in range(40):
         chance = random.Random(seed)
         run = Streamed([100] * 8, 3 * 1024, seed)
+        if staged:
+            run.device.through = through_slots(run.device)
         for _ in range(4):
             for number in chance.sample(range(8), 8):
                 run.call(number)
         run.check()
+        run.stream.close()
 
 
 @pytest.mark.parametrize("pieces", [home_bytes, sources])
@@ -244,11 +253,9 @@ def test_of_what_fails_half_way_nothing_is_under_way(staged: bool) -> None:
         raise RuntimeError("no kernel today")
 
     device = Device()
-    device.pinned = False
     target, source = torch.zeros(300, dtype=torch.uint8), torch.ones(300, dtype=torch.uint8)
     copies: Any = [(Memory(device, target), source)]
-    arena = Arena(limit=1 << 12, chunk=1 << 10)
-    supply = Staged(device, Registry(), "test", 1, arena=arena) if staged else Straight(device, "test")
+    supply = through_slots(device) if staged else Straight(device, "test")
     made = [partial(device.do, lambda: target.add_(1)), fails]
     with pytest.raises(RuntimeError, match="no kernel"):
         supply.bring(Load(copies, made=made), ())()

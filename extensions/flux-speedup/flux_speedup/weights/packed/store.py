@@ -154,6 +154,12 @@ class Store:
         """For a span that comes again and again."""
         return self._find(span, self.choice.for_streaming(device))
 
+    def warm(self, path: Path, identity: FileIdentity, device: torch.device) -> FileIdentity:
+        """The file that loads read in a weight file's place while both are in RAM."""
+        decodes = self.choice.for_loads(device, cold=False) is not None
+        file = self.of(path, identity) if decodes else None
+        return identity if file is None else file.mapping.identity
+
     def instead_of(self, path: Path) -> Path:
         """What a load from the disk will read of a weight file: read this ahead."""
         now = identity(path) if self._folder is not None and self.choice.pays_cold() else None

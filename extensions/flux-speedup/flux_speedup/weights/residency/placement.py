@@ -17,6 +17,7 @@ import torch
 from ...stats.report import size
 from ..files.mapping import MAPPINGS, FileIdentity, Registry
 from ..files.pagecache import WARM, resident_fraction
+from ..packed.store import PACKED, Store
 from ..transfer.direct import Direct
 from ..transfer.lane import Lane, lane_for
 from .backing import Backing
@@ -55,15 +56,17 @@ class Placement:
         quiet: Callable[[], AbstractContextManager[None]] = nullcontext,
         direct: Direct | None = None,
         lanes: Callable[[torch.device], Lane] = lane_for,
+        store: Store = PACKED,
     ) -> None:
         """`quiet`: entered around every load, so that whatever else reads the same disk waits.
 
-        `direct`: gets to hold the files of what was loaded, in the background, for the loads that follow.
+        `direct`: gets to hold the files that loads read, in the background, for the loads that follow.
         """
         self.registry = registry
         self._quiet = quiet
         self._direct = direct
         self._lanes = lanes
+        self._store = store
         self._lock = threading.Lock()
         self._thread = threading.local()
         self._residencies: weakref.WeakKeyDictionary[torch.nn.Module, Residency] = weakref.WeakKeyDictionary()
@@ -78,7 +81,7 @@ class Placement:
             found = self._residencies.get(module)
             if found is None:
                 found = self._residencies[module] = Residency(
-                    module, registry=self.registry, direct=self._direct, lanes=self._lanes
+                    module, registry=self.registry, direct=self._direct, lanes=self._lanes, store=self._store
                 )
             return found
 
@@ -94,7 +97,8 @@ class Placement:
             source = source if _from_files(report) else "RAM"
             self._arrivals[module] = Arrival(source, report.by_backing, report.early)
         if self._direct is not None and report.bytes:
-            self._direct.hold_soon(files, device)
+            read = [self._store.warm(path, identity, device) for identity, path in files.items()]
+            self._direct.hold_soon(read, device)
         return report
 
     def begin(self, module: torch.nn.Module, device: torch.device) -> int:

@@ -11,6 +11,7 @@ import torch
 
 from ..errors import TransferError
 from ..files.mapping import MAPPINGS, Registry
+from ..packed.store import PACKED, Store
 from ..transfer.direct import Direct
 from ..transfer.lane import Lane, lane_for
 from ..transfer.staging import Arena
@@ -52,11 +53,13 @@ class Residency:
         save: Callable[[torch.Tensor], torch.Tensor] = own_copy,
         direct: Direct | None = None,
         signed: Callable[..., Signature] = Signature,
+        store: Store = PACKED,
     ) -> None:
         self._roster = Roster(module, registry)
         self._registry = registry
-        start = start or partial(Underway, arena=arena)
-        self._landing = Landing(lanes, run or partial(transfer, arena=arena, direct=direct), start, signed)
+        start = start or partial(Underway, arena=arena, store=store)
+        run = run or partial(transfer, arena=arena, direct=direct, store=store)
+        self._landing = Landing(lanes, run, start, signed)
         self._save = save
         self._lock = threading.RLock()
 
@@ -85,9 +88,11 @@ class Residency:
         with self._lock:
             started = time.perf_counter()
             entries = self._roster.entries(names)
-            by_backing, early = self._bring(departures(entries, self._registry), device)
-            now = [(entry, self._roster.state(entry.tensor)) for entry in entries]
-            skipped = _names(entry for entry, state in now if not is_on(entry.tensor, state, device))
+            going = departures(entries, self._registry)
+            by_backing, early = self._bring(going, device)
+            gone = {id(departure.tensor) for departure in going}
+            rest = [entry for entry in entries if id(entry.tensor) not in gone]
+            skipped = _names(each for each in rest if not is_on(each.tensor, each.state, device))
             seconds = time.perf_counter() - started
             return LoadReport(sum(by_backing.values()), seconds, by_backing, skipped, early)
 
