@@ -36,7 +36,9 @@ class Server:
     def __enter__(self) -> Server:
         started = time.perf_counter()
         environ = {key: value for key, value in os.environ.items() if key != "COMMANDLINE_ARGS"}
-        environ.setdefault("OMP_NUM_THREADS", "1")  # where cores are busy, several threads are many times slower
+        environ.setdefault(
+            "OMP_NUM_THREADS", "1"
+        )  # where cores are busy, several threads are many times slower
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environ

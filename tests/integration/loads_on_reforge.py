@@ -94,7 +94,20 @@ def with_lora(name, strength):
 
 
 # Nothing beside another: of what it keeps at least there is room once.
-STEPS = ("unet", "unet", "half", "half", "encoder", "apart", "room", "lora", "lora", "unload", "raise", "full")
+STEPS = (
+    "unet",
+    "unet",
+    "half",
+    "half",
+    "encoder",
+    "apart",
+    "room",
+    "lora",
+    "lora",
+    "unload",
+    "raise",
+    "full",
+)
 steps = (loads.chance.choice(STEPS) for _ in range(48))
 loads.play(steps, SIZE, taken, with_lora, ("unet", "half"))
 # What reForge has no layer of its own for it copies.

@@ -35,7 +35,13 @@ def begun(host: str, extension: str, weights: Path) -> subprocess.Popen[str]:
     if place is None:
         pytest.skip(f"no {host} with its virtual environment at ~/{HOSTS[host][1]}")
     return subprocess.Popen(
-        [str(place / "venv" / "bin" / "python"), str(SCRIPTS[host]), extension, str(REPOSITORY), str(weights)],
+        [
+            str(place / "venv" / "bin" / "python"),
+            str(SCRIPTS[host]),
+            extension,
+            str(REPOSITORY),
+            str(weights),
+        ],
         cwd=place / HOSTS[host][0].folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,

@@ -61,6 +61,24 @@ def _text_encoders(device: torch.device, shapes: Shapes) -> None:
         functional.linear(functional.gelu(gate, approximate="tanh") * up, x.new_zeros(width, inside))
         clip = torch.zeros(1, 77, 768, dtype=dtype, device=device)
         _linear(functional.layer_norm(clip, (768,)), 3072)
+        _words(device, dtype)
+
+
+def _words(device: torch.device, dtype: torch.dtype) -> None:
+    """What only text takes: tokens, and where they stand."""
+    at = torch.arange(77, device=device)
+    x = functional.embedding(at[None], torch.zeros(77, 768, dtype=dtype, device=device))
+    x = x * torch.sigmoid(1.702 * x)
+    mask = torch.full((77, 77), torch.finfo(dtype).min, device=device)
+    mask = mask.masked_fill_(at < (at + 1).view(-1, 1), 0).to(dtype)[None, None]
+    q = _heads(x, 12)
+    for known in (None, mask):
+        functional.scaled_dot_product_attention(q, q, q, attn_mask=known)
+    apart = at[None] - at[:, None]
+    far = (torch.log(torch.abs(apart).float() / 8) * 2).to(torch.long)
+    far = torch.where(apart < 8, apart, torch.min(far, torch.full_like(far, 15)))
+    functional.embedding(far.clamp_(0, 15), torch.zeros(16, 64, dtype=dtype, device=device))
+    x.mean(), (apart > 0).to(torch.long), apart.argmax(-1)
 
 
 def _transformer(device: torch.device, shapes: Shapes) -> None:

@@ -1,12 +1,14 @@
 """What the first load of a process would pay for besides its bytes, paid before somebody waits for it.
 
 The arena is pinned, streams are made, and every kernel comes to the card at its first use: so a few megabytes go
-the whole way and are dropped again, and what an image computes with is used once.
+the whole way and are dropped again, and what an image computes with is used once. CLIP's tokenizer, too, imports a
+package at its first use.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import threading
 import time
@@ -61,6 +63,8 @@ def _work(device: torch.device, warm: Callable[[torch.device], None]) -> None:
             warm(device)
             if module is not None and has_room(module, device):
                 use_once(device)
+        with contextlib.suppress(ImportError):
+            importlib.import_module("ftfy")
         if module is not None:
             module.empty_cache()  # what it took on the card is the WebUI's
     except Exception as error:  # a courtesy in the background: it must not be able to stop anything

@@ -12,6 +12,8 @@ import torch
 from flux_speedup.hosts.forge import lora
 from flux_speedup.hosts.forge.streamed_lora import MERGING, StreamedLoras, at_hand
 
+COMPUTING = 5 << 20
+
 
 class HostsOwn:
     """Stands for the module of the host that merges: notes which objects it is given."""
@@ -50,17 +52,26 @@ def test_what_is_merged_is_moved_once_unless_it_is_large(
     assert up.tolist() == [1.0]
 
 
-@pytest.mark.parametrize(("free", "asked"), [(MERGING // 4, [MERGING * 3 // 4]), (MERGING, [])])
+@pytest.mark.parametrize(
+    ("free", "streaming", "asked"),
+    [
+        (MERGING // 4, 0, [MERGING * 3 // 4]),
+        (MERGING, 0, []),
+        (MERGING, 1, [COMPUTING]),  # what streams is merged at every step, beside computing
+        (MERGING + COMPUTING, 1, []),
+    ],
+)
 def test_units_give_way_before_loras_are_merged_where_there_is_no_room_for_that(
-    monkeypatch: pytest.MonkeyPatch, free: int, asked: list[int]
+    monkeypatch: pytest.MonkeyPatch, free: int, streaming: int, asked: list[int]
 ) -> None:
     manager = types.SimpleNamespace(get_free_memory=lambda device: free)
     monkeypatch.setitem(sys.modules, "backend.memory_management", manager)
     model, split = torch.nn.Linear(2, 2), Split()
+    split.streaming = streaming
     streamed: Any = types.SimpleNamespace(split=split, device=torch.device("cpu"), give_way=split.give_way)
     loader = types.SimpleNamespace(model=model, backup={}, online_backup=[], loaded_hash=str([]))
     patches = {("one", 1.0, 1.0, False): {"weight": [[0.5, ("lora", (torch.ones(1),)), 1.0, None, None]]}}
-    refresh = StreamedLoras(lambda _: streamed, lambda _: None).wrap_refresh(
+    refresh = StreamedLoras(lambda _: streamed, lambda _: None, lambda: COMPUTING).wrap_refresh(
         lambda *_: split.told.append("merged"), lambda size: 0
     )
     refresh(loader, {})
@@ -112,7 +123,9 @@ def test_weights_give_way_to_merging_that_runs_out_of_memory_and_the_host_merges
         seen.append(size)
         return gives
 
-    StreamedLoras(lambda _: None, lambda _: None).wrap_refresh(merge, make_room)(loader, {})
+    StreamedLoras(lambda _: None, lambda _: None, lambda: COMPUTING).wrap_refresh(merge, make_room)(
+        loader, {}
+    )
     assert seen == told
     assert not lora.is_to_raise()
 
@@ -124,6 +137,7 @@ class Split:
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+        self.streaming = 0
 
     def give_way(self, size: int) -> int:
         self.told.append(size)

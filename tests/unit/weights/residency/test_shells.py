@@ -72,7 +72,9 @@ def registry() -> Registry:
 
 @pytest.fixture
 def layer(tmp_path: Path, registry: Registry) -> torch.nn.Module:
-    views = registry.open(write_weights(tmp_path / "a.safetensors", {"values": VALUES, "scale": SCALE})).views()
+    views = registry.open(
+        write_weights(tmp_path / "a.safetensors", {"values": VALUES, "scale": SCALE})
+    ).views()
     module = torch.nn.Module()
     weight = Around(views["values"], views["scale"])
     module.register_parameter("weight", torch.nn.Parameter(weight, requires_grad=False))

@@ -29,7 +29,7 @@ class Room:
     def wanted(self, memory_required: float, device: torch.device) -> float:
         """What must be free: not for all of a model that can stream where it would push another one out."""
         loads = self._models.loads
-        if loads is None:
+        if loads is None or free(device) > memory_required:  # looking at thousands of weights takes a while
             return memory_required
         current = manager().current_loaded_models
         wanted, besides = 0, loads.need

@@ -18,7 +18,7 @@ from ...weights.streaming.timeline import Timeline, timeline_for
 from ...weights.transfer.direct import Direct
 from ..common.engine import CPU
 from ..common.timing import name_of as name_of
-from . import need
+from . import need, streamed_lora
 from .gguf_weights import to_be_baked
 from .need import Loading, free, manager
 from .streamed import Means, Streamed, streamable
@@ -36,7 +36,7 @@ class SplitModels:
     def __init__(self, placement: Placement, direct: Direct) -> None:
         """`registers`: whether files may be registered with CUDA."""
         self.registers = True
-        self.loras = StreamedLoras(self.of, self.drop)
+        self.loras = StreamedLoras(self.of, self.drop, lambda: self.loading().need)
         self._placement = placement
         self._direct = direct
         self._streamed: weakref.WeakKeyDictionary[torch.nn.Module, Streamed] = weakref.WeakKeyDictionary()
@@ -154,13 +154,15 @@ class SplitModels:
     ) -> None:
         """Let stay all of it where there is room for that, else what fits besides the ring and inference.
 
-        With a LoRA only the latter: merging it takes room as well.
+        With a LoRA less stays: merging takes room as well, at every step where a part streams.
         `one_pass`: nothing comes that is not there yet. `later`: what comes need not be there yet.
         """
         split, stream, loading = streamed.split, streamed.stream, self.loading()
         streamed.least = loading.least
         ways = ((loading.whole, split.whole), (loading.need, None))
-        for keep, budget in ways[1 if split.merges else 0 :]:
+        if split.merges:
+            ways = ((loading.need, split.whole), (loading.need + streamed_lora.MERGING, None))
+        for keep, budget in ways:
             room = split.staying + stream.held + (0 if one_pass else free(streamed.device) - keep)
             if budget is not None and room < budget:
                 continue

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 SMALL = 1 / 8
 """Of a weight's bytes: what of a LoRA is kept on the device for it."""
 MERGING = 1 << 30
-"""Bytes: a Flux's largest weight in fp32, the LoRA's difference, their sum, and room for the allocator."""
+"""Bytes: a Flux's largest weight in fp32, the LoRA's difference, their sum, and room for the allocator. Where they
+are merged as they arrive, that is beside what computing takes.
+"""
 ATTEMPTS = 4
 log = logging.getLogger("flux_speedup")
 
@@ -41,11 +43,15 @@ class StreamedLoras:
     """`LoraLoader.refresh`, around whatever else is around it."""
 
     def __init__(
-        self, of: Callable[[torch.nn.Module], Streamed | None], drop: Callable[[torch.nn.Module], None]
+        self,
+        of: Callable[[torch.nn.Module], Streamed | None],
+        drop: Callable[[torch.nn.Module], None],
+        computing: Callable[[], int],
     ) -> None:
-        """`of`: a model's split. `drop`: end it, so that the host merges at home."""
+        """`of`: a model's split. `drop`: end it, so that the host merges at home. `computing`: bytes for that."""
         self._of = of
         self._drop = drop
+        self._computing = computing
         self._merges: weakref.WeakKeyDictionary[torch.nn.Module, Known] = weakref.WeakKeyDictionary()
 
     def wrap_refresh(
@@ -95,7 +101,7 @@ class StreamedLoras:
             log.info("LoRAs of both kinds at once: the WebUI merges them, and swaps the model by itself")
             return self._by_host(original, loader, lora_patches, offload_device)
         if force_refresh or before.hash != known.hash:
-            _make_room(streamed, merges)
+            self._make_room(streamed, merges)
             streamed.split.set_merges(at_hand(merges))
         streams = streamed.split.streamed_names
         staying = {
@@ -114,6 +120,19 @@ class StreamedLoras:
         self._drop(loader.model)
         manager().bake_gguf_model(loader.model)  # it merges into what is at home
         return original(loader, lora_patches, offload_device, True)
+
+    def _make_room(self, streamed: Streamed, merges: Mapping[str, Merge]) -> None:
+        """Units stream instead of staying where merging would not find the memory that it takes."""
+        if not merges:
+            return
+        beside = self._computing() if streamed.split.streaming else 0
+        missing = MERGING + beside - free(streamed.device)
+        if missing <= 0:
+            return
+        try:
+            streamed.give_way(missing)
+        except WeightsError as error:
+            log.warning("nothing gives way to merging LoRAs (%s)", error)
 
     def known(self, model: torch.nn.Module) -> Known:
         """The merges that weights on the device have now: whatever joins them must have them too."""
@@ -142,17 +161,6 @@ class StreamedLoras:
         loader = getattr(model, "lora_loader", None)
         if loader is not None and not split.streamed_names.isdisjoint(split.merges):
             loader.loaded_hash = DROPPED
-
-
-def _make_room(streamed: Streamed, merges: Mapping[str, Merge]) -> None:
-    """Units stream instead of staying where merging would not find the memory that it takes."""
-    missing = MERGING - free(streamed.device) if merges else 0
-    if missing <= 0:
-        return
-    try:
-        streamed.give_way(missing)
-    except WeightsError as error:
-        log.warning("nothing gives way to merging LoRAs (%s)", error)
 
 
 class _AtHand:

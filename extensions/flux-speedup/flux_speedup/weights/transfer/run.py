@@ -68,23 +68,19 @@ class Run:
         self._workers: list[threading.Thread] = []
         self._destinations = Destinations(items, lane, cuts)
 
-    def begin(self, *, soon: bool = False) -> None:
-        """Readers work from now on; everything is allocated. After an error nothing is left of it.
-
-        `soon`: before they do, as they would slow the caller down, who has something else to do.
-        """
+    def begin(self) -> None:
+        """Everything is allocated, and readers work from now on. After an error nothing is left of it."""
         try:
             for origin in self._origins:
                 self._sources.append(self._opener(origin))
-            if soon:
-                self._destinations.allocate(self._order(), self._send)
+            # Before they do: each allocation would wait for the lock of the interpreter, and new memory of the
+            # device for their copies.
+            self._destinations.allocate(self._order(), self._send)
             for number, slots in enumerate(self._slots):
                 name = f"flux-speedup-reader-{number}"
                 worker = threading.Thread(target=self._work, args=(slots,), name=name, daemon=True)
                 worker.start()
                 self._workers.append(worker)
-            if not soon:
-                self._destinations.allocate(self._order(), self._send)
         except BaseException as error:
             self._give_up(error)
             raise

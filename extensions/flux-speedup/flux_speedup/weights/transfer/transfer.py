@@ -106,7 +106,7 @@ class Underway:
             slots = stack.enter_context(arena.slots(pinned=lane.pinned))
             count = threads or default_threads()
             self._run = Run(items, lane, slots, arena.chunk, count, opener, arrived)
-            self._run.begin(soon=True)
+            self._run.begin()
             self._held = stack.pop_all()
         try:
             self._thread.start()
