@@ -29,7 +29,8 @@ _BRIEF = ("mod.lin", "in_layer", "out_layer")  # layers that see one token
 class Layer(torch.nn.Module):
     """Weights of one module of the file. `compare`: what it is run with against the file.
 
-    `tokens`: it computes with so many; with none a step takes what bringing takes.
+    `tokens`: it computes with so many, and keeps what comes `out` for the first; with none a step takes what
+    bringing takes.
     """
 
     def __init__(self, name: str, weights: dict[str, torch.Tensor]) -> None:
@@ -38,6 +39,7 @@ class Layer(torch.nn.Module):
         self.brief = name.endswith(_BRIEF)
         self.compare = False
         self.tokens = 0
+        self.out: torch.Tensor | None = None
         for own, weight in weights.items():
             self.register_parameter(own, torch.nn.Parameter(weight, requires_grad=False))
 
@@ -53,7 +55,8 @@ class Layer(torch.nn.Module):
         weight = self._parameters.get("weight")
         if self.tokens and weight is not None and weight.dim() == 2:
             seen = x[: 1 if self.brief else self.tokens, : weight.shape[1]]
-            torch.nn.functional.linear(seen.to(weight.dtype), weight, self._parameters.get("bias"))
+            bias = self._parameters.get("bias")
+            self.out = torch.nn.functional.linear(seen.to(weight.dtype), weight, bias)[0].clone()
         return x
 
 
@@ -76,6 +79,7 @@ class Steps:
         self._origin = Origin(timeline, MAPPINGS, direct)
         self._origin.choose([weight for layer in self._units for weight in layer.parameters()])
         self.size = sum(unit.bytes for unit in self._units.values())
+        self._right: list[torch.Tensor] = []
 
     def run(self, label: str, stay: int = 0, tokens: int = 0) -> float:
         """A row: a step with `stay` bytes on the device, the ring among them; the best one's seconds."""
@@ -87,12 +91,21 @@ class Steps:
         wide = max(weight.shape[-1] for layer in self._units for weight in layer.parameters())
         x = torch.full((max(1, tokens), wide), 0.01, dtype=torch.bfloat16, device=self._timing.device)
         with self._stream(coming, ring, tokens), torch.inference_mode():
-            for compare in (True, False):
+            for compare in (not tokens, False):
                 self._set(compare=compare)
                 self._model(x)
             seconds = [self._timing.timed(lambda: self._model(x))[0] for _ in range(self._timing.repeats)]
+        same = self._same() if tokens else None
         moved, words = sum(unit.bytes for unit in coming.values()), self._origin.words(coming.values())
-        return self._timing.add(label, seconds, moved, source=words)
+        return self._timing.add(label, seconds, moved, source=words, same=same)
+
+    def _same(self) -> bool:
+        """Whether the layers computed what they did the first time, bit for bit; weights are never waited for."""
+        outs = [layer.out for layer in self._model if layer.out is not None]
+        self._right = self._right or outs
+        return all(
+            torch.equal(_bits(one), _bits(other)) for one, other in zip(outs, self._right, strict=True)
+        )
 
     def close(self) -> None:
         """Nothing is held any more."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import random
 import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +115,19 @@ def test_switched_off_and_on(tmp_path: Path) -> None:
         found, read = loading.load()
         assert found == right
         assert (whole in read) is on
+
+
+def test_what_nobody_uses_is_closed_at_once(tmp_path: Path) -> None:
+    """Windows deletes nothing that is open."""
+    loading, right, _ = packed(tmp_path, SMALL)
+    assert loading.load()[0] == right
+    (file,) = (weakref.ref(file) for file in loading.store._files.values() if file is not None)
+    gc.disable()
+    try:
+        loading.store.look_again()
+        assert file() is None
+    finally:
+        gc.enable()
 
 
 def test_a_decoder_that_does_not_keep_up_is_not_used(tmp_path: Path) -> None:

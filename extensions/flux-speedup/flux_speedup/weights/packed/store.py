@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -38,6 +39,7 @@ class PackedFile:
     mapping: Mapping
     entries: dict[int, Entry]
     checked: set[int] = field(default_factory=set)
+    found: dict[int, Packed] = field(default_factory=dict)  # what was asked for, by the same
     damaged: bool = False
 
 
@@ -49,7 +51,7 @@ class Packed:
     entry: Entry
     decoder: Decoder
 
-    @property
+    @functools.cached_property
     def span(self) -> Span:
         """Its bytes."""
         mapping, length = self.file.mapping, self.entry.form.length
@@ -92,6 +94,9 @@ class Packed:
         return error
 
 
+_Chosen = tuple[PackedFile | None, Decoder | None]
+
+
 class Store:
     """Off until `open`. Safe from any thread."""
 
@@ -128,8 +133,10 @@ class Store:
         with self._lock:
             self._changes += 2 + len(self._files)  # the damaged ones that go were counted
             for key, file in list(self._files.items()):
-                if whole is None or file is None or file.mapping.path == whole:
+                if file is None or whole is None or file.mapping.path == whole:
                     del self._files[key]
+                    if file is not None:
+                        file.found.clear()  # they hold it
 
     def of(self, path: Path, identity: FileIdentity) -> PackedFile | None:
         """The packed file of exactly this weight file, if there is one that counts."""
@@ -144,15 +151,17 @@ class Store:
 
     def for_load(self, spans: Sequence[Span | None], device: torch.device) -> list[Packed | None]:
         """For each span of a load, what is to be read in its place; None: the span itself."""
-        chosen: dict[FileIdentity, Decoder | None] = {}
+        chosen: dict[FileIdentity, _Chosen] = {}
         for span in spans:
             if span is not None and span.identity not in chosen:
                 chosen[span.identity] = self._for_load(span, device)
-        return [None if s is None else self._find(s, chosen[s.identity]) for s in spans]
+        return [None if span is None else _find(span, chosen[span.identity]) for span in spans]
 
     def for_streaming(self, span: Span, device: torch.device) -> Packed | None:
         """For a span that comes again and again."""
-        return self._find(span, self.choice.for_streaming(device))
+        decoder = self.choice.for_streaming(device)
+        file = self.of(span.path, span.identity) if decoder is not None else None
+        return _find(span, (file, decoder))
 
     def warm(self, path: Path, identity: FileIdentity, device: torch.device) -> FileIdentity:
         """The file that loads read in a weight file's place while both are in RAM."""
@@ -176,22 +185,15 @@ class Store:
             if file is not None and file.mapping.identity == identity:
                 file.damaged = True
 
-    def _for_load(self, span: Span, device: torch.device) -> Decoder | None:
+    def _for_load(self, span: Span, device: torch.device) -> _Chosen:
         file = self.of(span.path, span.identity)
         if file is None:
-            return None
+            return None, None
         here, there = resident_fraction(span.path), resident_fraction(file.mapping.path)
         cold = there is not None and there < WARM
         if cold and here is not None and here >= WARM:
-            return None  # the disk would be slower than any bus
-        return self.choice.for_loads(device, cold=cold)
-
-    def _find(self, span: Span, decoder: Decoder | None) -> Packed | None:
-        file = self.of(span.path, span.identity) if decoder is not None else None
-        entry = file.entries.get(span.offset) if file is not None else None
-        if decoder is None or file is None or entry is None or entry.form.size != span.length:
-            return None
-        return Packed(file, entry, decoder)
+            return None, None  # the disk would be slower than any bus
+        return file, self.choice.for_loads(device, cold=cold)
 
     def _open(self, path: Path, places: Places, identity: FileIdentity) -> PackedFile | None:
         if not places.count_for(identity):
@@ -210,6 +212,17 @@ class Store:
         with suppress(OSError):
             os.utime(places.bound)  # used: others go first where room is short
         return PackedFile(mapping, entries)
+
+
+def _find(span: Span, chosen: _Chosen) -> Packed | None:
+    file, decoder = chosen
+    entry = file.entries.get(span.offset) if file is not None else None
+    if decoder is None or file is None or entry is None or entry.form.size != span.length:
+        return None
+    one = file.found.get(span.offset)
+    if one is None or one.decoder is not decoder:
+        one = file.found[span.offset] = Packed(file, entry, decoder)
+    return one
 
 
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:

@@ -68,7 +68,7 @@ class Roster:
 
     def state(self, tensor: torch.Tensor) -> State:
         """Where a tensor is now, of the module or one that was."""
-        noted = self._noted.get(tensor)
+        noted = self._noted.get(tensor) if self.away else None
         state = look(tensor, noted, self._registry)
         if noted is not None and state is not noted:
             del self._noted[tensor]
