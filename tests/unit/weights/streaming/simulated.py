@@ -127,9 +127,12 @@ class Device(CudaTimeline):
         self.current_stream(self.device).queue.append(("do", what))
 
     def let_time_pass(self) -> None:
-        for _ in range(self._random.randrange(12)):
-            with self._stepping:  # whoever waits on another thread lets time pass, too
-                self._next(self._random.choice(self.streams).queue)
+        """One stream after the other gets some way ahead of the others."""
+        for _ in range(self._random.randrange(4)):
+            queue = self._random.choice(self.streams).queue
+            for _ in range(self._random.randrange(9)):
+                with self._stepping:  # whoever waits on another thread lets time pass, too
+                    self._next(queue)
 
     def run_all(self) -> None:
         while True:
