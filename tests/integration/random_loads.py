@@ -111,6 +111,7 @@ class Loads:
         self.ours: Ours | None = None
         self.x = torch.randn(2, wide, generator=torch.Generator().manual_seed(4))
         self.seen: dict[str, Any] = {"images": [], "loaded": [], "streamed": [], "books": {}, "errors": 0}
+        self.seen["sizes"] = []
 
     def play(
         self,
@@ -218,11 +219,15 @@ class Loads:
             self.seen["errors"] += 1
 
     def _compare_books(self) -> None:
-        """What the manager believes to be on the card, and what is there."""
+        """What the manager believes to be on the card, and what is there; how large it takes models to be."""
+        sizes: dict[str, Any] = {"empties its cache": getattr(self.manager, "signal_empty_cache", None)}
+        self.seen["sizes"].append(sizes)
         for loaded in self.manager.current_loaded_models:
             model = loaded.model.model
             there = sum(t.nbytes for t in (*model.parameters(), *model.buffers()) if t.device == CARD)
             name = next(name for name, patcher in self.models.items() if patcher.model is model)
+            layers = sorted(each[:-3] for each in loaded.model._load_list())
+            sizes[name] = loaded.model_memory(), layers
             off = abs(loaded.model_loaded_memory() - there)
             self.seen["books"][name] = max(off, self.seen["books"].get(name, 0))
 

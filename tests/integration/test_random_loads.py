@@ -74,7 +74,10 @@ def test_random_loads_on_a_card_that_is_too_small(host: str, tmp_path: Path, see
         assert sum(one.startswith(model) for one in in_part) > 5, model
     assert sum(one.endswith("with a LoRA") for one in in_part) > 5
     assert ours["loaded"] == alone["loaded"]
+    for mine, theirs in zip(ours["sizes"], alone["sizes"], strict=True):
+        assert all(mine[model] == theirs[model] for model in mine.keys() & theirs.keys())
     # (Packed weights have another size in the host's books than on the card, without us as well.)
+    assert all(off <= alone["books"][name] for name, off in ours["books"].items())
     assert {off for name, off in ours["books"].items() if name in ("unet", "half", "encoder")} == {0}
     assert (ours["errors"], ours["hooks"], ours["copies"]) == (0, 0, 0)
     assert alone["errors"] == 0
