@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from ..common import forms
 from ..common.card import managed_card
 from ..common.managed import ManagedInside
 from ..common.timing import Witness
-from ..common.webui import Record, WebUI
+from ..common.webui import Record
+from ..forge.ahead import Ahead
 from .names import Names
 from .timing import move_changes
 
@@ -31,23 +32,25 @@ def has_the_lineage(manager: ModuleType | None) -> bool:
     return hasattr(loaded, "model_use_more_vram") and hasattr(manager, "vram_state")
 
 
-class Comfy(WebUI):
-    """What Forge Neo and reForge share.
+class Comfy(Ahead):
+    """What Forge Neo and reForge share. args_name: the module of the flags; vram_flags: as they are parsed."""
 
-    manager_name, args_name: their modules; vram_flags: as they are parsed. taken_over: None where weights are left
-    to the host.
-    """
-
-    manager_name: str
     args_name: str
     vram_flags: Sequence[str] = ()
-    taken_over: Names | None = None
+    taken_over: Names
 
     def __init__(self, manager: ModuleType) -> None:
         super().__init__()
         self._manager: Any = manager
         self._attachment: Attachment | None = None
         self._placing: Placing | None = None
+
+    @property
+    def name(self) -> str:
+        return self.family
+
+    def computing_device(self) -> Any:
+        return self._manager.get_torch_device()
 
     def simulated(self) -> bool:
         return bool(getattr(self._manager, "simulated", False))
@@ -62,33 +65,28 @@ class Comfy(WebUI):
 
     def quiet(self) -> AbstractContextManager[None]:
         """Entered around every load: whatever else reads the same disk waits."""
-        return nullcontext()
+        return self._gate.loading()
 
     def inside(self) -> ManagedInside:
         return ManagedInside(self._manager, self._inventory)
 
     def timing_changes(self, record: Record) -> list[Change]:
         witness = Witness(self._arrival, self._departure)
-        return [*self.load_events(record), *move_changes(self.manager_name, record, witness)]
+        return [*self.load_events(record), *move_changes(self.taken_over.manager, record, witness)]
 
     def weight_changes(self, direct: float) -> list[Change]:
-        if self.taken_over is None:
-            return super().weight_changes(direct)
         # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
         from ..common.placing import Placing
 
         if self._placing is None:
-            busy, manager = (lambda: self.inside().busy()), self._manager
-            self._placing = Placing(self.quiet, busy, lambda: manager.get_torch_device())
+            self._placing = Placing(self.quiet, lambda: self.inside().busy(), self.computing_device)
             self._attachment = self.attach(self.taken_over, self._placing.placement)
         assert self._attachment is not None
         return [*self._attachment.changes(), *self._placing.changes(direct)]
 
     def attach(self, names: Names, placement: Placement) -> Attachment:
         """What takes weights over on this host."""
-        from .weights import Attachment
-
-        return Attachment(names, placement)
+        raise NotImplementedError
 
     def _arrival(self, model: Any) -> tuple[str, str]:
         return forms.arrival(self._placement(), model, self.streamed_of(model))

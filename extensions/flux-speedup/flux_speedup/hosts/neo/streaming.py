@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from ...weights.residency.placement import Placement
 from ...weights.streaming.timeline import Timeline, timeline_for
 from ...weights.transfer.direct import Direct
 from ..comfy.names import Names
+from ..common.timing import name_of
 from ..forge.streamed import Means, streamable
 from ..forge.streamed_pass import Passes
 from .split import Split, bring_up_to_date, is_marked, mark
@@ -94,7 +96,7 @@ class Streaming:
         if not self.on or not is_plain(patcher):
             return False
         marks = [(module, dict(vars(module))) for module in patcher.model.modules() if is_marked(module)]
-        try:
+        with _or_the_host(name_of(patcher.model)):
             split = self._split(patcher.model, device, memory, own=True)
             if split is None:
                 return False
@@ -107,10 +109,6 @@ class Streaming:
                 bring_up_to_date(patcher.model, split)
                 self._tell(split)
                 return True
-        except (WeightsError, ValueError, RuntimeError) as error:
-            log.warning(
-                "%s is not streamed (%s); the WebUI copies by itself", type(patcher.model).__name__, error
-            )
         self.drop(patcher.model)
         for module, before in marks:
             mark(module, before)
@@ -120,17 +118,13 @@ class Streaming:
         """Stream what the host has left at home of a model of which the rest is on the device."""
         if not self.on or not patcher.model.model_lowvram:
             return
-        try:
+        with _or_the_host(name_of(patcher.model)):
             split = self._split(patcher.model, device, patcher.model.model_loaded_weight_memory, own=False)
             if split is not None:
                 split.split.give_way(0)
                 split.choose_source()
                 self._splits[patcher.model] = split
                 self._tell(split)
-        except (WeightsError, ValueError, RuntimeError) as error:
-            log.warning(
-                "%s is not streamed (%s); the WebUI copies by itself", type(patcher.model).__name__, error
-            )
 
     def give_way(self, patcher: Any, size: float) -> int:
         """Units of a split model leave; how many bytes went."""
@@ -146,15 +140,13 @@ class Streaming:
         return gone
 
     def _fit(self, patcher: Any, split: Split, budget: int) -> bool:
-        try:
+        with _or_the_host(split.name):
             split.split.fit(max(0, budget))
             split.choose_source()
-        except WeightsError as error:
-            log.warning("%s is not streamed (%s); the WebUI copies by itself", split.name, error)
-            return False
-        patcher.model.model_loaded_weight_memory = split.resident
-        split.measure()
-        return True
+            patcher.model.model_loaded_weight_memory = split.resident
+            split.measure()
+            return True
+        return False
 
     def _split(self, model: torch.nn.Module, device: torch.device, room: float, *, own: bool) -> Split | None:
         units = streamable(model)
@@ -200,6 +192,15 @@ class Streaming:
         if self._said.get(split.name) != sentence:
             self._said[split.name] = sentence
             log.info("%s: %s", split.name, sentence)
+
+
+@contextmanager
+def _or_the_host(name: str) -> Iterator[None]:
+    """Where what is done in here fails, the model is not streamed, and that is said."""
+    try:
+        yield
+    except (WeightsError, ValueError, RuntimeError) as error:
+        log.warning("%s is not streamed (%s); the WebUI copies by itself", name, error)
 
 
 def is_plain(patcher: Any) -> bool:

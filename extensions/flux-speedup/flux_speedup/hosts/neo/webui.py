@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +12,6 @@ from ..comfy.names import Names
 from ..comfy.webui import Comfy
 from ..common import timing
 from ..common.webui import MemoryItem, Record
-from ..forge.ahead import Ahead
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,7 +28,7 @@ MANAGER = "backend.memory_management"
 LAYERS = ("Linear", "Conv1d", "Conv2d", "Conv3d", "GroupNorm", "LayerNorm", "Embedding")
 
 
-class Neo(Comfy, Ahead):
+class Neo(Comfy):
     """`backend.memory_management` without the numbers of Forge's."""
 
     has_tiers = True
@@ -46,7 +44,6 @@ class Neo(Comfy, Ahead):
         initial_device="unet_initial_load_device",
     )
     family = "Forge Neo"
-    manager_name = MANAGER
     args_name = "backend.args"
     vram_flags = ("gpu_only", "highvram", "normalvram", "lowvram", "novram")
     unavailable: ClassVar[Mapping[str, str]] = {
@@ -57,16 +54,6 @@ class Neo(Comfy, Ahead):
         super().__init__(manager)
         self._keeper: Keeper | None = None
         self._streaming: Streaming | None = None
-
-    @property
-    def name(self) -> str:
-        return self.family
-
-    def computing_device(self) -> Any:
-        return self._manager.get_torch_device()
-
-    def quiet(self) -> AbstractContextManager[None]:
-        return self._gate.loading()
 
     def memory_changes(self, plan: MemoryPlan) -> list[MemoryItem]:
         # What is loaded stays until there is no room, whatever `vram_state` is; and what does not fit is loaded in

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..a1111.chosen import Chosen
 from ..comfy.names import Names
@@ -34,7 +33,6 @@ class ReForge(Comfy, Chosen):
         initial_device="unet_inital_load_device",
     )
     family = "reForge"
-    manager_name = MANAGER
     args_name = "ldm_patched.modules.args_parser"
     vram_flags = (
         "always_gpu",
@@ -49,16 +47,6 @@ class ReForge(Comfy, Chosen):
         "checkpoints": "left to the WebUI: it keeps as many checkpoints loaded as its own settings say",
         "needless_unloads": "there is nothing to do: no model is unloaded between images here",
     }
-
-    @property
-    def name(self) -> str:
-        return self.family
-
-    def computing_device(self) -> Any:
-        return self._manager.get_torch_device()
-
-    def quiet(self) -> AbstractContextManager[None]:
-        return self._gate.loading()
 
     def attach(self, names: Names, placement: Placement) -> Attachment:
         from .weights import ReForgeAttachment
