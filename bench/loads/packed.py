@@ -45,10 +45,12 @@ def measured(
     PACKED.close()
     if file.damaged:
         raise SystemExit("the packed file was given up")
-    for name, seconds in packed.items():
-        of_copy = round(seconds / pinned, 3) if "load" in name and "cold" not in name else None
-        of_plain = round(seconds / plain[name], 3)
-        timing.record.row(name=f"packed / plain: {name}", of_plain=of_plain, of_plain_copy=of_copy)
+    shares = {name: round(seconds / plain[name], 3) for name, seconds in packed.items() if name in plain}
+    copies = {name: round(packed[name] / pinned, 3) for name in packed if name.startswith("warm load")}
+    timing.record.about(packed_of_plain=shares, packed_of_plain_copy=copies)
+    for name, share in shares.items():
+        of_copy = f", {copies[name]} of a plain copy" if name in copies else ""
+        say(f"packed: {name}: {share} of plain{of_copy}")
 
 
 def _rows(
