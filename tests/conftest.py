@@ -27,10 +27,15 @@ if importlib.util.find_spec("hypothesis") is not None:
 from tests.browser import artifacts, browser  # noqa: F401
 
 HERE = Path(__file__).resolve().parent
-# Rooms that speak to gradio: all of their tests run with both versions, marked or not.
 SLOW = ("integration", "attacks", "faults", "e2e")
 """Rooms that start WebUIs and browsers come first, so that no worker is left alone with them at the end."""
-BOTH_GRADIOS = (HERE / "unit" / "ui", HERE / "unit" / "test_api.py", HERE / "attacks")
+# What speaks to gradio: all of these tests run with both versions, marked or not.
+BOTH_GRADIOS = (
+    HERE / "unit" / "ui",
+    HERE / "unit" / "test_api.py",
+    HERE / "attacks" / "test_other_sites.py",
+    HERE / "attacks" / "test_random_requests.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,8 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        own = "forge_dir" in getattr(item, "fixturenames", ())  # a WebUI has a gradio of its own
-        if not own and any(item.path == place or place in item.path.parents for place in BOTH_GRADIOS):
+        if any(item.path == place or place in item.path.parents for place in BOTH_GRADIOS):
             item.add_marker(pytest.mark.both_gradios)
     for mark, package in (("adetailer", "adetailer"), ("serve", "ray")):
         if importlib.util.find_spec(package) is None:
