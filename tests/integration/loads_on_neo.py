@@ -1,7 +1,7 @@
 """Run by a Forge Neo's own Python in its folder: random loads on a small card, with Neo's own functions.
 
-Arguments: our extension (or "", for Neo alone), our repository, the beginning of names of files to make (its last
-character: a seed). Answers with one line of JSON.
+Arguments: our extension (or "", for Neo alone), our repository, the beginning of names of files to make, how many
+sequences there are (their seeds count from 0). Answers with one line of JSON: what came of each.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import sys
 import types
 
 # ruff: noqa: E402
-extension, repository, file = sys.argv[1:4]
+extension, repository, file, sequences = sys.argv[1:5]
 sys.argv = [sys.argv[0], "--cpu"]
 sys.path[0] = "."
 sys.path.insert(0, extension or ".")
@@ -181,8 +181,6 @@ models = {
     "encoder": made("encoder", 12, 3),
     "small": made("small", 24, 6, tuple(FORMATS)),
 }
-loads = Loads(manager, models, WIDE, INFERENCE, int(file[-1]))
-loads.ours = ours
 change = torch.ones(WIDE, WIDE) * 0.01
 lora = {f"layers.{number}.weight": ("diff", (change,)) for number in (0, 5, 11, 12, 17, 18, 23)}
 
@@ -204,11 +202,17 @@ def weights(kind, name, tensor):
 PATCHED = ("unet", "packed", "gguf")
 STEPS = (*PATCHED, "packed", "gguf", "encoder", "small", "beside", "apart", "room", "lora", "lora", "unload")
 STEPS += ("raise", "full")
-loads.play((loads.chance.choice(STEPS) for _ in range(48)), SIZE, taken, with_lora, PATCHED)
-loads.copies(weights)
-loads.seen["pinned"] = len(cudart.now)
-loads.seen["ever pinned"] = len(cudart.seen)
-if ours:
-    around = ours.placement.registry.around
-    loads.seen["pinned views"] = sum(around(address, 1) is not None for address in cudart.seen)
-print(json.dumps(loads.seen))
+found = []
+for seed in range(int(sequences)):
+    cudart.seen.clear()
+    loads = Loads(manager, models, WIDE, INFERENCE, seed)
+    loads.ours = ours
+    loads.play((loads.chance.choice(STEPS) for _ in range(48)), SIZE, taken, with_lora, PATCHED)
+    loads.copies(weights)
+    loads.seen["pinned"] = len(cudart.now)
+    loads.seen["ever pinned"] = len(cudart.seen)
+    if ours:
+        around = ours.placement.registry.around
+        loads.seen["pinned views"] = sum(around(address, 1) is not None for address in cudart.seen)
+    found.append(loads.seen)
+print(json.dumps(found))

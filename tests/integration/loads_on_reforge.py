@@ -1,7 +1,7 @@
 """Run by a reForge's own Python in its folder: random loads on a small card, with reForge's own functions.
 
-Arguments: our extension (or "", for reForge alone), our repository, the beginning of names of files to make (its
-last character: a seed). Answers with one line of JSON.
+Arguments: our extension (or "", for reForge alone), our repository, the beginning of names of files to make, how
+many sequences there are (their seeds count from 0). Answers with one line of JSON: what came of each.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import sys
 import types
 
 # ruff: noqa: E402
-extension, repository, file = sys.argv[1:4]
+extension, repository, file, sequences = sys.argv[1:5]
 sys.argv = [sys.argv[0], "--always-cpu"]
 sys.path[0] = "."
 sys.path.insert(0, extension or ".")
@@ -77,8 +77,6 @@ models = {
     "half": made("half", 80, 2, ops.manual_cast, torch.bfloat16),
     "encoder": made("encoder", 8, 3, ops.disable_weight_init, torch.float32),
 }
-loads = Loads(manager, models, WIDE, INFERENCE, int(file[-1]))
-loads.ours = ours
 change = torch.ones(WIDE, WIDE) * 0.01
 loras = [
     {f"layers.{number}.weight": ("diff", (change,)) for number in (0, 2, 5, 11, 12, 17, 18, 23, 40)},
@@ -108,8 +106,13 @@ STEPS = (
     "raise",
     "full",
 )
-steps = (loads.chance.choice(STEPS) for _ in range(48))
-loads.play(steps, SIZE, taken, with_lora, ("unet", "half"))
-# What reForge has no layer of its own for it copies.
-loads.copies(lambda _model, name, tensor: [] if name.startswith("layers.2.") else [tensor.data])
-print(json.dumps(loads.seen))
+found = []
+for seed in range(int(sequences)):
+    loads = Loads(manager, models, WIDE, INFERENCE, seed)
+    loads.ours = ours
+    steps = (loads.chance.choice(STEPS) for _ in range(48))
+    loads.play(steps, SIZE, taken, with_lora, ("unet", "half"))
+    # What reForge has no layer of its own for it copies.
+    loads.copies(lambda _model, name, tensor: [] if name.startswith("layers.2.") else [tensor.data])
+    found.append(loads.seen)
+print(json.dumps(found))
