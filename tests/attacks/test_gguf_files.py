@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from tests.integration import tiny_flux
-from tests.integration.forge import EXTENSION, REPOSITORY, Forge
-from tests.integration.test_forge_images import COMMON
+from tests.integration.forge import EXTENSION, REPOSITORY, Forge, python_of
+from tests.integration.tiny_flux import COMMON
 from tests.second_device.marks import needs_card
 
 INTEGRATION = Path(tiny_flux.__file__).parent
@@ -24,36 +24,37 @@ LORA = "<lora:tiny-lora-a:1>"
 pytestmark = [needs_card, pytest.mark.forge]
 
 
-def python_of(forge_dir: Path) -> str:
-    return str(forge_dir / "venv" / "bin" / "python")
+KINDS = ("Q8_0", "Q4_0", "Q5_1", "BF16")
 
 
-def quantised(forge_dir: Path, source: Path, target: Path, kind: str) -> Path:
+def quantised(forge_dir: Path, *wanted: tuple[Path, Path, str]) -> None:
+    """Source, target and quantisation of each."""
     script = str(INTEGRATION / "tiny_gguf.py")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        [python_of(forge_dir), script, str(source), str(target), kind], check=True, capture_output=True
-    )
-    return target
+    words = [str(word) for each in wanted for word in each]
+    subprocess.run([str(python_of(forge_dir)), script, *words], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q5_1", "BF16"])
-def test_every_parameter_is_what_the_host_makes_and_costs_no_ram(
-    forge_dir: Path, tmp_path: Path, kind: str
-) -> None:
-    source = tmp_path / "one.safetensors"
+@pytest.fixture(scope="module")
+def found(forge_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What is made of a transformer in each of these quantisations."""
+    folder = tmp_path_factory.mktemp("gguf")
+    source = folder / "one.safetensors"
     tiny_flux.write(source, tiny_flux.transformer(), 1, torch.bfloat16)
-    file = quantised(forge_dir, source, tmp_path / "one.gguf", kind)
-    command = [
-        python_of(forge_dir),
-        str(INTEGRATION / "gguf_parameters.py"),
-        str(forge_dir),
-        str(EXTENSION),
-        str(file),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    files = [folder / f"{kind}.gguf" for kind in KINDS]
+    quantised(forge_dir, *((source, file, file.stem) for file in files))
+    script = INTEGRATION / "gguf_parameters.py"
+    words = [str(word) for word in (python_of(forge_dir), script, forge_dir, EXTENSION, *files)]
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    seen = json.loads(done.stdout.splitlines()[-1])
+    answer: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_is_what_the_host_makes_and_costs_no_ram(
+    found: dict[str, dict[str, Any]], kind: str
+) -> None:
+    seen = found[f"{kind}.gguf"]
     assert seen["same"]
     assert seen["baked"]
     assert seen["values"]
@@ -73,9 +74,9 @@ def images(
     behind the weights at the end, and which checkpoints were kept when they were asked for again."""
     files = tiny_flux.write_all(data / "models")
     folder = data / "models" / "Stable-diffusion"
-    for name, kind in CHECKPOINTS.items():
-        quantised(forge_dir, files["one"], folder / f"tiny-{name}.gguf", kind)
-    files["t5"] = quantised(forge_dir, files["t5"], files["t5"].with_suffix(".gguf"), "Q8_0")
+    t5, files["t5"] = files["t5"], files["t5"].with_suffix(".gguf")
+    checkpoints = [(files["one"], folder / f"tiny-{name}.gguf", kind) for name, kind in CHECKPOINTS.items()]
+    quantised(forge_dir, *checkpoints, (t5, files["t5"], "Q8_0"))
     options = tiny_flux.options(files, "tiny-q8.gguf", randn_source="CPU")
     environ = {"PROBE_TINY": "1", "PROBE_DEVICE": "second", "PROBE_CARD_GIB": "8", "PROBE_INFERENCE_MB": "8"}
     environ |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}

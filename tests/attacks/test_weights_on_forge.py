@@ -63,18 +63,28 @@ RIGHT: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["Scene", "FourBit", "FourBitNested"])
-def form(request: pytest.FixtureRequest, forge_dir: Path) -> str:
-    """Which weights: plain ones, or NF4 with its scales as they are, or in 8 bits."""
-    if request.param != "Scene" and not has_bitsandbytes(forge_dir):
-        pytest.skip("no bitsandbytes here (./test installs it)")
-    return str(request.param)
+FORMS = ("Scene", "FourBit", "FourBitNested")
+"""Which weights: plain ones, or NF4 with its scales as they are, or in 8 bits."""
 
 
 @pytest.fixture(scope="module")
-def found(forge_dir: Path, form: str) -> dict[str, dict[str, Any]]:
-    """What came of every attack."""
-    return run_in_forge(forge_dir, "tests.attacks.weights_on_forge", form)
+def all_found(forge_dir: Path) -> dict[str, dict[str, Any]]:
+    """What came of every attack on every form that is possible here."""
+    forms = FORMS if has_bitsandbytes(forge_dir) else FORMS[:1]
+    return run_in_forge(forge_dir, "tests.attacks.weights_on_forge", *forms)
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def found(all_found: dict[str, dict[str, Any]], form: str) -> dict[str, dict[str, Any]]:
+    """What came of every attack on this form."""
+    if form not in all_found:
+        pytest.skip("no bitsandbytes here (./test installs it)")
+    return all_found[form]
 
 
 def run_in_forge(forge_dir: Path, *module: str) -> dict[str, dict[str, Any]]:

@@ -350,27 +350,33 @@ def wrapped_before_us(manager: Any, folder: Path) -> dict[str, Any]:
     return {"calls": seen, "merged": times, "right": right}
 
 
+def tried(manager: Any, form: type[Scene], name: str) -> dict[str, Any]:
+    """What came of one attack on weights of this form."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            if name == "wrapped_before_us":
+                return wrapped_before_us(manager, Path(folder))
+            scene = form(manager, Path(folder))
+            try:
+                return ATTACKS[name](scene)
+            finally:
+                scene.end()
+                del scene
+        except Exception:
+            return {"raised": traceback.format_exc()}
+
+
 def main() -> None:
-    forms = {form.__name__: form for form in (Scene, FourBit, FourBitNested)}
-    form, *names = sys.argv[1:]
+    """The arguments: forms."""
+    forms = [form for form in (Scene, FourBit, FourBitNested) if form.__name__ in sys.argv[1:]]
     found: dict[str, Any] = {}
     with contextlib.redirect_stdout(sys.stderr):
         manager = start()
-        for name in names or [*ATTACKS, *(["wrapped_before_us"] if form == "Scene" else [])]:
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    if name == "wrapped_before_us":
-                        found[name] = wrapped_before_us(manager, Path(folder))
-                        continue
-                    scene = forms[form](manager, Path(folder))
-                    try:
-                        found[name] = ATTACKS[name](scene)
-                    finally:
-                        scene.end()
-                        del scene
-                except Exception:
-                    found[name] = {"raised": traceback.format_exc()}
-            gc.collect()
+        for form in forms:
+            seen = found[form.__name__] = {}
+            for name in [*ATTACKS, *(["wrapped_before_us"] if form is Scene else [])]:
+                seen[name] = tried(manager, form, name)
+                gc.collect()
     sys.stdout.write(json.dumps(found))
 
 

@@ -1,10 +1,12 @@
-"""What Forge's own classes make of a GGUF file, without and with us; run by Forge's Python. Prints JSON."""
+"""What Forge's own classes make of GGUF files, without and with us; run by Forge's Python. Prints JSON, by file."""
 
+import ctypes
+import gc
 import json
 import sys
 from pathlib import Path
 
-forge, extension, file = sys.argv[1:4]
+forge, extension, *files = sys.argv[1:]
 sys.path[:0] = [forge, str(Path(forge, "packages_3rdparty")), extension]
 
 import backend.operations_gguf as operations  # noqa: E402
@@ -17,6 +19,8 @@ from flux_speedup.weights.files.mapping import Registry  # noqa: E402
 
 
 def ram() -> int:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
 
@@ -37,46 +41,42 @@ def built(parameters):
     return {name: parameter.to(device=torch.device("cpu")) for name, parameter in parameters.items()}
 
 
-torch.set_grad_enabled(False)
-size = Path(file).stat().st_size
-backend.utils.load_torch_file(file)  # whatever is imported or allocated once
-before = ram()
-hosts = built(backend.utils.load_torch_file(file))
-hosts_ram = ram() - before
-
-registry = Registry()
-(change,) = (each for each in gguf_files.changes() if each.path.endswith("copy_with_data"))
-apply(change)
-before = ram()
-ours = built(gguf_files.views(registry, file))
-ours_ram = ram() - before
-same = ours.keys() == hosts.keys() and all(alike(ours[name], hosts[name]) for name in hosts)
-views = sum(registry.around(p.data.data_ptr(), p.data.nbytes) is not None for p in ours.values())
-
-for each in (hosts, ours):
-    for parameter in each.values():
-        if parameter.gguf_cls is not None:
-            parameter.gguf_cls.bake(parameter)
-baked = all(alike(ours[name], hosts[name]) for name in hosts)
-values = all(
-    torch.equal(
-        bytes_of(operations.dequantize_tensor(ours[name])),
-        bytes_of(operations.dequantize_tensor(hosts[name])),
-    )
-    for name in hosts
-)
-untouched = all(mapping.written() == [] for mapping in registry.live())
-print(
-    json.dumps(
-        {
-            "same": same,
-            "baked": baked,
-            "values": values,
-            "untouched": untouched,
-            "views": views,
-            "tensors": len(hosts),
-            "hosts": hosts_ram / size,
-            "ours": ours_ram / size,
+def compared(file):
+    size = Path(file).stat().st_size
+    backend.utils.load_torch_file(file)  # whatever is imported or allocated once
+    before = ram()
+    hosts = built(backend.utils.load_torch_file(file))
+    hosts_ram = ram() - before
+    registry = Registry()
+    (change,) = (each for each in gguf_files.changes() if each.path.endswith("copy_with_data"))
+    undo = apply(change)
+    try:
+        before = ram()
+        ours = built(gguf_files.views(registry, file))
+        ours_ram = ram() - before
+        found = {
+            "same": ours.keys() == hosts.keys() and all(alike(ours[name], hosts[name]) for name in hosts)
         }
-    )
-)
+        found["views"] = sum(
+            registry.around(p.data.data_ptr(), p.data.nbytes) is not None for p in ours.values()
+        )
+        for each in (hosts, ours):
+            for parameter in each.values():
+                if parameter.gguf_cls is not None:
+                    parameter.gguf_cls.bake(parameter)
+        found["baked"] = all(alike(ours[name], hosts[name]) for name in hosts)
+        found["values"] = all(
+            torch.equal(
+                bytes_of(operations.dequantize_tensor(ours[name])),
+                bytes_of(operations.dequantize_tensor(hosts[name])),
+            )
+            for name in hosts
+        )
+        found["untouched"] = all(mapping.written() == [] for mapping in registry.live())
+        return {**found, "tensors": len(hosts), "hosts": hosts_ram / size, "ours": ours_ram / size}
+    finally:
+        undo()
+
+
+torch.set_grad_enabled(False)
+print(json.dumps({Path(file).name: compared(file) for file in files}))

@@ -12,6 +12,17 @@ from safetensors.torch import load_file, save_file
 from bench.flux import shapes
 from bench.flux.shapes import TINY, Shapes
 
+COMMON = {
+    "seed": 1,
+    "steps": 2,
+    "width": 64,
+    "height": 64,
+    "cfg_scale": 1,
+    "sampler_name": "Euler",
+    "scheduler": "Simple",
+}
+"""What every request of a test asks for, unless it says otherwise."""
+
 
 def transformer() -> Shapes:
     return shapes.transformer(TINY)

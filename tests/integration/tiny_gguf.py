@@ -1,4 +1,7 @@
-"""Writes a GGUF file of a safetensors file, every matrix in one quantisation; run by a Python that has `gguf`."""
+"""Writes GGUF files of safetensors files, every matrix in one quantisation; run by a Python that has `gguf`.
+
+Arguments: source, target and quantisation of each.
+"""
 
 import sys
 from pathlib import Path
@@ -47,4 +50,6 @@ def write(tensors: dict[str, torch.Tensor], target: Path, kind: str) -> None:
 
 
 if __name__ == "__main__":
-    write(load_file(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    words = iter(sys.argv[1:])
+    for source, target, kind in zip(words, words, words, strict=True):
+        write(load_file(source), Path(target), kind)
