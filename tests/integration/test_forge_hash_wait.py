@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.integration import tiny_flux
 from tests.integration.forge import EXTENSION, Forge
-from tests.integration.test_forge_images import COMMON
+from tests.integration.tiny_flux import COMMON
 
 ONE, TWO = "tiny-one.safetensors", "tiny-two.safetensors"
 LORA_A, LORA_B = "<lora:tiny-lora-a:1>", "<lora:tiny-lora-b:0.7>"

@@ -16,7 +16,7 @@ from PIL import Image
 from flux_speedup.pruning.catalog import LEFT_OUT
 from tests.integration import tiny_flux
 from tests.integration.forge import EXTENSION, Forge
-from tests.integration.test_forge_images import COMMON
+from tests.integration.tiny_flux import COMMON
 
 
 def picture() -> str:

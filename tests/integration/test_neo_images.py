@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.forge import EXTENSION
 from tests.integration.other_hosts import Neo, tiny_neo
-from tests.integration.test_forge_images import COMMON
+from tests.integration.tiny_flux import COMMON
 
 EVERYTHING_FITS, ONE_AT_A_TIME, NOT_EVEN_ONE = 2, 0.1, 0.028
 """GiB of the card: 270 MB of models, of which the text encoders have 217, the transformer 33 and the VAE 21."""
