@@ -24,18 +24,17 @@ SCRIPTS = {
     name: Path(__file__).with_name(file)
     for name, file in (("Forge Neo", "loads_on_neo.py"), ("reForge", "loads_on_reforge.py"))
 }
-SEQUENCES = "2"
 IN_PART = {
     "Forge Neo": ("unet", "packed", "gguf"),
     "reForge": ("unet", "half"),
 }
 
 
-def begun(host: str, extension: str, weights: Path) -> subprocess.Popen[str]:
+def begun(host: str, extension: str, weights: Path, sequences: int) -> subprocess.Popen[str]:
     place = checkout(host)
     if place is None:
         pytest.skip(f"no {host} with its virtual environment at ~/{HOSTS[host][1]}")
-    words = [str(SCRIPTS[host]), extension, str(REPOSITORY), str(weights), SEQUENCES]
+    words = [str(SCRIPTS[host]), extension, str(REPOSITORY), str(weights), str(sequences)]
     return subprocess.Popen(
         [str(place / "venv" / "bin" / "python"), *words],
         cwd=place / HOSTS[host][0].folder,
@@ -46,22 +45,26 @@ def begun(host: str, extension: str, weights: Path) -> subprocess.Popen[str]:
     )
 
 
-def answer(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    said, errors = process.communicate(timeout=900)
+def answer(process: subprocess.Popen[str], sequences: int) -> list[dict[str, Any]]:
+    said, errors = process.communicate(timeout=900 * sequences)
     assert process.returncode == 0, said[-2000:] + errors[-4000:]
     found: list[dict[str, Any]] = json.loads(said.splitlines()[-1])
     return found
 
 
+def both(host: str, folder: Path, sequences: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """What came of each sequence, alone and with ours, in two processes at once."""
+    sides = (("alone", ""), ("ours", str(EXTENSION)))
+    begins = [begun(host, extension, folder / name, sequences) for name, extension in sides]
+    return list(zip(*(answer(process, sequences) for process in begins), strict=True))
+
+
 @needs_card()
 @pytest.mark.parametrize("host", SCRIPTS)
 def test_random_loads_on_a_card_that_is_too_small(host: str, tmp_path: Path) -> None:
-    both = [
-        begun(host, extension, tmp_path / name)
-        for name, extension in (("alone", ""), ("ours", str(EXTENSION)))
-    ]
-    for alone, ours in zip(*map(answer, both), strict=True):
-        check(host, alone, ours)
+    """One sequence; `./test --soak` plays more."""
+    ((alone, ours),) = both(host, tmp_path, 1)
+    check(host, alone, ours)
 
 
 def check(host: str, alone: dict[str, Any], ours: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "extensions" / "flux-speedup"), str(ROOT)]
 
-from tests.soak import bodies, configurations, crowd, forge_faults, headers, kills, lives  # noqa: E402
+from tests.soak import bodies, cards, configurations, crowd, forge_faults, headers, kills, lives, loads  # noqa: E402
 from tests.soak.outcome import Outcome  # noqa: E402
 
 FORGE = Path.home() / "stable-diffusion-webui-forge"
@@ -32,12 +32,14 @@ def jobs(share: float, folder: Path, forge: Path) -> dict[str, Callable[[], Outc
         "headers": lambda: _headers(of(1_000_000)),
         "lives": lambda: lives.run(of(1000), folder / "lives"),
         "kills": lambda: kills.run(of(500), folder / "kills"),
+        "loads": lambda: loads.run(of(20), folder / "loads"),
     }
     if (forge / "backend").is_dir():
         found["forge_faults"] = lambda: forge_faults.run(of(2_000), forge, folder / "faults")
+        found["cards"] = lambda: cards.run(of(40), forge, folder / "cards")
         found["crowd"] = lambda: crowd.run(600 * share, forge, folder / "crowd")
     else:
-        print(f"no Forge checkout at {forge}: the crowd is left out", flush=True)
+        print(f"no Forge checkout at {forge}: what needs one is left out", flush=True)
     return found
 
 
