@@ -29,13 +29,14 @@ def preload(parser):
     from backend import memory_management as manager
     from backend import stream
 
-    total = GIB * 2**30
+    card = {"bytes": GIB * 2**30}
+    manager.probe_card = card
     device_given = os.environ.get("PROBE_DEVICE", "")
 
     def get_free_memory(dev=None, torch_free_too=False):
-        card = [each for each in manager.current_loaded_models if each.device != manager.cpu]
-        loaded = card if device_given else []
-        free = total - sum(manager.module_size(each.model.model) for each in loaded)
+        there = [each for each in manager.current_loaded_models if each.device != manager.cpu]
+        loaded = there if device_given else []
+        free = card["bytes"] - sum(manager.module_size(each.model.model) for each in loaded)
         return (free, free) if torch_free_too else free
 
     manager.vram_state = manager.VRAMState[os.environ.get("PROBE_VRAM_STATE", "NORMAL_VRAM")]

@@ -12,6 +12,7 @@ MANAGER = (
     "LoadedModel.model_unload",
 )
 ENTRY = ("make_checkpoint_manager_ui", "ui_refresh_memory_management_settings", "on_preset_change")
+WITH_LEASES = {}
 OPTIONS = ("forge_async_loading", "forge_pin_shared_memory", "forge_inference_memory")
 
 
@@ -108,6 +109,16 @@ def on_app_started(_demo, app):
             taken |= parts
         return found
 
+    @app.post("/probe/card")
+    def card(body: dict):
+        """The card has so many MB from now on, of which so many are kept for inference, and nothing on it."""
+        from backend import memory_management as manager
+
+        manager.unload_all_models()
+        manager.probe_card["bytes"] = body["mb"] * 2**20
+        manager.current_inference_memory = body["inference"] * 2**20
+        return {}
+
     @app.post("/probe/save")
     def save(body: dict):
         from modules import shared
@@ -127,12 +138,13 @@ def on_app_started(_demo, app):
                     weight.mul_(1.5)
         return {}
 
-    @app.post("/probe/no-leases")
-    def no_leases():
-        """A file system without leases."""
+    @app.post("/probe/leases")
+    def leases(body: dict):
+        """Whether this is a file system with leases."""
         from flux_speedup.weights.files import lease
 
-        lease.place = lambda *_: False
+        place = WITH_LEASES.setdefault("place", lease.place)
+        lease.place = place if body["there"] else lambda *_: False
         return {}
 
     @app.post("/probe/reload-ui")

@@ -1,15 +1,14 @@
 """Test extension: models of a few megabytes are worth streaming, and modules raise where a test says so.
 
-Free memory of the simulated card is what our residencies and rings leave of it: on its stand-in tensors do not say
-where they are.
+Free memory of the simulated card, of a size that a test gives, is what our residencies and rings leave of it: on
+its stand-in tensors do not say where they are.
 """
 
-import os
 import random
 
 from modules import script_callbacks
 
-CARD = float(os.environ.get("STREAMING_CARD_MB", "0")) * 2**20
+CARD = {"bytes": 0.0}
 
 
 def streaming():
@@ -31,7 +30,7 @@ def make_small():
     placement = ours._running._host._placement
 
     def get_free_memory(dev=None, torch_free_too=False):
-        free = CARD
+        free = CARD["bytes"]
         for module, residency in list(placement._residencies.items()):
             here = set(residency.resident)
             free -= sum(tensor.nbytes for name, tensor in module.named_parameters() if name in here)
@@ -44,8 +43,17 @@ def make_small():
 
 
 def on_app_started(_demo, app):
-    if CARD and streaming() is not None:
-        make_small()
+    @app.post("/probe/streaming-card")
+    def card(body: dict):
+        """The card has so many MB from now on, of which so many are kept for inference, and nothing on it."""
+        from backend import memory_management as manager
+
+        if not CARD["bytes"]:
+            make_small()
+        manager.unload_all_models()
+        CARD["bytes"] = body["mb"] * 2**20
+        manager.current_inference_memory = body["inference"] * 2**20
+        return {}
 
     @app.post("/probe/raise")
     def raise_somewhere(body: dict):
@@ -68,21 +76,6 @@ def on_app_started(_demo, app):
         handle = register(fail)
         assert isinstance(model, torch.nn.Module)
         return {"layer": type(layer).__name__}
-
-    @app.get("/probe/streaming")
-    def state():
-        found = streaming()
-        return {
-            type(model).__name__: {
-                "stays": each.resident,
-                "streams": each.split.streaming,
-                "units": each.stream.figures.units,
-                "unexpected": each.stream.figures.unexpected,
-                "hooks": sum(len(m._forward_pre_hooks) for m in model.modules()),
-                "sentence": each.sentence(),
-            }
-            for model, each in list(found.models._streamed.items())
-        }
 
 
 script_callbacks.on_app_started(on_app_started)
