@@ -8,37 +8,41 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.integration import tiny_flux
 from tests.integration.forge import EXTENSION, Forge
-from tests.integration.test_forge_images import COMMON
+from tests.integration.tiny_flux import COMMON
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 PAGE_LOADED_S = 6.0
-CARD_MB, INFERENCE_MB = 80, 8
+INFERENCE_MB = 8
 OTHER = {"override_settings": {"sd_model_checkpoint": "tiny-two.safetensors"}}
 SAME_MEMORY = {"override_settings": {"forge_inference_memory": INFERENCE_MB}}
 
 
 @contextmanager
-def tiny_forge(
-    forge_dir: Path, data: Path, extensions: dict[str, Path], *, card_mb: int, inference_mb: int, page: bool
-) -> Iterator[Forge]:
-    """Forge with tiny models on a card of so many MB, with its page or without."""
-    options = tiny_flux.options(tiny_flux.write_all(data / "models"))
+def tiny_forge(forge_dir: Path, data: Path, extensions: dict[str, Path]) -> Iterator[Forge]:
+    """Forge and its page, with tiny models on a card on which everything fits."""
     environ = {
         "PROBE_TINY": "1",
         "PROBE_DEVICE": "1",
-        "PROBE_CARD_GIB": str(card_mb / 1024),
-        "PROBE_INFERENCE_MB": str(inference_mb),
+        "PROBE_CARD_GIB": "8",
+        "PROBE_INFERENCE_MB": str(INFERENCE_MB),
     }
-    flags = ("--api", "--unet-in-bf16", *(() if page else ("--nowebui",)))
     with Forge(
-        forge_dir, data, flags=flags, extensions=extensions, options=options, environ=environ
+        forge_dir,
+        data,
+        flags=("--api", "--unet-in-bf16"),
+        extensions=extensions,
+        options=tiny_flux.options(tiny_flux.write_all(data / "models")),
+        environ=environ,
     ) as forge:
         yield forge
 
@@ -114,28 +118,53 @@ def are_right(data: Path, *names: str) -> bool:
     return kept == own and kept.keys() >= set(names)
 
 
-def test_a_page_load_settings_as_they_were_and_overrides_cost_nothing(
-    forge_dir: Path, tmp_path: Path, browser: Browser
-) -> None:
-    seen, images = {}, {}
-    for name, extensions in (("without", {}), ("with", {"flux-speedup": EXTENSION})):
-        card = {"card_mb": 8 * 1024, "inference_mb": INFERENCE_MB}
-        with tiny_forge(forge_dir, tmp_path / name, extensions, page=True, **card) as forge:
-            session = Session(forge, ours=bool(extensions))
-            if extensions:
-                # While it started, before anybody asked for an image; other checkpoints in RAM may be done as well.
-                assert are_right(forge.data, "tiny-one.safetensors")
-            seen[name], images[name] = requests(session, browser), session.images
-            if extensions:
-                assert not [line for line in forge.our_lines() if "failed" in line]
-                used = ("tiny-one.safetensors", "tiny-two.safetensors", "tiny-lora-a.safetensors")
-                assert are_right(forge.data, *used)
+@dataclass
+class Seen:
+    """What each step cost, and the images. `fits_partly`: the same of a card on which models fit partly."""
+
+    cost: dict[str, dict[str, int]]
+    images: list[bytes]
+    fits_partly: list[dict[str, int]] = field(default_factory=list)
+    other_images: set[bytes] = field(default_factory=set)
+
+
+@pytest.fixture(scope="module")
+def without(forge_dir: Path, tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Seen:
+    with tiny_forge(forge_dir, tmp_path_factory.mktemp("without"), {}) as forge:
+        session = Session(forge, ours=False)
+        return Seen(requests(session, browser), session.images)
+
+
+@pytest.fixture(scope="module")
+def with_us(forge_dir: Path, tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Seen:
+    with tiny_forge(forge_dir, tmp_path_factory.mktemp("with"), {"flux-speedup": EXTENSION}) as forge:
+        session = Session(forge, ours=True)
+        # While it started, before anybody asked for an image; other checkpoints in RAM may be done as well.
+        assert are_right(forge.data, "tiny-one.safetensors")
+        seen = Seen(requests(session, browser), session.images)
+        assert not [line for line in forge.our_lines() if "failed" in line]
+        assert are_right(
+            forge.data, "tiny-one.safetensors", "tiny-two.safetensors", "tiny-lora-a.safetensors"
+        )
+        forge.post("/probe/card", {"mb": 36, "inference": INFERENCE_MB})
+        session = Session(forge, ours=True)
+        forge.post("/sdapi/v1/options", {"forge_inference_memory": 8})
+        session.image()
+        for megabytes in (8, 10, 10):
+            forge.post("/sdapi/v1/options", {"forge_inference_memory": megabytes})
+            seen.fits_partly.append(session.image())
+        seen.other_images = set(session.images)
+        assert "Swap Loaded" in forge.log()
+        return seen
+
+
+def test_a_page_load_settings_as_they_were_and_overrides_cost_nothing(without: Seen, with_us: Seen) -> None:
     # The files, metadata included.
-    assert images["with"] == images["without"]
-    assert b"Model hash: " in images["with"][0]
-    assert b"Lora hashes: " in images["with"][-1]
+    assert with_us.images == without.images
+    assert b"Model hash: " in with_us.images[0]
+    assert b"Lora hashes: " in with_us.images[-1]
     free = ("second", "after a page load", "a setting as it was", "the same by override", "that one again")
-    ours, alone = seen["with"], seen["without"]
+    ours, alone = with_us.cost, without.cost
     assert {step: ours[step] for step in (*free, "and once more")} == dict.fromkeys(
         (*free, "and once more"), NOTHING
     )
@@ -152,20 +181,7 @@ def test_a_page_load_settings_as_they_were_and_overrides_cost_nothing(
     assert (ours["another prompt"]["encodings"], ours["another prompt"]["unloads"]) == (1, 0)
 
 
-def test_where_models_fit_partly_a_real_change_of_memory_unloads_once(
-    forge_dir: Path, tmp_path: Path
-) -> None:
-    with tiny_forge(
-        forge_dir, tmp_path, {"flux-speedup": EXTENSION}, page=False, card_mb=36, inference_mb=8
-    ) as forge:
-        session = Session(forge, ours=True)
-        forge.post("/sdapi/v1/options", {"forge_inference_memory": 8})
-        session.image()
-        cost = []
-        for megabytes in (8, 10, 10):
-            forge.post("/sdapi/v1/options", {"forge_inference_memory": megabytes})
-            cost.append(session.image())
-        assert "Swap Loaded" in forge.log()
-    assert [step["unloads"] for step in cost] == [0, 1, 0]
-    assert [step["encodings"] for step in cost] == [0, 0, 0]
-    assert len(set(session.images)) == 1
+def test_where_models_fit_partly_a_real_change_of_memory_unloads_once(with_us: Seen) -> None:
+    assert [step["unloads"] for step in with_us.fits_partly] == [0, 1, 0]
+    assert [step["encodings"] for step in with_us.fits_partly] == [0, 0, 0]
+    assert len(with_us.other_images) == 1
