@@ -76,9 +76,7 @@ class Forge:
         copied = {"flux-speedup": EXTENSION} if extensions is None else extensions
         probes = {} if self.probe is None else {"000-probe": self.probe}
         for name, source in {**probes, **copied}.items():
-            ignored = shutil.ignore_patterns(
-                "__pycache__", ".git", ".venv", ".cache", "artifacts", "tests", ".*_cache"
-            )
+            ignored = shutil.ignore_patterns(".git", ".venv", ".cache", "artifacts", "tests", ".*_cache")
             shutil.copytree(source, data / "extensions" / name, ignore=ignored)
         data.mkdir(parents=True, exist_ok=True)
         (data / "config.json").write_text(json.dumps(self.options(options or {})))
