@@ -28,7 +28,7 @@ from tests.browser import artifacts, browser  # noqa: F401
 
 HERE = Path(__file__).resolve().parent
 SLOW = ("integration", "attacks", "faults", "e2e")
-"""Rooms that start WebUIs and browsers come first, so that no worker is left alone with them at the end."""
+"""Rooms that start WebUIs and browsers come first, in this order: no worker is left alone with them at the end."""
 # What speaks to gradio: all of these tests run with both versions, marked or not.
 BOTH_GRADIOS = (
     HERE / "unit" / "ui",
@@ -57,7 +57,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if item.get_closest_marker("both_gradios") is None]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item.get_closest_marker("both_gradios") is not None]
-    items.sort(key=lambda item: item.path.relative_to(HERE).parts[0] not in SLOW)
+    rooms = {room: place for place, room in enumerate(SLOW)}
+    items.sort(key=lambda item: rooms.get(item.path.relative_to(HERE).parts[0], len(rooms)))
 
 
 @pytest.fixture(scope="session")
