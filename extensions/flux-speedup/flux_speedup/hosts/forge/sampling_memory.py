@@ -21,11 +21,11 @@ from .streamed import Streamed
 SAMPLING = "backend.sampling.sampling_function"
 
 
-class SamplingMemory:
-    """One question a batch is answered so; all others as they are."""
+class Asking:
+    """One question a batch is answered by `alone`, of the device asked for and what is free; others as they are."""
 
-    def __init__(self, models: SplitModels) -> None:
-        self._models = models
+    def __init__(self, alone: Callable[[Any, int], int]) -> None:
+        self._answer = alone
         self._thread = threading.local()
 
     def changes(self) -> list[Change]:
@@ -65,17 +65,27 @@ class SamplingMemory:
             if getattr(self._thread, "asks", None) is not False or torch_free_too:
                 return free
             self._thread.asks = True
-            ours = taken(dev if dev is not None else host_manager().get_torch_device())
-            streamed = self._split(dev)
-            return free + ours if streamed is None else self._alone(streamed, int(free) + ours)
+            return self._answer(dev if dev is not None else host_manager().get_torch_device(), int(free))
 
         return get_free_memory
+
+
+class SamplingMemory(Asking):
+    """As Forge would leave it."""
+
+    def __init__(self, models: SplitModels) -> None:
+        super().__init__(self._with_forge)
+        self._models = models
+
+    def _with_forge(self, device: Any, free: int) -> int:
+        streamed, there = self._split(device), free + taken(device)
+        return there if streamed is None else self._alone(streamed, there)
 
     def _split(self, device: Any) -> Streamed | None:
         for model in self._models.all():
             streamed = self._models.of(model)
             if streamed is not None and is_diffusion(model) and streamed.least:
-                return streamed if device is None or device == streamed.device else None
+                return streamed if device == streamed.device else None
         return None
 
     @staticmethod

@@ -14,7 +14,15 @@ class Split(Streamed):
 
     def __init__(self, *about: Any, own: bool) -> None:
         self.own = own
+        self.short = 0  # by how much the host, alone, would stay below what it gives the weights
+        self.given = 0
         super().__init__(*about)
+
+    @property
+    def besides(self) -> int:
+        """Bytes that it takes on the card and the host, alone, would not."""
+        alone = self.given - self.short if self.own else self.resident
+        return self.resident + self.held - alone
 
     @property
     def coming(self) -> int:

@@ -25,6 +25,7 @@ from ...weights.streaming.timeline import Timeline, timeline_for
 from ...weights.transfer.direct import Direct
 from ..comfy.names import Names
 from ..common.timing import name_of
+from ..forge.sampling_memory import Asking
 from ..forge.streamed import Means, streamable
 from ..forge.streamed_pass import Passes
 from .split import Split, bring_up_to_date, is_marked, mark
@@ -46,10 +47,17 @@ class Streaming:
         self._said: dict[str, str] = {}
 
     def changes(self) -> list[Change]:
-        passes = Passes(self._make_room)
-        one_pass = Function("backend.modules.k_model", "KModel.apply_model", passes.wrap, guarded=False)
+        passes, asking = Passes(self._make_room), Asking(self._free_alone)
+
+        def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+            return asking.around_pass(passes.wrap(original))
+
+        one_pass = Function("backend.modules.k_model", "KModel.apply_model", wrap, guarded=False)
         loads = Function(self._names.manager, "load_models_gpu", self._wrap_load_models)
-        return [Call(self._begin, module=self._names.manager), loads, one_pass]
+        return [Call(self._begin, module=self._names.manager), loads, one_pass, *asking.changes()]
+
+    def _free_alone(self, device: Any, free: int) -> int:
+        return free + sum(split.besides for split in self._splits.values() if split.device == device)
 
     def _wrap_load_models(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def load_models_gpu(*args: Any, **kwargs: Any) -> Any:
@@ -88,6 +96,7 @@ class Streaming:
         if budget >= split.resident + split.coming - split.always_bytes:
             return False
         split.look_again()
+        split.given = int(memory)
         return self._fit(patcher, split, budget)
 
     def begin(self, patcher: Any, device: torch.device, memory: float) -> bool:
@@ -101,6 +110,8 @@ class Streaming:
             if split is None:
                 return False
             self._splits[patcher.model] = split
+            split.given = int(memory)
+            split.short = split.given - int(patcher.model.model_loaded_weight_memory)
             # What the host chose to leave in RAM it has registered, where it does so; what it does not find at home
             # later would stay registered for good.
             patcher.unpin_all_weights()
@@ -136,6 +147,7 @@ class Streaming:
         except WeightsError as error:
             log.warning("%s cannot give way (%s); the WebUI unloads it", split.name, error)
             return 0
+        split.given -= gone
         patcher.model.model_loaded_weight_memory -= gone
         return gone
 
