@@ -163,7 +163,8 @@ def made_of_gguf(name, many, seed):
         else:
             data = gguf.quants.quantize(values, kind)
         writer.add_tensor(f"{layer}.weight", data, raw_dtype=kind)
-        writer.add_tensor(f"{layer}.bias", random.standard_normal(WIDE, np.float32) / 30)
+        # As in published files not in what its layer computes in: the host casts it, and puts that in its place.
+        writer.add_tensor(f"{layer}.bias", (random.standard_normal(WIDE) / 30).astype(np.float16))
     writer.add_tensor("norm.weight", np.ones(WIDE, np.float32))
     writer.add_tensor("norm.bias", np.zeros(WIDE, np.float32))
     writer.write_header_to_file()

@@ -220,14 +220,16 @@ class Loads:
 
     def _compare_books(self) -> None:
         """What the manager believes to be on the card, and what is there; how large it takes models to be."""
-        sizes: dict[str, Any] = {"empties its cache": getattr(self.manager, "signal_empty_cache", None)}
+        sizes = {"empties its cache": int(getattr(self.manager, "signal_empty_cache", False))}
         self.seen["sizes"].append(sizes)
         for loaded in self.manager.current_loaded_models:
             model = loaded.model.model
             there = sum(t.nbytes for t in (*model.parameters(), *model.buffers()) if t.device == CARD)
             name = next(name for name, patcher in self.models.items() if patcher.model is model)
-            layers = sorted(each[:-3] for each in loaded.model._load_list())
-            sizes[name] = loaded.model_memory(), layers
+            layers = loaded.model._load_list()
+            sizes[name] = loaded.model_memory()
+            sizes[f"layers of {name}"] = sum(each[-4] for each in layers)
+            sizes[f"what they take of {name}"] = sum(each[0] for each in layers)
             off = abs(loaded.model_loaded_memory() - there)
             self.seen["books"][name] = max(off, self.seen["books"].get(name, 0))
 

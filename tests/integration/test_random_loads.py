@@ -77,7 +77,10 @@ def check(host: str, alone: dict[str, Any], ours: dict[str, Any]) -> None:
     assert sum(one.endswith("with a LoRA") for one in in_part) > 5
     assert ours["loaded"] == alone["loaded"]
     for mine, theirs in zip(ours["sizes"], alone["sizes"], strict=True):
-        assert all(mine[model] == theirs[model] for model in mine.keys() & theirs.keys())
+        both_have = mine.keys() & theirs.keys()
+        # Biases of GGUF layers are cast by the host at their first use: for good where they are not streamed.
+        almost = pytest.approx({one: theirs[one] for one in both_have}, rel=0.003)
+        assert {one: mine[one] for one in both_have} == almost
     # (Packed weights have another size in the host's books than on the card, without us as well.)
     assert all(off <= alone["books"][name] for name, off in ours["books"].items())
     assert {off for name, off in ours["books"].items() if name in ("unet", "half", "encoder")} == {0}
