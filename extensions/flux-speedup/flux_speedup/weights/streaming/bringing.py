@@ -12,12 +12,11 @@ import torch
 
 from ..errors import OUT_OF_MEMORY
 from .kept import Kept
-from .loads import brought_alone, load_into, load_of_own
+from .loads import Loads, brought_alone, load_of_own
 from .order import Cursor
 from .ring import Mark, Place, Ring
 from .supply import Arrival, Supply
 from .timeline import Timeline
-from .two_kinds import TwoKinds
 from .unit import Pieces, Unit
 
 
@@ -62,13 +61,13 @@ class Bringing:
         self._pieces = pieces
         self._kept = kept
         self._ring = Ring(ring)
-        self._memory: TwoKinds | None = None
+        self._loads: Loads | None = None
         self._own: dict[int, Own] = {}
 
     @property
     def held(self) -> int:
         """Bytes of the ring that take device memory now."""
-        return 0 if self._memory is None else self.size
+        return 0 if self._loads is None else self.size
 
     def follow(self, order: Sequence[int]) -> None:
         """What comes next is the begin of this order."""
@@ -130,10 +129,10 @@ class Bringing:
     def rest(self) -> None:
         """Nobody runs the model for a while: no memory is held until somebody does, and none comes to stay."""
         self.come(())
-        if self._memory is None:
+        if self._loads is None:
             return
         self.settle()
-        self._memory = None
+        self._loads = None
         self._ring = Ring(self.size)
         self.cursor.restart(self.cursor.order)
 
@@ -143,7 +142,7 @@ class Bringing:
         self.coming = frozenset()
         self._own.clear()
         self._ring = Ring(0)
-        self._memory = None
+        self._loads = None
 
     def settle(self) -> None:
         """Whoever gets memory that is let go now comes after what may still be brought there."""
@@ -206,9 +205,9 @@ class Bringing:
         place, marks = found
         try:
             copy = self._kept.find(unit) if self._kept is not None else None
-            if self._memory is None:
-                self._memory = TwoKinds(self._timeline.memory(self.size))
-            load, views = load_into(unit, self._memory, place.start, self._pieces, copy)
+            if self._loads is None:
+                self._loads = Loads(self._timeline.memory(self.size), self._pieces)
+            load, views = self._loads.into(unit, place.start, copy)
             place.arrival = self.supply.bring(load, marks if copy is None else [*marks, copy.mark])
         except BaseException:
             self._ring.hand_back(unit.number, marks)

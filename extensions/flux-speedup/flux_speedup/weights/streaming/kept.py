@@ -44,10 +44,10 @@ class Made:
 
 @dataclass(frozen=True, eq=False)
 class Copy:
-    """A unit's weights, one tensor of bytes for each slot; they are there once `mark` is reached."""
+    """A unit's weights; `pieces`: bytes for each slot, in one piece. They are there once `mark` is reached."""
 
     made: Made
-    bytes: Sequence[torch.Tensor]
+    pieces: Sequence[Sequence[torch.Tensor]]
     mark: Mark
 
 
@@ -83,11 +83,12 @@ class Kept:
         block = self._block(unit.number, sum(_aligned(slot.bytes) for slot in unit.slots))
         if block is None:
             return
-        found: list[torch.Tensor] = []
+        found: list[tuple[torch.Tensor]] = []
         at = 0
         for slot in unit.slots:
-            found.append(block[at : at + slot.bytes])
-            self._timeline.back(found[-1], slot.parameter.data.reshape(-1).view(torch.uint8))
+            piece = block[at : at + slot.bytes]
+            found.append((piece,))
+            self._timeline.back(piece, slot.parameter.data.reshape(-1).view(torch.uint8))
             at += _aligned(slot.bytes)
         self._copies[unit.number] = Copy(Made(unit.slots, unit.merges), found, self._timeline.computed())
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -15,38 +17,72 @@ from .unit import InPackedForm, Pieces, Slot, Unit, home_bytes
 
 Pairs = list[tuple[torch.Tensor, torch.Tensor]]
 """Targets with their sources."""
+_MOST = 4096
+"""Loads that are kept: a few for each unit."""
 
 
-def load_into(
-    unit: Unit, ring: TwoKinds, start: int, pieces: Pieces, copy: Copy | None
-) -> tuple[Load, list[torch.Tensor]]:
-    """Into a place of the ring, which begins at byte `start`. `copy`: in place of what is at home."""
-    copies: Pairs = []
-    casts: Pairs = []
-    made: list[Callable[[], object]] = []
-    views: list[torch.Tensor] = []
-    for number, slot in enumerate(unit.slots):
-        memory = ring.like(slot.parameter)
-        with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
-            begin = start + slot.start
-            view = memory[begin : begin + slot.bytes].view(slot.dtype).view(slot.shape)
-            views.append(view)
-            if copy is not None:
-                copies.append((memory[begin : begin + slot.bytes], copy.bytes[number]))
-                continue
-            at = first = begin if slot.raw is None else start + slot.raw
-            found = pieces(slot)
-            at += _begin(found, memory[begin : begin + slot.bytes], slot, made)
-            for piece in found:
-                copies.append((memory[at : at + piece.numel()], piece))
-                at += piece.numel()
-            if slot.raw is not None:
-                raw = memory[first:at].view(slot.home.dtype).view(slot.home.shape)
+class _Known(NamedTuple):
+    """A load as it was made, and what it was made of."""
+
+    slots: Sequence[Slot]
+    pieces: Sequence[Sequence[torch.Tensor]]
+    load: Load
+    views: list[torch.Tensor]
+
+
+class Loads:
+    """Into places of one ring's memory. A unit comes to the same few places again and again: its loads are kept."""
+
+    def __init__(self, memory: torch.Tensor, pieces: Pieces) -> None:
+        """`memory`: the ring's bytes."""
+        self._memory = TwoKinds(memory)
+        self._pieces = pieces
+        self._known: dict[tuple[int, int], _Known] = {}
+
+    def into(self, unit: Unit, start: int, copy: Copy | None) -> tuple[Load, list[torch.Tensor]]:
+        """Into a place that begins at byte `start`, and what its slots show then. `copy`: in place of what is at
+        home.
+        """
+        slots = unit.slots
+        found = copy.pieces if copy is not None else [self._pieces(slot) for slot in slots]
+        known = self._known.get((unit.number, start))
+        if known is not None and known.slots is slots and all(map(operator.is_, known.pieces, found)):
+            return known.load, known.views
+        load, views = self._made(slots, start, found, as_computed=copy is not None)
+        if not any(isinstance(each, InPackedForm) for each in found):
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[unit.number, start] = _Known(slots, found, load, views)
+        return load, views
+
+    def _made(
+        self, slots: Sequence[Slot], start: int, pieces: Sequence[Sequence[torch.Tensor]], *, as_computed: bool
+    ) -> tuple[Load, list[torch.Tensor]]:
+        copies: Pairs = []
+        casts: Pairs = []
+        made: list[Callable[[], object]] = []
+        views: list[torch.Tensor] = []
+        for slot, found in zip(slots, pieces, strict=True):
+            memory = self._memory.like(slot.parameter)
+            with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
+                begin = start + slot.start
+                own = memory[begin : begin + slot.bytes]
+                view = own.view(slot.dtype).view(slot.shape)
+                views.append(view)
+                raw = None if as_computed else slot.raw
+                at = first = begin if raw is None else start + raw
+                at += _begin(found, own, slot, made)
+                for piece in found:
+                    copies.append((memory[at : at + piece.numel()], piece))
+                    at += piece.numel()
+                if raw is None:
+                    continue
+                brought = memory[first:at].view(slot.home.dtype).view(slot.home.shape)
                 if slot.recipe is None:
-                    casts.append((view, raw))
+                    casts.append((view, brought))
                 else:
-                    made.append(partial(_make, slot.recipe, view, raw))
-    return Load(copies, casts, made), views
+                    made.append(partial(_make, slot.recipe, view, brought))
+        return Load(copies, casts, made), views
 
 
 def load_of_own(

@@ -73,6 +73,9 @@ class Cursor:
         """
         if number not in self._known:
             return ()
+        if not self._skipped and self._now < self._ahead and self._at(self._now) == number:
+            self._now += 1
+            return ()
         waiting = range(self._now, self._ahead)
         found = next((at for at in waiting if self._at(at) == number), None)
         if found is None and (self._skipped.pop(number, None) is not None or self._is_late(number)):
