@@ -53,20 +53,24 @@ def test_what_is_merged_is_moved_once_unless_it_is_large(
 
 
 @pytest.mark.parametrize(
-    ("free", "streaming", "asked"),
+    ("free", "cached", "streaming", "asked"),
     [
-        (MERGING // 4, 0, [MERGING * 3 // 4]),
-        (MERGING, 0, []),
-        (MERGING, 1, [COMPUTING]),  # what streams is merged at every step, beside computing
-        (MERGING + COMPUTING, 1, []),
+        (MERGING // 4, 0, 0, ["emptied", MERGING * 3 // 4]),
+        (MERGING, 0, 0, []),
+        (MERGING, 1, 0, ["emptied"]),
+        (MERGING, 0, 1, [COMPUTING]),  # what streams is merged at every step, beside computing
+        (MERGING + COMPUTING, 0, 1, []),
     ],
 )
 def test_units_give_way_before_loras_are_merged_where_there_is_no_room_for_that(
-    monkeypatch: pytest.MonkeyPatch, free: int, streaming: int, asked: list[int]
+    monkeypatch: pytest.MonkeyPatch, free: int, cached: int, streaming: int, asked: list[int | str]
 ) -> None:
-    manager = types.SimpleNamespace(get_free_memory=lambda device: free)
-    monkeypatch.setitem(sys.modules, "backend.memory_management", manager)
     model, split = torch.nn.Linear(2, 2), Split()
+    manager = types.SimpleNamespace(
+        get_free_memory=lambda device, torch_free_too: (free, cached),
+        soft_empty_cache=lambda: split.told.append("emptied"),
+    )
+    monkeypatch.setitem(sys.modules, "backend.memory_management", manager)
     split.streaming = streaming
     streamed: Any = types.SimpleNamespace(split=split, device=torch.device("cpu"), give_way=split.give_way)
     loader = types.SimpleNamespace(model=model, backup={}, online_backup=[], loaded_hash=str([]))

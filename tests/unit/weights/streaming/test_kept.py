@@ -29,11 +29,24 @@ class Run:
         self.merges = 0
         self.ledger = Held(lambda _: Free(1 << 40, 1 << 40))
         self.ledger.room = lambda share=0.5: room - self.ledger.bytes  # type: ignore[method-assign]
-        self.kept = Kept(self.device, Blocks(pinned=False, held=self.ledger), lambda _: clean)
+        self.keeps_clean = clean
+        self.ring = max(ring, *(-(-4 * size // 256) * 256 + 256 for size in sizes))
+        self.begin()
+
+    def begin(self) -> None:
+        """A stream of these leaves."""
+        blocks = Blocks(pinned=False, held=self.ledger)
+        self.kept = Kept(self.device, blocks, lambda _: self.keeps_clean)
         by_leaf = dict(zip(self.leaves, self.units, strict=True))
-        largest = max(-(-4 * size // 256) * 256 + 256 for size in sizes)
-        self.stream = Stream(by_leaf, self.device, self.device, max(ring, largest), kept=self.kept)
+        self.stream = Stream(by_leaf, self.device, self.device, self.ring, kept=self.kept)
         self.stream.set_streamed(by_leaf)
+
+    def again(self) -> None:
+        """The model is loaded once more: another stream goes on with the memory of the copies."""
+        blocks = self.stream.hand_over()
+        self.stream.close()
+        self.begin()
+        self.stream.take_over(blocks)
 
     def lora(self, number: int, added: float) -> None:
         """Another LoRA for one of them; 0: none. What was made with the old one does not count."""
@@ -77,7 +90,7 @@ class Run:
         self.leaves[number].truth[0] = self.clean[number] + self.added[number]
 
 
-STEPS = ["round", "round", "lora", "off", "write", "replace", "trim", "raise", "fail copies", "rest"]
+STEPS = ["round", "round", "lora", "off", "write", "replace", "trim", "raise", "fail copies", "rest", "again"]
 
 
 @settings(max_examples=120, deadline=None)
@@ -106,6 +119,8 @@ def test_every_kernel_sees_its_weights_with_its_lora(
             run.stream.trim([number])
         elif step == "rest":
             run.stream.rest()
+        elif step == "again":
+            run.again()
         else:
             run.leaves[number].fails = step == "raise"
             with contextlib.suppress(RuntimeError):
@@ -142,4 +157,31 @@ def test_what_comes_from_slower_memory_is_read_once() -> None:
     for _ in range(3):
         run.round()
     assert all(run.kept.find(unit) is not None for unit in run.units)
+    run.end()
+
+
+def test_a_model_that_is_loaded_again_goes_on_with_the_memory_of_its_copies() -> None:
+    run = Run([50, 60, 70, 80], 1024, 1 << 20, clean=False)
+    for added in (2.0, 3.0):  # another LoRA: the copies are old, their memory is not
+        for number in range(4):
+            run.lora(number, added)
+        run.round()
+        run.round()
+        taken = run.ledger.bytes
+        assert taken
+        run.ledger.room = lambda share=0.5: 0  # type: ignore[method-assign]
+        run.again()
+        assert run.ledger.bytes == taken
+    run.round()
+    run.round()
+    assert all(run.kept.find(unit) is not None for unit in run.units)
+    run.end()
+
+
+def test_memory_of_another_size_is_asked_for_anew() -> None:
+    run = Run([50], 1024, 1 << 20, clean=True)
+    run.stream.take_over({0: torch.zeros(8, dtype=torch.uint8)})
+    run.round()
+    run.round()
+    assert run.kept.find(run.units[0]) is not None
     run.end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -42,6 +42,9 @@ class SplitModels:
         self._streamed: weakref.WeakKeyDictionary[torch.nn.Module, Streamed] = weakref.WeakKeyDictionary()
         self._timed: weakref.WeakKeyDictionary[torch.nn.Module, Timed] = weakref.WeakKeyDictionary()
         self._timelines: dict[torch.device, Timeline] = {}
+        self._pinned: weakref.WeakKeyDictionary[torch.nn.Module, Mapping[int, torch.Tensor]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._thread = threading.local()
         self._said: dict[str, str] = {}
 
@@ -70,13 +73,22 @@ class SplitModels:
         """Whether a part of any model streams now, if only on its way to stay."""
         return any(streamed.stream.streamed for streamed in list(self._streamed.values()))
 
-    def drop(self, model: torch.nn.Module) -> None:
-        """It is not split any more: what stays, stays, the rest is at home. A LoRA must be merged anew."""
+    def drop(self, model: torch.nn.Module, *, again: bool = False) -> None:
+        """It is not split any more: what stays, stays, the rest is at home. A LoRA must be merged anew.
+
+        `again`: it is loaded now. If it is split then, it goes on with the pinned RAM that it has, until `loaded`.
+        """
         found = self._streamed.pop(model, None)
         if found is not None:
+            if again:
+                self._pinned[model] = found.stream.hand_over()
             found.close()
             self.loras.dropped(model, found.split)
             to_be_baked(model)
+
+    def loaded(self, model: torch.nn.Module) -> None:
+        """Its load is over: pinned RAM that it has not gone on with goes."""
+        self._pinned.pop(model, None)
 
     def rest(self, kept: Collection[int]) -> None:
         """Rings of models that are not among these (by id) take no memory until they run again."""
@@ -106,6 +118,7 @@ class SplitModels:
         try:
             streamed = Streamed(model, device, self._means(device), room - to_be_free, self._timed.get(model))
             streamed.flags = False  # the host sets them itself
+            streamed.stream.take_over(self._pinned.pop(model, {}))
             streamed.split.set_merges(at_hand(known.merges))
             least = self.at_home(model) - streamed.split.streaming + streamed.stream.ring
             if least > room - need.QUIET // 2:

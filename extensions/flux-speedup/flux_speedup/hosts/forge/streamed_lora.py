@@ -16,7 +16,7 @@ from ...weights.streaming.split import Split
 from ...weights.streaming.unit import Merge
 from .lora import LoraMerge, NoRoom, merges_of, raises_no_room
 from .merged import DROPPED, is_hosts
-from .need import free, manager
+from .need import manager
 
 if TYPE_CHECKING:
     from .streamed import Streamed
@@ -125,8 +125,12 @@ class StreamedLoras:
         """Units stream instead of staying where merging would not find the memory that it takes."""
         if not merges:
             return
+        host = manager()
+        room, cached = host.get_free_memory(streamed.device, torch_free_too=True)
+        if room - cached < MERGING:
+            host.soft_empty_cache()  # what lies about in pieces is no room for a whole weight
         beside = self._computing() if streamed.split.streaming else 0
-        missing = MERGING + beside - free(streamed.device)
+        missing = MERGING + beside - room
         if missing <= 0:
             return
         try:

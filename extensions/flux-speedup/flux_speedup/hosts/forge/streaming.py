@@ -150,7 +150,7 @@ class Streaming:
             if is_hosts(loader):
                 take_back(loader)  # weights that the host itself has merged into are no clean ones to bring
             self._thread.known = self.models.loras.known(model)
-            self.models.drop(model)
+            self.models.drop(model, again=True)
             self._swapped.discard(model)
             host = manager()
             pinned = host.PIN_SHARED_MEMORY
@@ -165,6 +165,7 @@ class Streaming:
                 raise
             finally:
                 self._thread.loading = None
+                self.models.loaded(model)
                 host.PIN_SHARED_MEMORY = pinned
                 found = self.models.of(model)
                 if found is not None:

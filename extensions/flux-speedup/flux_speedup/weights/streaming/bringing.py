@@ -86,7 +86,13 @@ class Bringing:
         """What is on its way for these is not what they need."""
         for number in numbers:
             self._ring.forget(number)
+        self.let_go(numbers)
         self._drop(numbers)
+
+    def let_go(self, numbers: Collection[int]) -> None:
+        """What these were brought from may go."""
+        if self._loads is not None:
+            self._loads.forget(numbers)
 
     def come(self, numbers: Collection[int]) -> None:
         """These, and no others, get memory of their own when it is their turn."""

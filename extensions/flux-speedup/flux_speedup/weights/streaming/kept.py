@@ -111,6 +111,22 @@ class Kept:
             self._asked &= wanted
         self._blocks.let_go(gone)
 
+    def hand_over(self) -> dict[int, torch.Tensor]:
+        """Its blocks, by unit, for `take_over` of another one. Nobody reads them any more."""
+        for copy in self._copies.values():
+            self._timeline.wait(copy.mark)
+        self._copies.clear()
+        with self._lock:
+            own, self._own = self._own, {}
+            self._asked -= own.keys()
+        return own
+
+    def take_over(self, blocks: Mapping[int, torch.Tensor]) -> None:
+        """Memory that units of these numbers need not ask for."""
+        with self._lock:
+            self._own |= blocks
+            self._asked |= blocks.keys()
+
     def close(self) -> None:
         """Nothing is kept any more, and no thread is left."""
         self.trim(())
@@ -121,13 +137,16 @@ class Kept:
 
     def _block(self, number: int, size: int) -> torch.Tensor | None:
         with self._lock:
+            found = self._own.get(number)
+            if found is not None and found.numel() != size:
+                del self._own[number]
+                self._asked.discard(number)
             ask = number not in self._asked
             self._asked.add(number)
         if ask and not self._blocks.ask(size, partial(self._ready, number), partial(self._is_asked, number)):
             with self._lock:
                 self._asked.discard(number)
-        found = self._own.get(number)
-        return found if found is not None and found.numel() == size else None
+        return self._own.get(number)
 
     def _is_asked(self, number: int) -> bool:
         return number in self._asked

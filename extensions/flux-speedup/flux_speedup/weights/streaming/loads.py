@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -55,8 +55,17 @@ class Loads:
             self._known[unit.number, start] = _Known(slots, found, load, views)
         return load, views
 
+    def forget(self, numbers: Collection[int]) -> None:
+        """What loads of these units were made of may go."""
+        self._known = {key: one for key, one in self._known.items() if key[0] not in numbers}
+
     def _made(
-        self, slots: Sequence[Slot], start: int, pieces: Sequence[Sequence[torch.Tensor]], *, as_computed: bool
+        self,
+        slots: Sequence[Slot],
+        start: int,
+        pieces: Sequence[Sequence[torch.Tensor]],
+        *,
+        as_computed: bool,
     ) -> tuple[Load, list[torch.Tensor]]:
         copies: Pairs = []
         casts: Pairs = []

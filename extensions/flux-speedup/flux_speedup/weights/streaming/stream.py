@@ -123,10 +123,29 @@ class Stream:
     def trim(self, numbers: Collection[int]) -> None:
         """Copies are kept in RAM of these units alone, and of those only that need it. Not while one runs."""
         with self._lock:
-            if self._kept is not None and not self._kept.is_empty and not self._in_use.numbers:
-                self._bringing.supply.rest()
-                self._timeline.drain()
-                self._kept.trim([self._units[number] for number in numbers])
+            kept = self._kept_at_rest()
+            if kept is not None:
+                kept.trim([self._units[number] for number in numbers])
+
+    def hand_over(self) -> dict[int, torch.Tensor]:
+        """Memory of the copies in RAM, by unit, for `take_over` of the model's next stream. Not while one runs."""
+        with self._lock:
+            kept = self._kept_at_rest()
+            return kept.hand_over() if kept is not None else {}
+
+    def take_over(self, blocks: Mapping[int, torch.Tensor]) -> None:
+        """Copies in RAM are made in this memory first."""
+        if self._kept is not None:
+            self._kept.take_over(blocks)
+
+    def _kept_at_rest(self) -> Kept | None:
+        """What keeps copies, if there are any and none of its units runs: nobody reads them then."""
+        if self._kept is None or self._kept.is_empty or self._in_use.numbers:
+            return None
+        self._bringing.supply.rest()
+        self._timeline.drain()
+        self._bringing.let_go(self._units.keys())
+        return self._kept
 
     def order(self) -> tuple[int, ...]:
         """All units in the order in which they run, as far as that is known."""
