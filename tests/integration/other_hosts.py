@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.integration import tiny_flux
+from tests.integration import sd15, tiny_flux
 from tests.integration.forge import PROBE, Forge
 
 CARD = Path(__file__).resolve().parent / "neo_probe"
@@ -40,15 +40,20 @@ def tiny_neo(
     flags: Sequence[str] = (),
     options: dict[str, Any] | None = None,
 ) -> Neo:
-    """Forge Neo with tiny Flux models, one in fp8 and one in GGUF, on what stands for a card of so many GiB.
+    """Forge Neo on what stands for a card of so many GiB, with tiny models: Flux (dev, in bf16, fp8 and GGUF, and
+    schnell) and Stable Diffusion 1.5.
 
     It counts encodings and unloads.
     """
     files = tiny_flux.write_all(data / "models")
-    tiny_flux.scaled_fp8(files["one"].with_name("tiny-fp8.safetensors"), files["one"])
-    in_gguf = [files["two"], files["two"].with_name("tiny-gguf.gguf"), "Q8_0"]
+    checkpoints = files["one"].parent
+    tiny_flux.scaled_fp8(checkpoints / "tiny-fp8.safetensors", files["one"])
+    tiny_flux.schnell(checkpoints / "tiny-schnell.safetensors", 8)
+    sd15.write(checkpoints / "tiny-sd15.safetensors", 9, sd15.TINY)
+    sd15.lora(data / "models" / "Lora" / "tiny-lora-sd15.safetensors", 10, layer=1)
+    in_gguf = [files["two"], checkpoints / "tiny-gguf.gguf", "Q8_0"]
     subprocess.run([neo_dir / "venv" / "bin" / "python", WRITES_GGUF, *in_gguf], check=True)
-    modules = [str(files[name]) for name in ("t5", "clip", "vae")]
+    modules = sorted(str(files[name]) for name in ("t5", "clip", "vae"))
     webui = Neo(
         neo_dir,
         data,

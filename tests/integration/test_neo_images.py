@@ -1,8 +1,8 @@
 """Forge Neo on what stands for a card: the same images as by itself, whatever fits, and nothing done for nothing.
 
-One sequence of requests: LoRAs on, changed and off, switches there and back, quantised and GGUF checkpoints. Two
-starts, in each of which the card changes its size. (What is computed does not depend on that, unless nothing fits
-whole: LoRAs are computed in another way then.)
+One sequence of requests: LoRAs on, changed and off, switches there and back, quantised and GGUF checkpoints, and
+others than Flux dev. Two starts, in each of which the card changes its size. (What is computed does not depend on
+that, unless nothing fits whole: LoRAs are computed in another way then.)
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ EVERYTHING_FITS, ONE_AT_A_TIME, NOT_EVEN_ONE = 2, 0.1, 0.028
 """GiB of the card: 270 MB of models, of which the text encoders have 217, the transformer 33 and the VAE 21."""
 LORA_A, LORA_B = "<lora:tiny-lora-a:1>", "<lora:tiny-lora-b:0.7>"
 ONE, TWO, FP8, GGUF = "tiny-one.safetensors", "tiny-two.safetensors", "tiny-fp8.safetensors", "tiny-gguf.gguf"
+SD15, SCHNELL = "tiny-sd15.safetensors", "tiny-schnell.safetensors"
 # Checkpoint, prompt, seed.
 REQUESTS = {
     "first": (ONE, "a cat", 1),
@@ -31,13 +32,20 @@ REQUESTS = {
     "another": (TWO, "a cat", 1),
     "another again": (TWO, "a cat", 3),
     "another with loras": (TWO, f"a cat {LORA_A} {LORA_B}", 2),
+    "sd15": (SD15, "a cat", 1),
+    "sd15 with a lora": (SD15, "a cat <lora:tiny-lora-sd15:1>", 1),
     "fp8": (FP8, "a cat", 1),
     "fp8 with a lora": (FP8, f"a cat {LORA_A}", 1),
+    "sd15 again": (SD15, "a cat", 3),
+    "schnell": (SCHNELL, "a cat", 1),
+    "schnell with a lora": (SCHNELL, f"a cat {LORA_A}", 1),
     "back with a lora": (ONE, f"a cat {LORA_B}", 1),
     "off": (ONE, "a cat", 1),
     "gguf": (GGUF, "a cat", 1),
     "fp8 again": (FP8, "a cat", 3),
     "gguf again": (GGUF, "a dog", 1),
+    "schnell again": (SCHNELL, "a dog", 2),
+    "sd15 at last": (SD15, "a cat", 3),
     "another at last": (TWO, "a cat", 3),
     "a dog": (ONE, "a dog", 1),
 }
@@ -48,6 +56,7 @@ class Sequence:
 
     def __init__(self, webui: Neo, ours: bool) -> None:
         self.images: dict[str, str] = {}
+        self.bytes: dict[str, Any] = {}
         self.costs: dict[str, dict[str, int]] = {}
         self.weights: dict[str, Any] = {}
         self._webui = webui
@@ -68,10 +77,13 @@ class Sequence:
 
     def _image(self, what: str) -> None:
         checkpoint, prompt, seed = REQUESTS[what]
-        settings = {"sd_model_checkpoint": checkpoint}
+        settings: dict[str, Any] = {"sd_model_checkpoint": checkpoint}
+        if checkpoint == SD15:
+            settings["forge_additional_modules"] = []  # it has its own
         request = {**COMMON, "prompt": prompt, "seed": seed, "override_settings": settings}
         answer = self._webui.post("/sdapi/v1/txt2img", request)
         self.images[what] = hashlib.sha256(base64.b64decode(answer["images"][0])).hexdigest()
+        self.bytes[what] = self._webui.get("/probe/bytes")
         before, self._seen = self._seen, self._counts()
         self.costs[what] = {name: count - before[name] for name, count in self._seen.items()}
 
@@ -135,8 +147,9 @@ def test_where_everything_fits_the_images_are_the_same(
 ) -> None:
     without, with_us = fits
     assert with_us.images == without.images
+    assert with_us.bytes == without.bytes
     assert with_us.images["first"] == with_us.images["off"], "the LoRA was not undone"
-    assert len(set(with_us.images.values())) == len(REQUESTS) - 2
+    assert len(set(with_us.images.values())) == len(REQUESTS) - 3
     assert both[1].complaints() == []
     for item in ("settings_file", "weights", "checkpoints", "needless_unloads"):
         assert both[1].states[item] == "applied", item
@@ -163,7 +176,7 @@ def test_a_switch_back_builds_nothing_and_no_request_unloads_or_encodes_for_noth
         for each in reversed(with_us.events)
         if each["kind"] == "checkpoint" and each["source"] == "file"
     ]
-    assert built == [ONE, TWO, FP8, GGUF]
+    assert built == [ONE, TWO, SD15, FP8, SCHNELL, GGUF]
     assert with_us.costs["another again"] == with_us.costs["again"] == {"encodings": 0, "unloads": 0}
     assert without.costs["another again"] == {"encodings": 1, "unloads": 1}, "it would show nothing"
 
@@ -183,6 +196,7 @@ def test_where_models_take_turns_the_images_are_the_same(
 ) -> None:
     with_us = both[1].on[ONE_AT_A_TIME]
     assert with_us.images == fits[0].images
+    assert with_us.bytes == fits[0].bytes
     assert with_us.unloads() > fits[1].unloads() + len(REQUESTS)
     assert with_us.again[0] == with_us.again[1]
 
@@ -191,4 +205,5 @@ def test_where_nothing_fits_whole_the_images_are_the_same(both: tuple[Made, Made
     without, with_us = (made.on[NOT_EVEN_ONE] for made in both)
     assert "loaded partially" in both[1].log
     assert with_us.images == without.images
+    assert with_us.bytes == without.bytes
     assert with_us.again[0] == with_us.again[1]

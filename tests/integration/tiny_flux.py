@@ -56,6 +56,11 @@ def lora(path: Path, seed: int, rank: int = 4) -> None:
     save_file(tensors, path)
 
 
+def schnell(path: Path, seed: int) -> None:
+    """A transformer of the other Flux, which has no guidance."""
+    write(path, (each for each in transformer() if "guidance_in" not in each[0]), seed, torch.bfloat16)
+
+
 def scaled_fp8(path: Path, source: Path) -> None:
     """A checkpoint as it is published in fp8: the blocks' matrices, each with a scale of its own."""
     found = {"scaled_fp8": torch.empty(0, dtype=torch.float8_e4m3fn)}

@@ -47,6 +47,34 @@ def on_app_started(_demo, app):
         kinds = [type(each).__name__ for each in gc.get_objects() if torch.nn.Module in type(each).__mro__]
         return {kind: count for kind, count in collections.Counter(kinds).items() if kind in WHOLE}
 
+    @app.get("/probe/bytes")
+    def bytes_of_weights():
+        """A checksum of each part of the model in use, as it computes now; without what no file here has."""
+        import zlib
+
+        import torch
+        from backend.operations_gguf import dequantize_tensor
+        from modules import sd_models
+
+        def computed_with(parameter):
+            if hasattr(parameter, "_qdata"):
+                return [parameter._qdata, parameter._params.scale]
+            # What is small in a GGUF file is cast at its first use.
+            small = hasattr(parameter, "gguf_cls") and parameter.data.ndim < 2
+            return [] if small else [dequantize_tensor(parameter)]
+
+        found = {}
+        for name, part in vars(sd_models.model_data.sd_model.forge_objects_original).items():
+            module = getattr(getattr(part, "patcher", part), "model", None)
+            for own, parameter in module.named_parameters() if module is not None else ():
+                if own.endswith(("text_projection.weight", "logit_scale")):
+                    continue
+                with torch.inference_mode():
+                    for tensor in computed_with(parameter):
+                        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+                        found[name] = zlib.crc32(data, found.get(name, 0))
+        return found
+
     @app.get("/probe/memory")
     def memory():
         """Bytes of weights by where they are: views of files, and memory of their own."""
