@@ -13,7 +13,7 @@ import torch
 
 from flux_speedup.weights.errors import HeaderError, MappingError
 from flux_speedup.weights.files.header import DTYPES
-from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.files.mapping import Near, Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.files.written import PAGE, _by_scan, _by_smaps, overlaps, written_ranges
 from tests.unit.weights.weight_files import identity_of, random_tensor, raw_bytes, write_weights
@@ -210,3 +210,22 @@ def test_a_file_that_nobody_maps_is_none_of_its_business(tmp_path: Path, registr
         with registry.stepped_aside(target):
             assert list(tmp_path.iterdir()) == ([path] if path.exists() else [])
             path.write_bytes(b"theirs")
+
+
+def test_many_addresses_in_a_row_are_where_each_of_them_would_be(tmp_path: Path, registry: Registry) -> None:
+    paths = [
+        write_weights(tmp_path / f"{n}.safetensors", {"a": torch.ones(99), "b": torch.ones(9)}) for n in "xy"
+    ]
+    near, views = Near(registry), [registry.open(path).views() for path in paths]
+    for view in (views[0]["a"], views[0]["b"], views[1]["b"], torch.ones(5), views[1]["a"], views[0]["a"]):
+        known = registry.around(view.data_ptr(), view.nbytes)
+        found = near.around(view.data_ptr(), view.nbytes)
+        assert (found and found.address) == (known and known.address)
+    address = views[0]["b"].data_ptr()
+    assert near.around(address, 1 << 30) is None, "more than the file has"
+    del views, view
+    gc.collect()
+    assert near.around(address, 1) is not None, "while it is asked nothing else can be there"
+    del near, found, known
+    gc.collect()
+    assert registry.live() == []

@@ -16,12 +16,14 @@ from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.residency.backing import Backing, classify, prove
+from flux_speedup.weights.residency.roster import Roster
 from tests import second_device
 from tests.second_device import counted, full, used
 from tests.second_device.marks import needs_card
 from tests.unit.weights.weight_files import (
     CountingLane,
     file_opener,
+    identity_of,
     module_of,
     random_tensor,
     raw_bytes,
@@ -324,6 +326,29 @@ def test_a_new_parameter_from_somebody_unknown_is_left_to_the_host(case: Case) -
     assert case.module.a is new
     assert torch.equal(new, torch.zeros(50, 64))
     assert case.residency.resident == ()
+
+
+def test_names_are_those_of_torch_however_modules_share(tmp_path: Path) -> None:
+    shared = torch.nn.Linear(3, 4)
+    shared.register_buffer("scale", torch.ones(2), persistent=False)
+    module = torch.nn.Sequential(torch.nn.Sequential(shared, torch.nn.SiLU()), shared)
+    module.register_parameter("none", None)
+    module.register_buffer("nothing", None)
+    module.add_module("gone", None)
+    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    entries = Roster(module, Registry()).entries()
+    assert {name: id(entry.tensor) for entry in entries for name in entry.names} == {
+        n: id(t) for n, t in named
+    }
+    assert [entry.names[0] for entry in entries] == ["0.0.weight", "0.0.bias", "0.0.scale"]
+
+
+def test_where_bytes_were_before_a_load_is_told_with_its_files(case: Case) -> None:
+    report = case.residency.load(CARD)
+    assert report.files == {identity_of(case.path): case.path}
+    assert report.source in ("page cache", "file")
+    case.residency.unload()
+    assert case.residency.load(CARD, {"ram"}).files == {}, "none of it was read"
 
 
 def test_what_was_replaced_on_the_device_goes_home_too(case: Case) -> None:

@@ -112,6 +112,22 @@ def test_every_dtype_size_and_order_of_dimensions() -> None:
     assert Signature([], CPU).changed({}) == []
 
 
+def test_of_many_tensors_those_that_changed_are_told_whoever_else_is_asked_about() -> None:
+    sizes = (ROW + 7, 513 * ROW, 5, 3 * ROW, 0, 1100 * ROW, 5)
+    tensors = [random_tensor((size,), torch.int32, size) for size in sizes]
+    signature = Signature([tensor.nbytes for tensor in tensors], CPU)
+    for number, tensor in enumerate(tensors):
+        signature.add(number, tensor)
+    changed = {}
+    for number in (0, 1, 2, 5, 6):
+        changed[number] = tensors[number].clone()
+        changed[number][-1] ^= 1 << 30
+        assert signature.changed({number: tensors[number]}) == [], "of the others nothing is known yet"
+    assert signature.changed(changed) == list(changed)
+    assert signature.changed(dict(enumerate(tensors))) == []
+    assert signature.changed({3: tensors[3], 5: changed[5]}) == [5]
+
+
 @needs_card
 def test_looking_again_takes_nothing_on_the_device_and_the_room_is_given_back() -> None:
     before = used()

@@ -118,12 +118,11 @@ class Mapping:
 
     def holds(self, storage: torch.UntypedStorage) -> bool:
         """Whether all bytes of a storage lie inside."""
-        start = storage.data_ptr()
-        return self.address <= start and start + storage.nbytes() <= self.address + self.identity.size
+        return self.has(storage.data_ptr(), storage.nbytes())
 
-    def has(self, address: int) -> bool:
-        """Whether the address lies inside."""
-        return self.address <= address < self.address + self.identity.size
+    def has(self, address: int, length: int = 1) -> bool:
+        """Whether so many bytes at the address lie inside."""
+        return 0 <= address - self._held.address <= self._held.identity.size - length
 
     def written(self) -> Ranges | None:
         """Written address ranges; None where this system cannot tell. Reads no page in."""

@@ -147,5 +147,23 @@ class Registry:
                 os.close(held.descriptor)
 
 
+class Near:
+    """`Registry.around` for many addresses in a row: which mapping the last one was in is asked first.
+
+    That one is held here, so it lives, and its addresses are nobody else's. For one thread and one look at a model.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._last: Mapping | None = None
+
+    def around(self, address: int, length: int) -> Mapping | None:
+        last = self._last
+        if last is None or not last.has(address, length):
+            last = self._registry.around(address, length)
+            self._last = last or self._last
+        return last
+
+
 MAPPINGS = Registry()
 """The registry of this process."""

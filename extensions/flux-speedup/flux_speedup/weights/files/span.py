@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .mapping import MAPPINGS, FileIdentity, Registry, Standing
+from .mapping import MAPPINGS, FileIdentity, Near, Registry, Standing
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,19 @@ class Span:
     shape: tuple[int, ...]
 
 
-def find(tensor: torch.Tensor, registry: Registry = MAPPINGS) -> Span | None:
+def find(tensor: torch.Tensor, registry: Registry | Near = MAPPINGS) -> Span | None:
     """The span of a tensor, or None if it is not a view of a mapping that lives now (slices are views too).
 
     An address alone proves nothing, as addresses are used again: the mapping that owns it must be alive,
     and as the tensor's own storage is one of the things that keep it alive, storage and bytes must lie
     inside it whole.
     """
-    if not plain(tensor) or tensor.device.type != "cpu" or not tensor.is_contiguous():
+    return within(tensor, registry) if plain(tensor) and tensor.device.type == "cpu" else None
+
+
+def within(tensor: torch.Tensor, registry: Registry | Near) -> Span | None:
+    """`find`, for one that is known to be plain and on the CPU."""
+    if not tensor.is_contiguous():
         return None
     length = tensor.numel() * tensor.element_size()
     if length == 0:

@@ -151,6 +151,8 @@ class Store:
 
     def for_load(self, spans: Sequence[Span | None], device: torch.device) -> list[Packed | None]:
         """For each span of a load, what is to be read in its place; None: the span itself."""
+        if not self.is_open:
+            return [None] * len(spans)
         chosen: dict[FileIdentity, _Chosen] = {}
         for span in spans:
             if span is not None and span.identity not in chosen:

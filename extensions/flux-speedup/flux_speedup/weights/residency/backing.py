@@ -6,8 +6,8 @@ from enum import Enum
 
 import torch
 
-from ..files.mapping import MAPPINGS, Registry
-from ..files.span import Span, find, plain
+from ..files.mapping import MAPPINGS, Near, Registry
+from ..files.span import Span, find, plain, within
 from .forms import known
 from .shells import SHELLS
 
@@ -23,15 +23,20 @@ class Backing(str, Enum):
     NONE = "none"
 
 
-def classify(tensor: torch.Tensor, registry: Registry = MAPPINGS) -> tuple[Backing, Span | None]:
+def classify(tensor: torch.Tensor, registry: Registry | Near = MAPPINGS) -> tuple[Backing, Span | None]:
     """The backing of a parameter or buffer that is at home (not on the device), and its span if it has one.
 
     NONE is for what only the host knows how to move: of an unknown class, sparse, meta, on a device. A shell has no
     bytes that could be behind it: its parts are asked.
     """
-    if type(tensor) in SHELLS or not known(tensor) or tensor.device.type != "cpu":
+    if plain(tensor):
+        if tensor.device.type != "cpu":
+            return Backing.NONE, None
+        span = within(tensor, registry)
+    elif type(tensor) in SHELLS or not known(tensor) or tensor.device.type != "cpu":
         return Backing.NONE, None
-    span = find(tensor.data, registry)
+    else:
+        span = find(tensor.data, registry)
     return (Backing.HOST, None) if span is None else (Backing.SPAN, span)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from ..errors import TransferError
+from ..files.identity import FileIdentity
 from ..files.mapping import Registry
+from ..files.pagecache import WARM, resident_fraction
 from ..files.span import Span, lost_among
 from ..files.written import Ranges, overlaps
 from ..transfer.item import Item
@@ -71,20 +74,34 @@ def departures(entries: Iterable[Entry], registry: Registry) -> list[Departure]:
     return found
 
 
+def files_of(going: Iterable[Departure]) -> dict[FileIdentity, Path]:
+    """The files that are to be read."""
+    spans = (departure.item.origin for departure in going)
+    return {span.identity: span.path for span in spans if isinstance(span, Span)}
+
+
+def source_of(paths: Iterable[Path]) -> str:
+    """Where the bytes of files are now: see LoadReport."""
+    fractions = [resident_fraction(path) for path in set(paths)]
+    known = [fraction for fraction in fractions if fraction is not None]
+    if not known:
+        return "file"
+    return "page cache" if min(known) >= WARM else "disk"
+
+
 def _item(tensor: torch.Tensor, home: torch.Tensor, span: Span | None) -> Item:
-    shape, inference = tuple(home.shape), tensor.is_inference()
+    inference = tensor.is_inference()
     if span is not None:
-        return Item(span, home.dtype, shape, inference=inference)
+        return Item(span, span.dtype, span.shape, inference=inference)
     staged = home.is_contiguous() and home.nbytes >= _STAGE_FROM
-    return Item(home, home.dtype, shape, staged=staged, inference=inference)
+    return Item(home, home.dtype, tuple(home.shape), staged=staged, inference=inference)
 
 
 def _was_written(home: torch.Tensor, span: Span, registry: Registry, known: dict[int, Ranges | None]) -> bool:
     address = home.data_ptr()
-    mapping = registry.around(address, span.length)
-    if mapping is None:
-        return True
-    if mapping.address not in known:
-        known[mapping.address] = mapping.written()
-    ranges = known[mapping.address]
-    return ranges is None or overlaps(ranges, address, span.length)
+    start = address - span.offset  # of its mapping, which lives as long as `home` does
+    if start not in known:
+        mapping = registry.around(address, span.length)
+        known[start] = None if mapping is None else mapping.written()
+    ranges = known[start]
+    return overlaps(ranges, address, span.length) if ranges else ranges is None

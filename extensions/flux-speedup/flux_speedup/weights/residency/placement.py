@@ -7,21 +7,18 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from ...stats.report import size
 from ..files.mapping import MAPPINGS, FileIdentity, Registry
-from ..files.pagecache import WARM, resident_fraction
 from ..packed.store import PACKED, Store
 from ..transfer.direct import Direct
 from ..transfer.lane import Lane, lane_for
 from .backing import Backing
-from .forms import known
 from .inventory import Share
 from .report import LoadReport, UnloadReport
 from .residency import Residency
@@ -89,15 +86,13 @@ class Placement:
         self, module: torch.nn.Module, device: torch.device, names: Collection[str] | None = None
     ) -> LoadReport:
         """Bring a module's weights to the device. Raises TransferError: then all of them are as they were."""
-        files = self._files(module)
-        source = _source(files.values())
         with self._quiet():
             report = self.of(module).load(device, names)
         if report.bytes:
-            source = source if _from_files(report) else "RAM"
+            source = report.source if _from_files(report) else "RAM"
             self._arrivals[module] = Arrival(source, report.by_backing, report.early)
         if self._direct is not None and report.bytes:
-            read = [self._store.warm(path, identity, device) for identity, path in files.items()]
+            read = [self._store.warm(path, identity, device) for identity, path in report.files.items()]
             self._direct.hold_soon(read, device)
         return report
 
@@ -156,25 +151,6 @@ class Placement:
     def departure(self, module: torch.nn.Module) -> int:
         """Bytes that the module's last unload by us let go; told once."""
         return self._departures.pop(module, 0)
-
-    def _files(self, module: torch.nn.Module) -> dict[FileIdentity, Path]:
-        """The files that parameters at home are views of."""
-        around = self.registry.around
-        mappings = (
-            around(parameter.data_ptr(), parameter.nbytes)
-            for parameter in module.parameters()
-            if known(parameter) and parameter.device.type == "cpu"
-        )
-        return {mapping.identity: mapping.path for mapping in mappings if mapping is not None}
-
-
-def _source(paths: Iterable[Path]) -> str:
-    """Asked before a load, which leaves every file in the page cache."""
-    fractions = [resident_fraction(path) for path in set(paths)]
-    known = [fraction for fraction in fractions if fraction is not None]
-    if not known:
-        return "file"
-    return "page cache" if min(known) >= WARM else "disk"
 
 
 def _from_files(report: LoadReport) -> bool:

@@ -21,7 +21,7 @@ from .backing import Backing, prove
 from .data import own_copy, set_data
 from .early import Starter
 from .forms import companions_of
-from .going import Departure, departures
+from .going import Departure, departures, files_of, source_of
 from .inventory import Share, inventory
 from .landing import Landing, Runner, nothing_placed
 from .report import LoadReport, UnloadReport
@@ -89,12 +89,14 @@ class Residency:
             started = time.perf_counter()
             entries = self._roster.entries(names)
             going = departures(entries, self._registry)
+            files = files_of(going)
+            source = source_of(files.values())  # asked before, as a load leaves every file in the page cache
             by_backing, early = self._bring(going, device)
             gone = {id(departure.tensor) for departure in going}
             rest = [entry for entry in entries if id(entry.tensor) not in gone]
             skipped = _names(each for each in rest if not is_on(each.tensor, each.state, device))
             seconds = time.perf_counter() - started
-            return LoadReport(sum(by_backing.values()), seconds, by_backing, skipped, early)
+            return LoadReport(sum(by_backing.values()), seconds, by_backing, skipped, early, files, source)
 
     def unload(self, names: Collection[str] | None = None, *, check: bool = True) -> UnloadReport:
         """Give the weights (or those of `names`) their home's data back and let the device memory go.
@@ -108,7 +110,7 @@ class Residency:
             self._landing.stop()
             entries = self._roster.entries(names)
             # What the host has put others in the place of may be alive: whoever keeps models keeps it.
-            entries += self._roster.replaced() if names is None else []
+            entries += self._roster.replaced(entries) if names is None else []
             there = _there(entries)
             spoiled = changed(there) if check else set()
             dropped = sum(tensor.nbytes for tensor, _ in there)

@@ -12,6 +12,7 @@ memory there: it must work on a card that is full.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import weakref
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,9 @@ class _Scratch:
     def __init__(self, device: torch.device) -> None:
         """Raises torch.OutOfMemoryError."""
         self.factors = factors().to(device)
+        # Views of what is here, which many tensors of a model need alike.
+        self._rows: dict[int, torch.Tensor] = {}
+        self._words: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         for self.rows in _ROWS:
             try:
                 self.products = torch.empty((self.rows, COLUMNS), dtype=torch.int64, device=device)
@@ -40,6 +44,18 @@ class _Scratch:
                     raise
             else:
                 return
+
+    def first_rows(self, count: int) -> torch.Tensor:
+        """Room for so many rows of products."""
+        if count not in self._rows:
+            self._rows[count] = self.products[:count]
+        return self._rows[count]
+
+    def first_words(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Room for the products of less than a row, and its factors."""
+        if count not in self._words:
+            self._words[count] = self.products[0, :count], self.factors[:count]
+        return self._words[count]
 
 
 _scratches: weakref.WeakValueDictionary[torch.device, _Scratch] = weakref.WeakValueDictionary()
@@ -74,36 +90,41 @@ class Signature:
             self._scratch = scratch if alone else _scratches.setdefault(device, scratch)
             shape = (2, self._ends[-1] if self._ends else 0)
             self._sums = torch.zeros(shape, dtype=torch.int64, device=device)
-            self._first, self._again = (sums.split_with_sizes(self._lengths) for sums in self._sums)
         _living.add(self)
 
     def join(self) -> None:
         """From now on it shares what the others on the device share; everything has come."""
         self._scratch = _scratches.setdefault(self._device, self._scratch)
 
+    @functools.cached_property
+    def _first(self) -> Sequence[torch.Tensor]:
+        # When the first tensor has come: then others are on their way, and nobody waits for this.
+        return self._sums[0].split_with_sizes(self._lengths)
+
     def add(self, number: int, tensor: torch.Tensor) -> None:
         """Sum up tensor `number` as it is right after its arrival, on the stream that is current."""
-        self._sum(self._first[number], tensor)
+        with torch.inference_mode():
+            _sum_into(self._first[number], tensor, self._scratch)
 
     def changed(self, tensors: Mapping[int, torch.Tensor]) -> list[int]:
         """Which of these, by number, are not what they were at `add`. Takes no memory on the device.
 
         Waits for the device. Raises RuntimeError where that fails.
         """
-        for number, tensor in tensors.items():
-            self._sum(self._again[number], tensor)
-        first, again = self._sums.cpu()
+        with torch.inference_mode():
+            again = self._sums[1].split_with_sizes(self._lengths)
+            for number, tensor in tensors.items():
+                _sum_into(again[number], tensor, self._scratch)
+            first, now = self._sums.cpu()
+        if torch.equal(first, now):
+            return []
         return [
-            number for number in tensors if not torch.equal(self._of(first, number), self._of(again, number))
+            number for number in tensors if not torch.equal(self._of(first, number), self._of(now, number))
         ]
 
     def _of(self, sums: torch.Tensor, number: int) -> torch.Tensor:
         end = self._ends[number]
         return sums[end - self._lengths[number] : end]
-
-    def _sum(self, target: torch.Tensor, tensor: torch.Tensor) -> None:
-        with torch.inference_mode():
-            _sum_into(target, _memory(tensor), self._scratch)
 
 
 def _length(size: int) -> int:
@@ -111,32 +132,36 @@ def _length(size: int) -> int:
     return -(-words // COLUMNS) + tail
 
 
-def _memory(tensor: torch.Tensor) -> torch.Tensor:
-    """The bytes in the order they have in memory, for a tensor without holes."""
-    # Not a view of the tensor itself: made under inference mode and given ordinary data, it has none.
-    return tensor.data.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
-
-
-def _sum_into(target: torch.Tensor, raw: torch.Tensor, scratch: _Scratch) -> None:
+def _sum_into(target: torch.Tensor, tensor: torch.Tensor, scratch: _Scratch) -> None:
     # As few operations as can be: while a load runs, each of them waits for the interpreter's lock.
-    tail = raw.numel() % _WORD
-    words = (raw[: raw.numel() - tail] if tail else raw).view(torch.int32)
+    words, tail = _words(tensor)
     whole, rest = divmod(words.numel(), COLUMNS)
     if whole:
         rows = (words[: whole * COLUMNS] if rest else words).view(whole, COLUMNS)
-        sums = target[:whole] if rest or tail else target
-        for start in range(0, whole, scratch.rows):
-            count = min(scratch.rows, whole - start)
-            one = count == whole
-            products = scratch.products if count == scratch.rows else scratch.products[:count]
-            torch.mul(rows if one else rows[start : start + count], scratch.factors, out=products)
-            torch.sum(products, 1, out=sums if one else sums[start : start + count])
+        sums = target[:whole] if rest or tail is not None else target
+        counts = [min(scratch.rows, whole - start) for start in range(0, whole, scratch.rows)]
+        parts = [(one,) if len(counts) == 1 else one.split_with_sizes(counts) for one in (rows, sums)]
+        for count, part, into in zip(counts, *parts, strict=True):
+            products = scratch.first_rows(count)
+            torch.mul(part, scratch.factors, out=products)
+            torch.sum(products, 1, out=into)
     if rest:
-        products = scratch.products[0, :rest]
-        torch.mul(words[whole * COLUMNS :], scratch.factors[:rest], out=products)
+        products, factors = scratch.first_words(rest)
+        torch.mul(words[whole * COLUMNS :] if whole else words, factors, out=products)
         torch.sum(products, 0, out=target[whole])
-    if tail:
-        target[target.numel() - tail :].copy_(raw[raw.numel() - tail :])
+    if tail is not None:
+        target[target.numel() - tail.numel() :].copy_(tail)
+
+
+def _words(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What a tensor without holes has in memory, in that order, as words, and the bytes that are left."""
+    # Not a view of the tensor itself: made under inference mode and given ordinary data, it has none.
+    flat = tensor.data.as_strided((tensor.numel(),), (1,))
+    tail = flat.nbytes % _WORD
+    if not tail:
+        return flat.view(torch.int32), None
+    flat = flat.view(torch.uint8)
+    return flat[:-tail].view(torch.int32), flat[-tail:]
 
 
 def factors() -> torch.Tensor:

@@ -8,18 +8,18 @@ tensor shows that very memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
-from ..files.mapping import MAPPINGS, Registry
+from ..files.mapping import MAPPINGS, Near, Registry
 from ..files.span import Span
 from .backing import Backing, classify
 from .forms import Recipe
 from .signature import Signature
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Which memory a tensor shows, and as what. Holds none of it: the memory goes when nobody shows it."""
 
     device: torch.device
@@ -63,7 +63,7 @@ class Elsewhere:
 State = AtHome | OnDevice | Elsewhere
 
 
-def look(tensor: torch.Tensor, noted: OnDevice | None, registry: Registry = MAPPINGS) -> State:
+def look(tensor: torch.Tensor, noted: OnDevice | None, registry: Registry | Near = MAPPINGS) -> State:
     """Where a tensor is now. `noted`: what its last load by us noted.
 
     Memory that was freed may be given out again at the same address, so what is on the device is checked against
