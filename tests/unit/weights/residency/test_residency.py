@@ -328,6 +328,17 @@ def test_a_new_parameter_from_somebody_unknown_is_left_to_the_host(case: Case) -
     assert case.residency.resident == ()
 
 
+def test_what_is_held_is_told_without_what_moved_or_came_home(case: Case) -> None:
+    assert case.residency.held == frozenset()
+    case.residency.load(CARD)
+    ours = {name: id(parameter) for name, parameter in case.parameters.items()}
+    assert case.residency.held >= set(ours.values())
+    case.parameters["a"].data = case.parameters["a"].data.cpu()
+    case.residency.unload({"b"})
+    assert case.residency.held.isdisjoint({ours["a"], ours["b"]})
+    assert ours["c"] in case.residency.held
+
+
 def test_names_are_those_of_torch_however_modules_share(tmp_path: Path) -> None:
     shared = torch.nn.Linear(3, 4)
     shared.register_buffer("scale", torch.ones(2), persistent=False)

@@ -343,6 +343,26 @@ def test_a_file_changed_in_place_leaves_every_parameter_whole_and_old(tmp_path: 
     assert machine.bytes == 0
 
 
+def test_what_goes_straight_is_on_its_way_before_it_is_summed_up(tmp_path: Path) -> None:
+    registry, seen = Registry(), []
+
+    class Told(CountingLane):
+        def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+            seen.append("copy")
+            super().copy(target, source)
+
+        def behind(self) -> Any:
+            seen.append("behind")
+            return super().behind()
+
+    mapping = registry.open(written(tmp_path))
+    direct = direct_of(registry, Machine())
+    assert direct.hold(mapping)
+    module = module_of(mapping.views())
+    resident(module, registry, direct, Told()).load(torch.device("cpu"))
+    assert seen == ["copy"] * seen.count("copy") + ["behind"], "one batch: streams wait for each other once"
+
+
 @pytest.mark.parametrize("fault", [{"fail_copy_at": 3}, {"fail_empty_at": 3}, {"fail_copy_at": 0}])
 def test_a_fault_on_the_device_drops_everything(tmp_path: Path, fault: dict[str, int]) -> None:
     registry, machine = Registry(), Machine()

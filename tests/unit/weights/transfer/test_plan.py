@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_speedup.weights.transfer.plan import ALIGN, CHUNK, GAP, Part, Request, make_plan
+from flux_speedup.weights.transfer.plan import ALIGN, CHUNK, GAP, Part, Request, make_plan, plan_of
 
 requests = st.lists(
     st.builds(
@@ -86,3 +86,20 @@ def test_a_large_tensor_goes_in_full_chunks() -> None:
 def test_a_chunk_too_small_to_keep_elements_whole_is_refused() -> None:
     with pytest.raises(ValueError, match="below"):
         make_plan([], chunk=ALIGN - 1)
+
+
+@settings(deadline=None, max_examples=100)
+@given(requests, st.integers(ALIGN, 2000))
+def test_pieces_of_a_destination_are_numbered_in_its_order(asked: list[Request], chunk: int) -> None:
+    asked = [Request(r.source, r.offset, r.length, n) for n, r in enumerate(asked)]
+    plan = plan_of(tuple(asked), chunk)
+    assert plan.chunks == make_plan(asked, chunk=chunk)
+    assert plan_of(tuple(asked), chunk) is plan, "the same is asked at each load of a model"
+    assert list(plan.cuts) == list(dict.fromkeys(part.dest for one in plan.chunks for part in one.parts))
+    assert {dest: sum(cuts) for dest, cuts in plan.cuts.items()} == {
+        r.dest: r.length for r in asked if r.length
+    }
+    for part in (part for one in plan.chunks for part in one.parts):
+        number = plan.number[part.dest, part.dest_offset]
+        assert sum(plan.cuts[part.dest][:number]) == part.dest_offset
+        assert plan.cuts[part.dest][number] == part.length

@@ -38,6 +38,11 @@ class FileIdentity:
     settled: bool = field(default=False, compare=False, repr=False)
     around: tuple[object, ...] = field(default=(), compare=False, repr=False)
 
+    def __hash__(self) -> int:
+        return hash(
+            (self.inode, self.mtime_ns)
+        )  # asked for each tensor of each load; equal ones have it alike
+
     @classmethod
     def of(cls, descriptor: int, path: Path | str) -> FileIdentity:
         """That of an open file, which was found as `path`. Raises OSError."""

@@ -19,6 +19,7 @@ from ..transfer.lane import Lane
 from ..transfer.run import Arrived
 from .going import Departure
 from .signature import Signature
+from .state import Place
 
 _log = logging.getLogger("flux_speedup")
 
@@ -39,9 +40,10 @@ class Starter(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Landed:
-    """New memory on the device with a weight's bytes, and the checksum of what was put there."""
+    """New memory on the device with a weight's bytes, which it is, and the checksum of what was put there."""
 
     data: torch.Tensor
+    place: Place
     signature: Signature
     number: int
 
@@ -91,7 +93,7 @@ class Early:
             return {}
         signature.join()
         there = {
-            id(departure.tensor): (departure, Landed(data, signature, number))
+            id(departure.tensor): (departure, Landed(data, Place.of(data), signature, number))
             for number, (departure, data) in enumerate(zip(begun, tensors, strict=True))
         }
         return {

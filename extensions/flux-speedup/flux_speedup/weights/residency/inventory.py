@@ -5,6 +5,7 @@ Looked at, never remembered: whatever a later load, a LoRA or the host does to a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -29,6 +30,7 @@ class Way(Enum):
     HOST = "WebUI"
 
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 # Those whose PyTorch names say more than people do.
 _NAMES = {
     torch.bfloat16: "bf16",
@@ -53,9 +55,10 @@ def inventory(entries: Iterable[Entry]) -> tuple[Share, ...]:
     """The shares of a module's tensors, the most bytes first; scales have the form of what they scale."""
     sums: dict[tuple[str, Way, str], tuple[int, int]] = {}
     listed = list(entries)
-    own = {name: form_of(entry.tensor) for entry in listed for name in entry.names}
-    for entry in listed:
-        key = own.get(entry.parameter, form_of(entry.tensor)), *_way(entry)
+    each_form = [form_of(entry.tensor) for entry in listed]
+    own = {name: form for entry, form in zip(listed, each_form, strict=True) for name in entry.names}
+    for entry, form in zip(listed, each_form, strict=True):
+        key = own.get(entry.parameter, form), *_way(entry)
         count, length = sums.get(key, (0, 0))
         sums[key] = count + 1, length + _bytes(entry)
     shares = [
@@ -66,6 +69,12 @@ def inventory(entries: Iterable[Entry]) -> tuple[Share, ...]:
 
 def form_of(tensor: torch.Tensor) -> str:
     """A weight's form as people call it: "bf16", "fp8 e4m3", "GGUF Q4_K", "NF4", or its class."""
+    told = _told_of(tensor) if type(tensor) not in _PLAIN or vars(tensor) else None
+    return told or _form_of(tensor.dtype)
+
+
+def _told_of(tensor: torch.Tensor) -> str | None:
+    """What its class, what it is a part of, or who made it tells."""
     around = form_around(tensor)
     if around is not None:
         return around
@@ -76,9 +85,11 @@ def form_of(tensor: torch.Tensor) -> str:
     if isinstance(packed, str) and hasattr(tensor, "quant_state"):
         return packed.upper()
     layout = getattr(tensor, "_layout_cls", None)
-    if layout is not None:
-        return str(getattr(layout, "__name__", layout))
-    dtype = tensor.dtype
+    return None if layout is None else str(getattr(layout, "__name__", layout))
+
+
+@functools.cache
+def _form_of(dtype: torch.dtype) -> str:
     name = str(dtype).removeprefix("torch.")
     if name.startswith("float8_"):
         return f"fp8 {name.removeprefix('float8_').removesuffix('fn')}"

@@ -14,6 +14,7 @@ from ..transfer.run import Arrived
 from .early import Early, Landed, Starter
 from .going import Departure
 from .signature import Signature
+from .state import Place
 
 
 class Runner(Protocol):
@@ -85,9 +86,12 @@ class Landing:
         # Before the weights: what dropping them safely takes must not be what is missing then.
         signature = self.signature(going, device)
 
+        places: dict[int, Place] = {}
+
         def arrived(number: int, tensor: torch.Tensor) -> None:
             if going[number].recipe is None:
                 signature.add(number, tensor)
+                places[number] = Place.of(tensor)  # now, while others are on their way
 
         new = self._run([departure.item for departure in going], lane, arrived=arrived)
         try:
@@ -95,7 +99,10 @@ class Landing:
         except Exception as error:  # what makes is the host's
             new.clear()
             raise nothing_placed(device, error) from error
-        return [Landed(data, signature, number) for number, data in enumerate(new)]
+        return [
+            Landed(data, places.get(number) or Place.of(data), signature, number)
+            for number, data in enumerate(new)
+        ]
 
 
 def _make_all(going: Sequence[Departure], new: list[torch.Tensor], signature: Signature) -> None:

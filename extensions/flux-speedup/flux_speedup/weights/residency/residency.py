@@ -28,7 +28,7 @@ from .report import LoadReport, UnloadReport
 from .returning import changed, way_home
 from .roster import Entry, Roster
 from .signature import Signature
-from .state import AtHome, OnDevice, Place, is_on
+from .state import AtHome, OnDevice, is_on
 
 STAGING = Arena()
 """The staging arena of this process."""
@@ -211,7 +211,7 @@ class Residency:
     def held(self) -> frozenset[int]:
         """Ids of the tensors that are on a device by our doing."""
         with self._lock:
-            return frozenset(id(tensor) for tensor, _ in _there(self._roster.entries()))
+            return frozenset(id(tensor) for tensor in self._roster.there())
 
     def _bring(self, going: list[Departure], device: torch.device) -> tuple[dict[Backing, int], int]:
         """All of these to the device, or none; bytes by backing, and how many came early."""
@@ -223,12 +223,12 @@ class Residency:
             landed.clear()
             raise nothing_placed(device, error) from error
         for departure, one in zip(going, landed, strict=True):
-            place, recipe = Place.of(departure.tensor), departure.recipe
-            state = OnDevice(departure.home, place, departure.backing, one.signature, one.number, recipe)
+            backing, recipe = departure.backing, departure.recipe
+            state = OnDevice(departure.home, one.place, backing, one.signature, one.number, recipe)
             self._roster.note(departure.tensor, state)
             if recipe is not None:
                 recipe.arrived(departure.tensor)
-            by_backing[departure.backing] += one.data.nbytes
+            by_backing[backing] += one.data.nbytes
         return by_backing, early
 
     def _take_home(self, there: list[tuple[torch.Tensor, OnDevice]], spoiled: set[int]) -> None:

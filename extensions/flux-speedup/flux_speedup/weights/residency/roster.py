@@ -76,6 +76,10 @@ class Roster:
             del self._noted[tensor]
         return state
 
+    def there(self) -> list[torch.Tensor]:
+        """Tensors that are on a device by our doing, of the module or ones that were."""
+        return [tensor for tensor in list(self._noted) if isinstance(self.state(tensor), OnDevice)]
+
     def note(self, tensor: torch.Tensor, state: OnDevice) -> None:
         """The tensor has just been given memory on a device."""
         self._noted[tensor] = state

@@ -46,17 +46,12 @@ class Destinations:
         for dest in order:
             if self.stopped:
                 return
-            item = self._items[dest]
-            with torch.inference_mode(item.inference):
-                self.tensors[dest] = self._one(item)
             batch.append(dest)
-            size += item.bytes
+            size += self._items[dest].bytes
             if size >= _BATCH:
-                self._publish(batch)
-                published(batch)
+                self._make(batch, published)
                 batch, size = [], 0
-        self._publish(batch)
-        published(batch)
+        self._make(batch, published)
 
     def pieces(self, dest: int) -> Sequence[torch.Tensor]:
         """The bytes of the tensor's pieces, once copies into it may be queued. Raises Stopped."""
@@ -79,6 +74,15 @@ class Destinations:
         """Let every tensor go that was not handed out."""
         self.tensors.clear()
         self._pieces.clear()
+
+    def _make(self, batch: list[int], published: Callable[[Sequence[int]], None]) -> None:
+        for inference in (False, True):
+            with torch.inference_mode(inference):
+                for dest in batch:
+                    if self._items[dest].inference is inference:
+                        self.tensors[dest] = self._one(self._items[dest])
+        self._publish(batch)
+        published(batch)
 
     def _one(self, item: Item) -> torch.Tensor:
         tensor = self._lane.empty(item.shape, item.dtype)

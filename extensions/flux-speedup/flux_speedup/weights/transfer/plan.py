@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 CHUNK = 8 << 20
@@ -39,6 +39,31 @@ class Chunk(NamedTuple):
     parts: tuple[Part, ...]
 
 
+class Plan(NamedTuple):
+    """The chunks, and what follows from them. Of one set of requests, whoever makes it; nobody changes it.
+
+    `cuts`: by destination the bytes of its pieces, in its order; the destinations are in the order of their first
+    bytes. `number`: which of them begins at an offset of a destination.
+    """
+
+    chunks: Sequence[Chunk]
+    cuts: Mapping[int, Sequence[int]]
+    number: Mapping[tuple[int, int], int]
+
+
+@functools.lru_cache(maxsize=16)
+def plan_of(requests: tuple[Request, ...], chunk: int) -> Plan:
+    """`make_plan`, remembered: the same model is loaded again and again."""
+    chunks = make_plan(requests, chunk=chunk)
+    order = [part for one in chunks for part in one.parts]
+    cuts: dict[int, list[int]] = {part.dest: [] for part in order}
+    number: dict[tuple[int, int], int] = {}
+    for part in sorted(order):
+        number[part.dest, part.dest_offset] = len(cuts[part.dest])
+        cuts[part.dest].append(part.length)
+    return Plan(chunks, cuts, number)
+
+
 def make_plan(requests: Sequence[Request], *, chunk: int = CHUNK, gap: int = GAP) -> Sequence[Chunk]:
     """Chunks by source and ascending offset; neighbours share one, a gap above `gap` bytes splits.
 
@@ -47,12 +72,6 @@ def make_plan(requests: Sequence[Request], *, chunk: int = CHUNK, gap: int = GAP
     """
     if chunk < ALIGN:
         raise ValueError(f"a chunk of {chunk} bytes is below {ALIGN}")
-    return _make_plan(tuple(requests), chunk, gap)
-
-
-@functools.lru_cache(maxsize=16)
-def _make_plan(requests: tuple[Request, ...], chunk: int, gap: int) -> tuple[Chunk, ...]:
-    # Remembered: the same model is loaded again and again.
     chunks: list[Chunk] = []
     run: list[Request] = []
     end = 0
@@ -64,7 +83,7 @@ def _make_plan(requests: tuple[Request, ...], chunk: int, gap: int) -> tuple[Chu
         run.append(request)
     if run:
         chunks += _cut(run, end, chunk)
-    return tuple(chunks)
+    return chunks
 
 
 def _cut(run: list[Request], end: int, chunk: int) -> list[Chunk]:

@@ -14,7 +14,7 @@ from ..errors import let_go
 from .destinations import Destinations, Stopped
 from .item import Item, requests_of
 from .lane import Lane
-from .plan import Chunk, Part, make_plan
+from .plan import Chunk, Part, plan_of
 from .reader import Source, SourceOpener
 from .ring import Ring
 from .staging import Slot
@@ -48,17 +48,22 @@ class Run:
         self._straight = straight
         self._origins, requests = requests_of(items)
         requests = [request for request in requests if request.dest not in straight]
-        self._plan = make_plan(requests, chunk=chunk)
-        threads = max(1, min(threads, len(slots), len(self._plan)))
+        plan = plan_of(tuple(requests), chunk)
+        threads = max(1, min(threads, len(slots), len(plan.chunks)))
         per_thread = len(slots) // threads
         self._slots = [slots[n * per_thread : (n + 1) * per_thread] for n in range(threads)]
         self._chunk = chunk
-        self._next: Iterator[Chunk] = iter(self._plan)
+        self._next: Iterator[Chunk] = iter(plan.chunks)
         self._lock = threading.Lock()
         self._missing = Counter({request.dest: request.length for request in requests})
-        cuts, self._number = _cuts(self._plan)
-        cuts |= {dest: [piece.numel() for piece in pieces] for dest, pieces in straight.items()}
-        self._unread = [n for n in range(len(items)) if not self._missing[n] and n not in straight]
+        self._number = plan.number
+        whole = {dest: [piece.numel() for piece in pieces] for dest, pieces in straight.items()}
+        cuts = {
+            **plan.cuts,
+            **whole,
+        }  # in the order in which tensors are made: then those nothing is read for
+        self._unread = [n for n in range(len(items)) if n not in cuts]
+        self._order = [*cuts, *self._unread]
         # Numbers of items that have arrived, many at a time, and None from each thread that ended.
         self._queue: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
         self._here: list[int] = []
@@ -75,7 +80,7 @@ class Run:
                 self._sources.append(self._opener(origin))
             # Before they do: each allocation would wait for the lock of the interpreter, and new memory of the
             # device for their copies.
-            self._destinations.allocate(self._order(), self._send)
+            self._destinations.allocate(self._order, self._send)
             for number, slots in enumerate(self._slots):
                 name = f"flux-speedup-reader-{number}"
                 worker = threading.Thread(target=self._work, args=(slots,), name=name, daemon=True)
@@ -100,21 +105,14 @@ class Run:
         """End early, from any thread: `complete` raises Stopped soon."""
         self._halt(Stopped())
 
-    def _order(self) -> list[int]:
-        """Items by their first bytes, those that go straight, then those that nothing is read for."""
-        order = dict.fromkeys(part.dest for chunk in self._plan for part in chunk.parts)
-        return [*order, *self._straight, *self._unread]
-
     def _send(self, dests: Sequence[int]) -> None:
-        """Copy what goes straight among items that were just published."""
-        for dest in dests:
-            pieces = self._straight.get(dest)
-            if pieces is None:
-                continue
-            with self._lane.copying():
-                for target, piece in zip(self._destinations.pieces(dest), pieces, strict=True):
+        """Copy what goes straight among items that were just published; then tell, while that is copied."""
+        straight = [dest for dest in dests if dest in self._straight]
+        with self._lane.copying():
+            for dest in straight:
+                for target, piece in zip(self._destinations.pieces(dest), self._straight[dest], strict=True):
                     self._lane.copy(target, piece)
-            self._tell([dest])
+        self._tell(straight)
 
     def _finish(self) -> None:
         self._tell(self._unread)
@@ -227,15 +225,3 @@ class Run:
         if part.length < self._chunk:
             piece = piece[part.slot_offset : part.slot_offset + part.length]
         self._lane.copy(target, piece)
-
-
-def _cuts(plan: Sequence[Chunk]) -> tuple[dict[int, list[int]], dict[tuple[int, int], int]]:
-    """The bytes of each destination's pieces, in its order; which one begins at an offset in it."""
-    parts = sorted((part.dest, part.dest_offset, part.length) for chunk in plan for part in chunk.parts)
-    cuts: dict[int, list[int]] = {}
-    number: dict[tuple[int, int], int] = {}
-    for dest, offset, length in parts:
-        pieces = cuts.setdefault(dest, [])
-        number[dest, offset] = len(pieces)
-        pieces.append(length)
-    return cuts, number
