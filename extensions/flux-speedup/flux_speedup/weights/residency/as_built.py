@@ -12,7 +12,7 @@ from .data import same_memory, set_data
 from .forms import KINDS, companions_of, known
 from .shells import SHELLS, parts_of, settle
 
-_OWN = ("_parameters", "_buffers", "_modules")
+_OWN = {"_parameters", "_buffers", "_modules"}
 _CPU = torch.device("cpu")
 _Slot = tuple[dict[str, Any], str, "torch.Tensor | None"]
 
@@ -72,12 +72,13 @@ class AsBuilt:
         for tensors, name, tensor in replaced:
             tensors[name] = tensor
         for part, attributes in self._attributes:
-            for name in vars(part).keys() - attributes.keys() - set(_OWN):
+            for name in vars(part).keys() - attributes.keys() - _OWN:
                 del part.__dict__[name]
             vars(part).update(attributes)
         for hooks, own in self._hooks:
-            hooks.clear()
-            hooks.update(own)
+            if hooks or own:  # a dozen a part, and hardly ever one in them
+                hooks.clear()
+                hooks.update(own)
         return len(other) + len(replaced)
 
 
