@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "extensions" / "flux-speedup"), str(ROOT)]
 
-from tests.soak import bodies, cards, configurations, crowd, forge_faults, headers, kills, lives, loads  # noqa: E402
+from tests.soak import bodies, cards, configurations, crowd, forge_faults, headers, kills, lives, loads, neo  # noqa: E402
 from tests.soak.outcome import Outcome  # noqa: E402
 
 FORGE = Path.home() / "stable-diffusion-webui-forge"
@@ -33,6 +33,7 @@ def jobs(share: float, folder: Path, forge: Path) -> dict[str, Callable[[], Outc
         "lives": lambda: lives.run(of(1000), folder / "lives"),
         "kills": lambda: kills.run(of(500), folder / "kills"),
         "loads": lambda: loads.run(of(20), folder / "loads"),
+        "neo": lambda: neo.run(of(5), folder / "neo"),
     }
     if (forge / "backend").is_dir():
         found["forge_faults"] = lambda: forge_faults.run(of(2_000), forge, folder / "faults")
