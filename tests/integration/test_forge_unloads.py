@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from tests.integration.tiny_flux import COMMON
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-PAGE_LOADED_S = 6.0
 INFERENCE_MB = 8
 OTHER = {"override_settings": {"sd_model_checkpoint": "tiny-two.safetensors"}}
 SAME_MEMORY = {"override_settings": {"forge_inference_memory": INFERENCE_MB}}
@@ -77,9 +75,10 @@ NOTHING = {"encodings": 0, "unloads": 0, "unload events": 0, "checkpoint events"
 def load_page(browser: Browser, forge: Forge) -> None:
     context = browser.new_context()
     page = context.new_page()
-    page.goto(forge.url)
+    # gradio's stream of answers ends when all that the page has asked for is answered.
+    with page.expect_event("requestfinished", lambda request: "/queue/data" in request.url):
+        page.goto(forge.url)
     page.wait_for_selector("#tab_txt2img", state="attached")
-    time.sleep(PAGE_LOADED_S)
     context.close()
 
 
