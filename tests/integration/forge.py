@@ -69,6 +69,7 @@ class Forge:
             **os.environ,
             "GRADIO_ANALYTICS_ENABLED": "False",
             "SD_WEBUI_RESTARTING": "1",
+            "PYTHONFAULTHANDLER": "1",
             **(environ or {}),
         }
         self._log = data / "log.txt"
