@@ -78,13 +78,15 @@ class OursStreaming(Ours):
     """And what does not fit streams."""
 
     def __init__(self):
-        from flux_speedup.hosts.forge import streamed
-        from flux_speedup.hosts.neo import reserve, streaming, weights
+        from flux_speedup.hosts.forge import need, split_models, streamed
+        from flux_speedup.hosts.neo import one_pass, reserve, streaming, weights
         from flux_speedup.hosts.neo.webui import Neo
         from flux_speedup.weights.streaming import split, timeline
         from flux_speedup.weights.transfer.direct import Direct
 
         streamed.RING, split.LEAST = 2 * MIB, 1 << 17
+        need.QUIET, split_models.LEAST_MODEL = 2 * MIB, MIB
+        one_pass.PARTS |= {"layers", "norm"}
         streaming.timeline_for = timeline.PlainTimeline
         # Its loader imports everything.
         names = dataclasses.replace(Neo.taken_over, reading="backend.utils")
@@ -181,6 +183,7 @@ models = {
     "gguf": made_of_gguf("gguf", 110, 5),
     "encoder": made("encoder", 12, 3),
     "small": made("small", 24, 6, tuple(FORMATS)),
+    "gguf encoder": made_of_gguf("encoder", 24, 7),
 }
 change = torch.ones(WIDE, WIDE) * 0.01
 lora = {f"layers.{number}.weight": ("diff", (change,)) for number in (0, 5, 11, 12, 17, 18, 23)}
@@ -202,7 +205,7 @@ def weights(kind, name, tensor):
 
 PATCHED = ("unet", "packed", "gguf")
 STEPS = (*PATCHED, "packed", "gguf", "encoder", "small", "beside", "apart", "room", "lora", "lora", "unload")
-STEPS += ("raise", "full")
+STEPS += ("raise", "full", "gguf encoder")
 found = []
 for seed in range(int(sequences)):
     cudart.seen.clear()

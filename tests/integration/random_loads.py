@@ -111,7 +111,7 @@ class Loads:
         self.ours: Ours | None = None
         self.x = torch.randn(2, wide, generator=torch.Generator().manual_seed(4))
         self.seen: dict[str, Any] = {"images": [], "loaded": [], "streamed": [], "books": {}, "errors": 0}
-        self.seen["sizes"] = []
+        self.seen |= {"sizes": [], "pushed": 0, "beside": 0}
 
     def play(
         self,
@@ -170,10 +170,19 @@ class Loads:
 
     def _run(self, name: str) -> None:
         patcher = self.chosen[name]
-        self.manager.load_models_gpu([patcher], memory_required=self.inference)
+        before = self._on_the_card(self._patched)
+        # One that is run once a load says nothing of what it needs.
+        self.manager.load_models_gpu([patcher], memory_required=self.inference * (name in self._patched))
+        if self.ours is not None and self.ours.streams(patcher.model) and name not in self._patched:
+            self.seen["pushed"] += before - self._on_the_card(self._patched)
+            self.seen["beside"] += before > 0
         if patcher.model.model_lowvram:
             self.seen["loaded"].append(f"{name} in part{' with a LoRA' if patcher.patches else ''}")
         self._pass(name, patcher)
+
+    def _on_the_card(self, names: Iterable[str]) -> int:
+        each = (parameter for name in names for parameter in self.models[name].model.parameters())
+        return sum(parameter.nbytes for parameter in each if parameter.device == CARD)
 
     def _run_beside_another(self) -> None:
         """As a ControlNet: both are loaded for the same steps, and called in turns; one of them has to give way.

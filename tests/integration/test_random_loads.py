@@ -75,11 +75,17 @@ def check(host: str, alone: dict[str, Any], ours: dict[str, Any]) -> None:
     for model in IN_PART[host]:
         assert sum(one.startswith(model) for one in in_part) > 5, model
     assert sum(one.endswith("with a LoRA") for one in in_part) > 5
-    assert ours["loaded"] == alone["loaded"]
+    # What is run once a load streams where the host alone would push others out for it.
+    mine, theirs = (
+        [one for one in side["loaded"] if one.startswith(IN_PART[host])] for side in (ours, alone)
+    )
+    assert mine == theirs
+    assert ours["pushed"] == 0
+    assert ours["beside"] > 1 or host != "Forge Neo", "it would show nothing"
     for mine, theirs in zip(ours["sizes"], alone["sizes"], strict=True):
         both_have = mine.keys() & theirs.keys()
         # Biases of GGUF layers are cast by the host at their first use: for good where they are not streamed.
-        almost = pytest.approx({one: theirs[one] for one in both_have}, rel=0.003)
+        almost = pytest.approx({one: theirs[one] for one in both_have}, rel=0.006)
         assert {one: mine[one] for one in both_have} == almost
     # (Packed weights have another size in the host's books than on the card, without us as well.)
     assert all(off <= alone["books"][name] for name, off in ours["books"].items())

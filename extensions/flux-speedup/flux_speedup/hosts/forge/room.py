@@ -13,7 +13,7 @@ from ...weights.errors import WeightsError
 from . import need
 from .need import free, is_card, manager
 from .split_models import SplitModels, is_diffusion, name_of, pushes
-from .streamed import Streamed, streamable
+from .streamed import Streamed, least
 
 Model = torch.nn.Module
 _ATTEMPTS = 4
@@ -40,7 +40,7 @@ class Room:
             if pushes(self._models, model):
                 wanted += self._models.at_home(model)
             else:
-                wanted += self._least(model)
+                wanted += least(model, self._models.here(model))
                 besides = need.QUIET
         return min(memory_required, wanted + besides)
 
@@ -133,10 +133,3 @@ class Room:
         if gone:
             log.debug("%s: %s gave way, %s were missing", name_of(model), in_words(gone), in_words(missing))
         return gone
-
-    def _least(self, model: Model) -> int:
-        """Bytes without which it cannot run: what cannot stream, and the smallest ring."""
-        units = streamable(model)
-        own = sum(unit.bytes for unit in units.values())
-        home = self._models.at_home(model)
-        return min(home, home - own + 3 * max(unit.bytes for unit in units.values()))

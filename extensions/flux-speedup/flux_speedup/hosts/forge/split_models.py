@@ -151,7 +151,7 @@ class SplitModels:
         own = sum(tensor.nbytes for tensor in model.parameters())
         if own < LEAST_MODEL or missing >= own or loaded.model.offload_device != CPU:
             return None
-        if not names <= self._here(model) or not self.loras.can_split(model):
+        if not names <= self.here(model) or not self.loras.can_split(model):
             return None
         try:
             streamed = Streamed(model, loaded.device, self._means(loaded.device), own, self._timed.get(model))
@@ -193,11 +193,12 @@ class SplitModels:
 
     def at_home(self, model: torch.nn.Module) -> int:
         """Bytes of it that are not on the device."""
-        here = self._here(model)
+        here = self.here(model)
         named = [*model.named_parameters(), *model.named_buffers()]
         return sum(tensor.nbytes for name, tensor in named if name not in here)
 
-    def _here(self, model: torch.nn.Module) -> set[str]:
+    def here(self, model: torch.nn.Module) -> set[str]:
+        """Names of its weights that are on the device."""
         loader: Any = getattr(model, "lora_loader", None)
         here = {*self._placement.of(model).resident, *(getattr(loader, "backup", None) or ())}
         return here | cast_there(model, manager().get_torch_device())

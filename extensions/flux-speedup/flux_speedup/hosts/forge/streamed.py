@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,6 +208,16 @@ def streamable(model: torch.nn.Module) -> Mapping[torch.nn.Module, Unit]:
     if any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
         return {}
     return units_of(model, _may_stream, bytes_of)
+
+
+def least(model: torch.nn.Module, here: Collection[str]) -> int:
+    """Bytes without which it cannot run: what cannot stream, and a small ring. `here`: names that are there."""
+    units = streamable(model)
+    own = {id(each) for module in units for each in module._parameters.values()}
+    named = [*model.named_parameters(), *model.named_buffers()]
+    home = {id(tensor): tensor.nbytes for name, tensor in named if name not in here}
+    fixed = sum(size for tensor, size in home.items() if tensor not in own)
+    return min(sum(home.values()), fixed + 3 * max(unit.bytes for unit in units.values()))
 
 
 def _may_stream(module: torch.nn.Module) -> bool:

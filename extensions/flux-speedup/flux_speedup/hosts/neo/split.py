@@ -10,10 +10,12 @@ from ..forge.streamed import Streamed
 
 
 class Split(Streamed):
-    """One model of which a part streams. `own`: which layers stay is ours to choose, as no LoRA is in it."""
+    """One model of which a part streams. `own`: which layers stay is ours to choose, as no LoRA is in it.
+    `one_pass`: nothing has left for it; none of it stays but what must.
+    """
 
-    def __init__(self, *about: Any, own: bool) -> None:
-        self.own = own
+    def __init__(self, *about: Any, own: bool, one_pass: bool = False) -> None:
+        self.own, self.one_pass = own, one_pass
         self.short = 0  # by how much the host, alone, would stay below what it gives the weights
         self.given = 0
         super().__init__(*about)
@@ -21,7 +23,7 @@ class Split(Streamed):
     @property
     def besides(self) -> int:
         """Bytes that it takes on the card and the host, alone, would not."""
-        alone = self.given - self.short if self.own else self.resident
+        alone = self.given - self.short if self.own and not self.one_pass else self.resident
         return self.resident + self.held - alone
 
     @property

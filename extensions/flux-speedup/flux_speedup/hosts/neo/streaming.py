@@ -25,9 +25,11 @@ from ...weights.streaming.timeline import Timeline, timeline_for
 from ...weights.transfer.direct import Direct
 from ..comfy.names import Names
 from ..common.timing import name_of
+from ..forge import need
 from ..forge.sampling_memory import Asking
 from ..forge.streamed import Means, streamable
 from ..forge.streamed_pass import Passes
+from .one_pass import OnePass
 from .split import Split, bring_up_to_date, is_marked, mark
 
 log = logging.getLogger("flux_speedup")
@@ -45,6 +47,7 @@ class Streaming:
         self._splits: weakref.WeakKeyDictionary[torch.nn.Module, Split] = weakref.WeakKeyDictionary()
         self._timelines: dict[torch.device, Timeline | None] = {}
         self._said: dict[str, str] = {}
+        self._one_pass = OnePass(names.manager, self._may_split)
 
     def changes(self) -> list[Change]:
         passes, asking = Passes(self._make_room), Asking(self._free_alone)
@@ -54,17 +57,20 @@ class Streaming:
 
         one_pass = Function("backend.modules.k_model", "KModel.apply_model", wrap, guarded=False)
         loads = Function(self._names.manager, "load_models_gpu", self._wrap_load_models)
-        return [Call(self._begin, module=self._names.manager), loads, one_pass, *asking.changes()]
+        begin = Call(self._begin, module=self._names.manager)
+        return [begin, loads, *self._one_pass.changes(), one_pass, *asking.changes()]
 
     def _free_alone(self, device: Any, free: int) -> int:
         return free + sum(split.besides for split in self._splits.values() if split.device == device)
 
     def _wrap_load_models(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        host = self._one_pass.wrap_load_models(original)
+
         def load_models_gpu(*args: Any, **kwargs: Any) -> Any:
             # The manager counts what is free without our rings, as it would alone.
             for split in list(self._splits.values()):
                 split.stream.rest()
-            return original(*args, **kwargs)
+            return host(*args, **kwargs)
 
         return load_models_gpu
 
@@ -92,12 +98,20 @@ class Streaming:
         same = patcher.model.current_weight_patches_uuid == patcher.patches_uuid
         if split is None or not split.own or not same or not is_plain(patcher):
             return False
-        budget = int(memory) + split.held - split.ring - split.always_bytes
-        if budget >= split.resident + split.coming - split.always_bytes:
+        budget = self._budget(split, memory)
+        all_of_it = budget >= split.resident + split.coming - split.always_bytes
+        if split.one_pass is not self._one_pass.is_of(patcher) or (all_of_it and not split.one_pass):
             return False
         split.look_again()
         split.given = int(memory)
         return self._fit(patcher, split, budget)
+
+    def _budget(self, split: Split, memory: float) -> int:
+        """Bytes of units that may stay."""
+        if not split.one_pass:
+            return int(memory) + split.held - split.ring - split.always_bytes
+        free = int(_manager(self._names).get_free_memory(split.device)) - need.QUIET
+        return split.split.staying + min(0, free + split.held - split.ring)
 
     def begin(self, patcher: Any, device: torch.device, memory: float) -> bool:
         """Split a model that the host loads in part, into which nothing is merged; what stays is brought. False:
@@ -106,7 +120,9 @@ class Streaming:
             return False
         marks = [(module, dict(vars(module))) for module in patcher.model.modules() if is_marked(module)]
         with _or_the_host(name_of(patcher.model)):
-            split = self._split(patcher.model, device, memory, own=True)
+            split = self._split(
+                patcher.model, device, memory, own=True, one_pass=self._one_pass.is_of(patcher)
+            )
             if split is None:
                 return False
             self._splits[patcher.model] = split
@@ -116,7 +132,7 @@ class Streaming:
             # later would stay registered for good.
             patcher.unpin_all_weights()
             moved = not self._placement.load(patcher.model, device, split.always).skipped
-            if moved and self._fit(patcher, split, int(memory) - split.ring - split.always_bytes):
+            if moved and self._fit(patcher, split, self._budget(split, memory)):
                 bring_up_to_date(patcher.model, split)
                 self._tell(split)
                 return True
@@ -160,19 +176,26 @@ class Streaming:
             return True
         return False
 
-    def _split(self, model: torch.nn.Module, device: torch.device, room: float, *, own: bool) -> Split | None:
-        units = streamable(model)
-        named = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
-        if not units or (own and not named <= self._placement.of(model).movable()):
-            return None
-        if device not in self._timelines:
-            self._timelines[device] = timeline_for(device)
-        timeline = self._timelines[device]
-        if timeline is None:
+    def _split(self, model: torch.nn.Module, device: torch.device, room: float, **kind: bool) -> Split | None:
+        timeline = self._timeline(device)
+        if timeline is None or not streamable(model) or (kind["own"] and not self._moves_all_of(model)):
             return None
         direct = self._direct if self._direct.serves(device) and self.registers else None
         means = Means(self._placement, timeline, direct)
-        return Split(model, device, means, int(room), None, own=own)
+        return Split(model, device, means, int(room), None, **kind)
+
+    def _may_split(self, patcher: Any) -> bool:
+        there = self.on and self._timeline(patcher.load_device) is not None
+        return there and is_plain(patcher) and self._moves_all_of(patcher.model)
+
+    def _moves_all_of(self, model: torch.nn.Module) -> bool:
+        named = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+        return named <= self._placement.of(model).movable()
+
+    def _timeline(self, device: torch.device) -> Timeline | None:
+        if device not in self._timelines:
+            self._timelines[device] = timeline_for(device)
+        return self._timelines[device]
 
     def _make_room(self, size: int) -> int:
         manager, gone = _manager(self._names), 0
