@@ -183,7 +183,7 @@ models = {
     "gguf": made_of_gguf("gguf", 110, 5),
     "encoder": made("encoder", 12, 3),
     "small": made("small", 24, 6, tuple(FORMATS)),
-    "gguf encoder": made_of_gguf("encoder", 24, 7),
+    "encoder of gguf": made_of_gguf("encoder", 24, 7),
 }
 change = torch.ones(WIDE, WIDE) * 0.01
 lora = {f"layers.{number}.weight": ("diff", (change,)) for number in (0, 5, 11, 12, 17, 18, 23)}
@@ -205,7 +205,7 @@ def weights(kind, name, tensor):
 
 PATCHED = ("unet", "packed", "gguf")
 STEPS = (*PATCHED, "packed", "gguf", "encoder", "small", "beside", "apart", "room", "lora", "lora", "unload")
-STEPS += ("raise", "full", "gguf encoder")
+STEPS += ("raise", "full", "encoder of gguf")
 found = []
 for seed in range(int(sequences)):
     cudart.seen.clear()
