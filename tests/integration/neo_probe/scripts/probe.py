@@ -1,6 +1,7 @@
 """Test extension: Forge Neo or reForge tells what ours knows of its weights; A1111 believes in a card."""
 
 import os
+from pathlib import Path
 
 from modules import script_callbacks
 
@@ -110,6 +111,20 @@ def believe_in_a_card():
     devices.get_optimal_device_name = lambda: "cpu:0"
 
 
+def build_a_small_unet():
+    """A1111 builds what its configuration says, others what they see in the file."""
+    from modules import paths, sd_models_config
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(sd_models_config.config_default)
+    file = Path(paths.data_path) / "small.yaml"
+    small = {"attention_resolutions": [1], "num_res_blocks": 1, "channel_mult": [1, 1]}
+    config.model.params.unet_config.params.update(small)
+    OmegaConf.save(config, file)
+    sd_models_config.config_default = str(file)
+
+
 if os.environ.get("PROBE_CARD_OF_A1111"):
     believe_in_a_card()
+    build_a_small_unet()
 script_callbacks.on_app_started(on_app_started)
