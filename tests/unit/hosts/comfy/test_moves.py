@@ -163,6 +163,40 @@ def test_merged_weights_stay_the_hosts_and_the_files_come_back(setting: Setting)
     assert setting.is_as_built()
 
 
+@pytest.mark.parametrize("short", [1, 2])
+def test_merging_that_runs_out_of_memory_is_made_again_once_others_have_left(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, short: int
+) -> None:
+    patcher, told = setting.patcher, []
+    merge = type(patcher)._set
+    left = [torch.OutOfMemoryError("full")] * short
+
+    def one_at_a_time(self: Any, key: str, weight: torch.Tensor) -> None:
+        if left:
+            raise left.pop()
+        merge(self, key, weight)
+
+    monkeypatch.setattr(type(patcher), "_set", one_at_a_time)
+    manager: Any = sys.modules["host.manager"]
+    own = SimpleNamespace(model=SimpleNamespace(model=setting.model))
+    another = SimpleNamespace(model=SimpleNamespace(model="another"))
+    manager.current_loaded_models = [SimpleNamespace(model=None), own, another]
+    manager.free_memory = lambda size, device, kept: told.append((device, kept))
+    manager.soft_empty_cache = lambda: told.append("emptied")
+    patcher.patches = {"layers.1.weight": 1.0, "layers.2.weight": 2.0}
+    if short > 1:
+        with pytest.raises(torch.OutOfMemoryError):
+            patcher.load(CARD, full_load=True)
+    else:
+        patcher.load(CARD, full_load=True)
+        for number in (1, 2):
+            weight = setting.model.layers[number].weight
+            assert torch.equal(weight, setting.bytes[f"layers.{number}.weight"] + number)
+    assert told == [(CARD, [own]), "emptied"]
+    patcher.unpatch_model(HOME)
+    assert setting.is_as_built()
+
+
 def test_where_the_host_merges_into_copies_or_at_home_it_does_so_by_itself(setting: Setting) -> None:
     patcher = setting.patcher
     patcher.patches = {"layers.1.weight": 1.0}

@@ -6,6 +6,7 @@ It merges into what is on the device then, and the backup that it keeps of each 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ...patching.change import Change, Function
-from ...weights.errors import WeightsError
+from ...weights.errors import OUT_OF_MEMORY, WeightsError, let_go
 from ...weights.files.span import plain
 from ...weights.residency.placement import Placement
 from ...weights.residency.shells import alike, parts_of
@@ -24,6 +25,8 @@ from ..common.timing import name_of
 from .names import Names
 
 CPU = torch.device("cpu")
+ROOM = 2 << 30
+"""Bytes to be free for merging that has run out of memory: a Flux's largest weight takes half of them."""
 log = logging.getLogger("flux_speedup")
 
 Merges = dict[str, Callable[[], Any]]
@@ -62,7 +65,10 @@ class Merging:
             self._thread.merges = before
 
     def make(self, model: torch.nn.Module, device: torch.device, merges: Merges) -> None:
-        """Before anything else comes, as the host does it: what merging takes is free then."""
+        """Before anything else comes, as the host does it: what merging takes is free then, or others leave for it.
+
+        Raises torch.OutOfMemoryError where that is not enough.
+        """
         if not merges:
             return
         try:
@@ -70,7 +76,20 @@ class Merging:
         except WeightsError as error:
             log.warning("%s: %s; the WebUI merges into what is in RAM", name_of(model), error)
         for merge in merges.values():
-            merge()
+            try:
+                merge()
+            except OUT_OF_MEMORY as error:
+                # Each of the host's merges ends with the weight in its place, or has changed nothing.
+                let_go(error)
+                self._make_room(model, device)
+                merge()
+
+    def _make_room(self, model: torch.nn.Module, device: torch.device) -> None:
+        """Others leave the device, as the host has them leave."""
+        manager: Any = sys.modules[self._names.manager]
+        listed = [each for each in manager.current_loaded_models if each.model is not None]
+        manager.free_memory(ROOM, device, [each for each in listed if each.model.model is model])
+        manager.soft_empty_cache()
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def patch_weight_to_device(patcher: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
