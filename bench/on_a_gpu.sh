@@ -12,6 +12,6 @@ bench() { name=$1; shift; PYTHONPATH=$into/peers "${python:-python3}" -m bench "
 webui() { name=$1; shift; bench "$name" webui --webui "$forge" --make flux --into "$into" --no-hash "$@" || true; }
 bench loads loads --into "$into" --peers --cold
 bench packed loads --into "$into" --packed --cold --repeats 3
-webui cards-24-and-12-bf16 --cards 24,12 --cases first,prompt,swap,lora,hires --variants ours,alone --budget 1100
+webui cards-bf16 --cards 24,16,12,8 --cases first,prompt,swap,lora,hires --variants ours --reference --budget 600
 webui seed-request --adetailer "$adetailer" --cases seed --budget 400
 "${python:-python3}" -m bench page
