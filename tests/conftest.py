@@ -29,6 +29,8 @@ from tests.browser import artifacts, browser  # noqa: F401
 HERE = Path(__file__).resolve().parent
 SLOW = ("integration", "attacks", "faults", "e2e")
 """Rooms that start WebUIs and browsers come first, in this order: no worker is left alone with them at the end."""
+LONGEST = HERE / "attacks" / "test_models_on_forge.py"
+"""Twenty models, one after the other in one process: it begins before all others."""
 # What speaks to gradio: all of these tests run with both versions, marked or not.
 BOTH_GRADIOS = (
     HERE / "unit" / "ui",
@@ -58,7 +60,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item.get_closest_marker("both_gradios") is not None]
     rooms = {room: place for place, room in enumerate(SLOW)}
-    items.sort(key=lambda item: rooms.get(item.path.relative_to(HERE).parts[0], len(rooms)))
+    items.sort(
+        key=lambda item: (
+            -1 if item.path == LONGEST else rooms.get(item.path.relative_to(HERE).parts[0], len(rooms))
+        )
+    )
 
 
 @pytest.fixture(scope="session")
