@@ -24,16 +24,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 V1 = "/flux-speedup/v1"
-COMMON = {
-    "prompt": "a cat",
-    "seed": 1,
-    "steps": 2,
-    "width": 64,
-    "height": 64,
-    "cfg_scale": 1,
-    "sampler_name": "Euler",
-    "scheduler": "Simple",
-}
+COMMON = {"prompt": "a cat", **tiny_flux.COMMON}
 HIRES = {
     "enable_hr": True,
     "hr_scale": 2,
