@@ -111,11 +111,9 @@ class GgufFiles:
             raw = layer._parameters.get(leaf) if layer in self._baked else None
             more = 0 if raw is None else _more(raw)
             estimate = original(model, key)
-            return (
-                estimate
-                if raw is None or not more
-                else estimate * (raw.data.nbytes + more) // raw.data.nbytes
-            )
+            if raw is None or not more:
+                return estimate
+            return estimate * (raw.data.nbytes + more) // raw.data.nbytes
 
         return low_vram_patch_estimate_vram
 

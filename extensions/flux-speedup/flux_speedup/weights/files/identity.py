@@ -39,9 +39,8 @@ class FileIdentity:
     around: tuple[object, ...] = field(default=(), compare=False, repr=False)
 
     def __hash__(self) -> int:
-        return hash(
-            (self.inode, self.mtime_ns)
-        )  # asked for each tensor of each load; equal ones have it alike
+        # Asked for each tensor of each load; equal ones have it alike.
+        return hash((self.inode, self.mtime_ns))
 
     @classmethod
     def of(cls, descriptor: int, path: Path | str) -> FileIdentity:

@@ -54,9 +54,8 @@ def _patch(head, weights, blocks, escapes, count, AT_ONCE: tl.constexpr):  # typ
     own = head + blocks + 4 * escapes + 2 * at
     bits = tl.load(own, mask=there, other=0).to(tl.int32)
     bits |= tl.load(own + 1, mask=there, other=0).to(tl.int32) << 8
-    tl.store(
-        weights + place, bits.to(tl.int16), mask=there & (place < count)
-    )  # a damaged place may be anywhere
+    # A damaged place may be anywhere.
+    tl.store(weights + place, bits.to(tl.int16), mask=there & (place < count))
 
 
 @triton.jit(do_not_specialize=["count"])  # type: ignore[untyped-decorator]
