@@ -67,7 +67,8 @@ def test_what_somebody_does_meanwhile_stays(served: Served, browser: Browser) ->
     page = opened(browser, served.url)
     page.click(f'#{TAB} [data-fsu-do="request:{served.view.made[2].key}"]')
     says(page, f"{TAB}_requests", "request 13 went")
-    page.locator(f"#{TAB}_changes_keep label", has_text="Copy streams").click()
+    copy_streams = page.locator(f"#{TAB}_changes_keep label", has_text="Copy streams").locator("input")
+    copy_streams.uncheck()
     page.locator(f"#{TAB}_start summary").first.click()
     page.locator(f"#{TAB}_start details[open]").first.wait_for()
     table = f"document.querySelector('#{TAB}_loads .fsu-scroll')"
@@ -87,12 +88,23 @@ def test_what_somebody_does_meanwhile_stays(served: Served, browser: Browser) ->
     says(page, f"{TAB}_requests", "request 13 went")
     assert page.evaluate("document.activeElement?.dataset.fsuDo") == drop
     assert page.locator(f"#{TAB}_start details[open]").count() >= 1
-    assert (
-        not page.locator(f"#{TAB}_changes_keep label", has_text="Copy streams").locator("input").is_checked()
-    )
+    assert not copy_streams.is_checked()
     assert page.evaluate("window.scrollY") == 400
     assert page.evaluate(f"{table}.scrollTop") == 60
     assert page.complaints == []
+    page.context.close()
+
+
+def test_what_is_unticked_before_the_first_figures_come_stays_so(served: Served, browser: Browser) -> None:
+    served.view.refresh, served.view.slow = 0.3, 3.0
+    page = opened(browser, served.url, wait=False)
+    copy_streams = page.locator(f"#{TAB}_changes_keep label", has_text="Copy streams").locator("input")
+    copy_streams.uncheck()
+    assert page.locator(f"#{TAB}_pulse [data-fsu-tick]").count() == 0, "before the first figures"
+    served.view.slow = 0.0
+    says(page, f"{TAB}_loads", "transformer")
+    asked(page, served)
+    assert not copy_streams.is_checked()
     page.context.close()
 
 

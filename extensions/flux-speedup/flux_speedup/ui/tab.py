@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..control.control import Control
-from . import changes, parts, wiring
+from . import changes, wiring
 from .assets import STYLE
 from .gradios import ours
 
@@ -91,7 +91,8 @@ def _top(page: Page) -> None:
     page.hidden_text("what")
     page.part("head")
     with gr.Row(elem_classes=["fsu-bar-row"]):
-        page.texts["pulse"] = gr.HTML(parts.pulse(page.view), elem_id=f"{ELEM_ID}_pulse")
+        # Comes with the first answer: live.js asks for nothing before.
+        page.texts["pulse"] = gr.HTML("", elem_id=f"{ELEM_ID}_pulse")
         page.button("refresh", "Refresh", elem_classes=["fsu-refresh"])
     with gr.Row(equal_height=False):
         with gr.Column(**WIDE):

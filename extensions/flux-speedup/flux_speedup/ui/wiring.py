@@ -40,9 +40,6 @@ def _follow(page: Page, blocks: gr.Blocks, sent: Any, chosen: Any) -> None:
     view, panel = page.view, page.changes
     outputs = [*_parts(page), page.texts["pulse"], sent]
 
-    def loaded() -> list[Any]:
-        return [*_all(page, None, {}), *changes.refreshed(view, with_list=False), *_measuring(page)]
-
     def refreshed(chosen_key: str | None, ticked: list[str], offered: list[str]) -> list[Any]:
         return [*_all(page, chosen_key, {}), *changes.followed(view, ticked, offered), *_measuring(page)]
 
@@ -55,7 +52,8 @@ def _follow(page: Page, blocks: gr.Blocks, sent: Any, chosen: Any) -> None:
         return _all(page, chosen_key, {})
 
     more = [*outputs, *panel.outputs, *_measuring_outputs(page)]
-    blocks.load(loaded, None, more, **EVENT)
+    # Followed from the first answer on: somebody may have unticked something before it comes.
+    blocks.load(refreshed, [chosen, *panel.ticked], more, **EVENT)
     page.buttons["refresh"].click(refreshed, [chosen, *panel.ticked], more, **EVENT)
     page.buttons["live"].click(live, [chosen, sent, *panel.ticked], more, **EVENT)
     for pressed in panel.pressed:
