@@ -33,15 +33,29 @@ def test_the_thread_alone_steps_back() -> None:
 def test_on_windows_by_its_own_function(monkeypatch: pytest.MonkeyPatch) -> None:
     import ctypes
 
-    asked: list[tuple[int, int]] = []
-    kernel = SimpleNamespace(
-        GetCurrentThread=lambda: 7,
-        SetThreadPriority=lambda thread, priority: asked.append((thread, priority)),
-    )
-    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    this_thread = ctypes.c_void_p(-2)  # a number as wide as a pointer
+    asked: list[tuple[int | None, int]] = []
+
+    @ctypes.CFUNCTYPE(ctypes.c_void_p)
+    def get_current_thread() -> int | None:
+        return this_thread.value
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+    def set_thread_priority(thread: int | None, priority: int) -> int:
+        asked.append((thread, priority))
+        return 1
+
+    def library(name: str) -> SimpleNamespace:
+        """Its functions as ctypes has them: of numbers of 32 bits, unless they are told."""
+        assert name == "kernel32"
+        plain = ctypes.CFUNCTYPE(ctypes.c_int)
+        found = [ctypes.cast(each, plain) for each in (get_current_thread, set_thread_priority)]
+        return SimpleNamespace(GetCurrentThread=found[0], SetThreadPriority=found[1])
+
+    monkeypatch.setattr(ctypes, "WinDLL", library, raising=False)
     monkeypatch.setattr(module, "sys", SimpleNamespace(platform="win32"))
     step_back()
-    assert asked == [(7, IDLE)]
+    assert asked == [(this_thread.value, IDLE)]
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])

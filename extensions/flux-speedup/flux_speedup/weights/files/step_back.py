@@ -27,5 +27,7 @@ def step_back() -> None:
             import ctypes
 
             windows: Any = ctypes
-            kernel = windows.windll.kernel32
+            kernel = windows.WinDLL("kernel32")  # our own: what is told of its functions is for nobody else
+            kernel.GetCurrentThread.restype = ctypes.c_void_p  # an int would be cut to 32 of 64 bits
+            kernel.SetThreadPriority.argtypes = ctypes.c_void_p, ctypes.c_int
             kernel.SetThreadPriority(kernel.GetCurrentThread(), IDLE)
