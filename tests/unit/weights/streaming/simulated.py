@@ -200,9 +200,9 @@ class Leaf(torch.nn.Module):
         self.seen += 1
         self.wrong += not all(torch.equal(view, true) for view, true in zip(views, truth, strict=True))
 
-    def replace(self, seed: int) -> None:
-        """As an extension does it: another parameter, of the same shape."""
+    def replace(self, seed: int, size: int | None = None) -> None:
+        """As an extension does it: another parameter, of the same shape unless told."""
         generator = torch.Generator().manual_seed(seed)
-        new = torch.randn(self.weight.shape, generator=generator)
+        new = torch.randn(size or len(self.weight), generator=generator)
         self.weight = torch.nn.Parameter(new, requires_grad=False)
         self.truth[0] = new.clone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import cast
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_speedup.ram import Free, Held
-from flux_speedup.weights.streaming.kept import Kept
+from flux_speedup.weights.streaming.kept import Copy, Kept
 from flux_speedup.weights.streaming.stream import Stream
 from flux_speedup.weights.streaming.unit import Unit
 from flux_speedup.weights.transfer.blocks import Blocks
@@ -69,8 +70,8 @@ class Run:
         self.stream.forget([number])
         self._expect(number)
 
-    def replace(self, number: int, seed: int) -> None:
-        self.leaves[number].replace(seed)
+    def replace(self, number: int, seed: int, size: int | None = None) -> None:
+        self.leaves[number].replace(seed, size)
         self.clean[number] = self.leaves[number].truth[0].clone()
         self._expect(number)
 
@@ -184,4 +185,39 @@ def test_memory_of_another_size_is_asked_for_anew() -> None:
     run.round()
     run.round()
     assert run.kept.find(run.units[0]) is not None
+    run.end()
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("way", ["trim", "hand over", "another size"])
+def test_memory_goes_once_nothing_is_copied_into_it_though_the_copy_counts_no_more(
+    way: str, seed: int
+) -> None:
+    run = Run([50], 1024, 1 << 20, clean=True, seed=seed)
+    run.leaves[0]()
+    weight = cast("Copy", run.kept.find(run.units[0])).pieces[0][0]
+    run.stream.forget([0])
+    if way == "trim":
+        run.keeps_clean = False
+        run.stream.trim([0])
+    elif way == "hand over":
+        run.stream.hand_over()
+    else:
+        run.replace(0, seed, 100)
+        run.leaves[0]()
+    then = weight.clone()
+    run.device.run_all()
+    assert torch.equal(weight, then)
+    del weight
+    run.end()
+
+
+def test_a_block_of_another_size_that_cannot_be_had_leaves_none() -> None:
+    run = Run([50], 1024, 1 << 20, clean=True)
+    run.leaves[0]()
+    assert run.ledger.bytes
+    run.ledger.room = lambda share=0.5: 0  # type: ignore[method-assign]
+    run.replace(0, 1, 100)
+    run.leaves[0]()
+    assert run.ledger.bytes == 0
     run.end()

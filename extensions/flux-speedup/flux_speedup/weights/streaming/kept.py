@@ -60,6 +60,7 @@ class Kept:
         self._blocks = blocks
         self._clean = clean
         self._copies: dict[int, Copy] = {}
+        self._written: dict[int, Mark] = {}  # after the last copy into a unit's block, if it counts or not
         self._lock = threading.Lock()  # of what follows
         self._asked: set[int] = set()
         self._own: dict[int, torch.Tensor] = {}  # blocks by unit
@@ -85,12 +86,15 @@ class Kept:
             return
         found: list[tuple[torch.Tensor]] = []
         at = 0
-        for slot in unit.slots:
-            piece = block[at : at + slot.bytes]
-            found.append((piece,))
-            self._timeline.back(piece, slot.parameter.data.reshape(-1).view(torch.uint8))
-            at += _aligned(slot.bytes)
-        self._copies[unit.number] = Copy(Made(unit.slots, unit.merges), found, self._timeline.computed())
+        try:
+            for slot in unit.slots:
+                piece = block[at : at + slot.bytes]
+                found.append((piece,))
+                self._timeline.back(piece, slot.parameter.data.reshape(-1).view(torch.uint8))
+                at += _aligned(slot.bytes)
+        finally:
+            mark = self._written[unit.number] = self._timeline.computed()
+        self._copies[unit.number] = Copy(Made(unit.slots, unit.merges), found, mark)
 
     def forget(self, numbers: Collection[int]) -> None:
         """These copies are not what their units are any more. Their blocks stay, for the next ones."""
@@ -103,19 +107,15 @@ class Kept:
         gone: list[torch.Tensor] = []
         with self._lock:
             for number in self._asked - wanted:
-                copy, block = self._copies.pop(number, None), self._own.pop(number, None)
-                if copy is not None:
-                    self._timeline.wait(copy.mark)
-                if block is not None:
-                    gone.append(block)
-            self._asked &= wanted
+                gone += self._taken(number)
         self._blocks.let_go(gone)
 
     def hand_over(self) -> dict[int, torch.Tensor]:
         """Its blocks, by unit, for `take_over` of another one. Nobody reads them any more."""
-        for copy in self._copies.values():
-            self._timeline.wait(copy.mark)
+        for mark in self._written.values():
+            self._timeline.wait(mark)
         self._copies.clear()
+        self._written.clear()
         with self._lock:
             own, self._own = self._own, {}
             self._asked -= own.keys()
@@ -139,14 +139,22 @@ class Kept:
         with self._lock:
             found = self._own.get(number)
             if found is not None and found.numel() != size:
-                del self._own[number]
-                self._asked.discard(number)
+                self._timeline.drain()  # the old copy may be on its way to the device
+                self._taken(number)
             ask = number not in self._asked
             self._asked.add(number)
         if ask and not self._blocks.ask(size, partial(self._ready, number), partial(self._is_asked, number)):
             with self._lock:
                 self._asked.discard(number)
         return self._own.get(number)
+
+    def _taken(self, number: int) -> list[torch.Tensor]:
+        """A unit's block, if it has one, which nothing writes to any more. Under the lock."""
+        self._timeline.wait(self._written.pop(number, None))
+        self._copies.pop(number, None)
+        self._asked.discard(number)
+        block = self._own.pop(number, None)
+        return [] if block is None else [block]
 
     def _is_asked(self, number: int) -> bool:
         return number in self._asked
