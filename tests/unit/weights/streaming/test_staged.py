@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from flux_speedup.weights.errors import ReadError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.streaming.staged import Staged
 from flux_speedup.weights.streaming.stream import Stream
 from flux_speedup.weights.streaming.supply import Load
 from flux_speedup.weights.streaming.timeline import PlainTimeline
 from flux_speedup.weights.streaming.unit import Unit
+from flux_speedup.weights.transfer.reader import MemorySource
 from flux_speedup.weights.transfer.staging import Arena
+from tests.unit.weights.streaming.simulated import Device, Memory
+from tests.waiting import PATIENCE_S
 
 TIMELINE = PlainTimeline(torch.device("cpu"))
 NAME = "flux-speedup-stream"
@@ -121,4 +126,37 @@ def test_errors_go_to_whoever_needs_the_bytes_and_the_next_load_works() -> None:
     supply.close()
     with pytest.raises(ValueError, match="do not go"):
         supply.bring(Load([(target, ones[:5])]), ())
+    supply.close()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_memory_of_what_cannot_be_read_to_its_end_may_be_let_go_at_once(seed: int) -> None:
+    device = Device(seed)
+    begun = threading.Event()
+
+    class Ends(MemorySource):
+        def read_into(self, offset: int, target: memoryview) -> None:
+            if offset:
+                assert begun.wait(PATIENCE_S)
+                raise ReadError(None, "the file ended here", offset=offset)
+            super().read_into(offset, target)
+
+    class Begins(Memory):
+        def copy_(self, source: torch.Tensor | Memory, *, non_blocking: bool = False) -> None:
+            super().copy_(source, non_blocking=non_blocking)
+            begun.set()
+
+        def __getitem__(self, part: slice) -> Memory:
+            return Begins(self.device, self.data[part])
+
+    supply = Staged(
+        device, Registry(), "page cache", 2, arena=Arena(limit=1 << 15, chunk=1 << 12), in_ram=Ends
+    )
+    target, ones = torch.zeros(9000, dtype=torch.uint8), torch.ones(9000, dtype=torch.uint8)
+    copies: Any = [(Begins(device, target), ones)]
+    with pytest.raises(ReadError):
+        supply.bring(Load(copies), ())()
+    then = target.clone()
+    device.run_all()
+    assert torch.equal(target, then)
     supply.close()

@@ -408,6 +408,24 @@ def test_a_lora_is_merged_as_a_weight_arrives_and_never_left_out() -> None:
     assert torch.equal(leaf(eye), clean.T)
 
 
+def test_what_cannot_be_brought_ahead_is_no_error_of_what_runs_now_with_its_lora() -> None:
+    first, then = leaves = [torch.nn.Linear(8, 8, bias=False).requires_grad_(False) for _ in range(2)]
+    units = {leaf: Unit(number, f"leaf {number}") for number, leaf in enumerate(leaves)}
+    timeline = PlainTimeline(torch.device("cpu"))
+
+    def pieces(slot: Slot) -> Sequence[torch.Tensor]:
+        if slot.parameter is then.weight:
+            raise RuntimeError("it cannot be read")
+        return home_bytes(slot)
+
+    stream = Stream(units, timeline, Straight(timeline, "plain"), 8192, pieces=pieces)
+    stream.set_streamed(units)
+    units[first].merges = {"weight": lambda weight: weight + 1}
+    assert torch.equal(first(torch.eye(8)), (first.weight + 1).T)
+    assert torch.equal(then(torch.eye(8)), then.weight.T)
+    stream.close()
+
+
 def test_a_replaced_parameter_is_streamed_too() -> None:
     run = Streamed([50, 60], 4096)
     inside: list[int] = []

@@ -226,7 +226,9 @@ class Staged:
                     part.source.forget(part.offset, part.length)
                 job.mark = finish(job.load, self._timeline)
         except BaseException as error:
-            self._fail(job, error)
+            job.error = error
+        if job.error is not None:  # a reader's, perhaps: copies of what had been read are under way
+            self._fail(job, job.error)
         job.end()
 
     def _fail(self, job: Job, error: BaseException) -> None:

@@ -6,10 +6,9 @@ the host moves them by itself.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 
@@ -200,19 +199,19 @@ class Stream:
                 self._bringing.ran(unit.number)
                 if not self._stay(unit):
                     self._in_use.enter(unit, self._bringing.place(unit))
-                self._bringing.fill()
             except Exception as error:
                 self._bringing.forget([unit.number])
                 self._in_use.end(unit)
                 if unit.merges:
                     raise  # the host would compute without the LoRA
                 self._say(f"{unit.name} could not be streamed ({error}); the WebUI moves it by itself")
+            else:
+                self._fill(unit)
 
     def _after(self, unit: Unit) -> None:
         with self._lock:
             if self._in_use.leave(unit) and not self._closed:
-                with self._quietly(unit):
-                    self._bringing.fill()
+                self._fill(unit)
 
     def _stay(self, unit: Unit) -> bool:
         """Whether the unit has come to stay: it is not streamed any more."""
@@ -257,11 +256,10 @@ class Stream:
         unit.slots = ()
         return False
 
-    @contextlib.contextmanager
-    def _quietly(self, unit: Unit) -> Iterator[None]:
-        """Bringing what comes next failed: it is brought when it is needed, and its error comes then."""
+    def _fill(self, unit: Unit) -> None:
+        """Bring what comes next. Where that fails it is brought when it is needed, and its error comes then."""
         try:
-            yield
+            self._bringing.fill()
         except Exception as error:
             self._say(f"what follows {unit.name} could not be brought ahead ({error})")
 
