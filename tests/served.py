@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
 MINOR = ".".join(gr.__version__.split(".")[:2])
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 # A page that a test can hide, and no clipboard of its own where a test says so.
 BEFORE = """
 Object.defineProperty(document, "hidden", { get: () => window.testHidden === true });
@@ -103,7 +103,7 @@ def says(page: Page, elem_id: str, text: str) -> None:
     expect(page.locator(f"#{elem_id}").first).to_contain_text(text, timeout=WAIT_MS)
 
 
-def until(condition: Callable[[], bool], page: Page, seconds: float = 15.0) -> None:
+def until(condition: Callable[[], bool], page: Page, seconds: float = 60.0) -> None:
     """Wait in the page's own time, so that its events are heard."""
     end = time.monotonic() + seconds
     while not condition():

@@ -87,7 +87,7 @@ def free_ports(count: int) -> int:
     return free_ports(count) if taken else first
 
 
-def ask(url: str, path: str, body: object = None, timeout: float = 300.0) -> Any:
+def ask(url: str, path: str, body: object = None, timeout: float = 600.0) -> Any:
     """The JSON of an answer. Raises OSError."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})

@@ -23,7 +23,7 @@ def run(forge_dir: Path, *words: str) -> dict[str, Any]:
     )
     extension = REPOSITORY / "extensions" / "flux-speedup"
     command = [str(python), str(SCRIPT), str(extension), str(REPOSITORY), *words]
-    answer = subprocess.run(command, cwd=forge_dir, capture_output=True, text=True, timeout=400, check=False)
+    answer = subprocess.run(command, cwd=forge_dir, capture_output=True, text=True, timeout=1800, check=False)
     assert answer.returncode == 0, answer.stdout[-2000:] + answer.stderr[-4000:]
     seen: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
     return seen

@@ -81,9 +81,9 @@ def test_a_dead_webui_is_replaced_and_its_request_answered_by_another(
         60, lambda: next((pid for pid, port in bench.processes(data).items() if busy(port)), None)
     )
     bench.kill_one(victim, whole)
-    waiting.join(300)
+    waiting.join(600)
     assert came == [expected]
-    within(300, lambda: len(bench.serving(data)) == 2)
+    within(600, lambda: len(bench.serving(data)) == 2)
     assert victim not in bench.processes(data), "nobody is left who holds the card"
 
 
