@@ -36,6 +36,8 @@ def is_locked(path: Path) -> bool:
         return False
     try:
         return not _try(descriptor)
+    except OSError:  # a file system without locks: nobody holds one
+        return False
     finally:
         os.close(descriptor)
 
@@ -44,9 +46,14 @@ def _acquire(path: Path, waiting: Callable[[], None]) -> int:
     told = False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
-        if _try(descriptor) and _is_at(descriptor, path):
+        ours = False
+        try:
+            ours = _try(descriptor) and _is_at(descriptor, path)
+        finally:
+            if not ours:
+                os.close(descriptor)
+        if ours:
             return descriptor
-        os.close(descriptor)
         if not told:
             told = True
             waiting()
@@ -78,4 +85,6 @@ else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            raise OSError(error.errno, f"this file system has no locks ({error.strerror})") from error
         return True
