@@ -18,6 +18,13 @@ from flux_speedup.weights.files import lease
 from flux_speedup.weights.files.identity import FileIdentity
 from flux_speedup.weights.files.mapping import Registry, Standing
 from flux_speedup.weights.files.span import find, lost_among
+from flux_speedup.weights.streaming.staged import Staged
+from flux_speedup.weights.streaming.stream import Stream
+from flux_speedup.weights.streaming.supply import Load
+from flux_speedup.weights.streaming.timeline import PlainTimeline
+from flux_speedup.weights.streaming.unit import Unit
+from flux_speedup.weights.transfer.reader import MemorySource, Source
+from flux_speedup.weights.transfer.staging import Arena
 from tests.unit.weights.weight_files import (
     CARD,
     identity_of,
@@ -26,7 +33,9 @@ from tests.unit.weights.weight_files import (
     residency_of,
     write_weights,
 )
+from tests.waiting import PATIENCE_S
 
+TIMELINE = PlainTimeline(torch.device("cpu"))
 linux = pytest.mark.skipif(sys.platform != "linux", reason="there a mapped file cannot be written over so")
 OLD = torch.arange(300_000, dtype=torch.float32)
 
@@ -237,3 +246,70 @@ def test_no_descriptor_and_no_mapping_is_left(path: Path) -> None:
     del views
     wait_until(lambda: gc.collect() >= 0 and registry.live() == [])  # the thread that looks may look just now
     wait_until(lambda: psutil.Process().num_fds() == before)
+
+
+def read_ahead(registry: Registry, in_ram: Callable[[torch.Tensor], Source] = MemorySource) -> Staged:
+    return Staged(
+        TIMELINE, registry, "page cache", 2, arena=Arena(limit=1 << 18, chunk=1 << 16), in_ram=in_ram
+    )
+
+
+@linux
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_model_that_streams_goes_on_with_the_old_bytes(
+    path: Path, write: Callable[[Path], None], lora: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry()
+    layer = torch.nn.Linear(300, 1000, bias=False).requires_grad_(False)
+    layer.weight = torch.nn.Parameter(registry.open(path).views()["a"].view(1000, 300), requires_grad=False)
+    unit = Unit(0, "layer")
+    stream = Stream({layer: unit}, TIMELINE, read_ahead(registry), 1 << 22)
+    stream.set_streamed({layer: unit})
+    unit.merges = {"weight": lambda weight: weight + 1} if lora else {}
+    expected = (OLD.view(1000, 300) + lora).T
+    eye = torch.eye(300)
+    for _ in range(2):
+        assert torch.equal(layer(eye), expected)
+        if registry.live()[0].standing is Standing.FILE:
+            write(path)
+            stream.rest()  # it is to be brought once more
+    assert "could not be streamed" not in caplog.text
+    stream.close()
+
+
+class Held(MemorySource):
+    """Takes its time to be read."""
+
+    may = threading.Event()
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        assert self.may.wait(PATIENCE_S)
+        super().read_into(offset, target)
+
+
+@linux
+def test_who_writes_waits_for_what_was_asked_for_before(path: Path) -> None:
+    """Copies wait for their turn in line; what they read are the old bytes still."""
+    registry = Registry()
+    views = registry.open(path).views()
+    supply = read_ahead(registry, Held)
+    first, then = torch.zeros(8, dtype=torch.uint8), torch.zeros(OLD.nbytes, dtype=torch.uint8)
+    supply.bring(Load([(first, torch.ones(8, dtype=torch.uint8))]), ())
+    arrival = supply.bring(Load([(then, views["a"].view(torch.uint8))]), ())
+    written = threading.Event()
+
+    def overwrite() -> None:
+        same_size(path)
+        written.set()
+
+    writer = threading.Thread(target=overwrite)
+    writer.start()
+    wait_until(lambda: registry.live()[0].standing is Standing.RAM)
+    assert not written.wait(0.5)
+    Held.may.set()
+    arrival()
+    assert torch.equal(then.view(torch.float32), OLD)
+    writer.join(PATIENCE_S)
+    assert written.is_set()
+    supply.close()

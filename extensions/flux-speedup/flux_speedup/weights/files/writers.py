@@ -48,7 +48,7 @@ class Writers:
         On the watching thread or on whose call found it out; whoever waits to write waits for it too. It is
         held weakly, and must be a method.
         """
-        self._told.append(weakref.WeakMethod(method))
+        self._told = [*(each for each in self._told if each() is not None), weakref.WeakMethod(method)]
 
     def _look(self) -> float:
         """On the watching thread: whoever waits to write gets to it once the old bytes are safe."""

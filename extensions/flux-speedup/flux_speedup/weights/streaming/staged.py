@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from ..files.mapping import FileIdentity, Registry
+from ..files.mapping import FileIdentity, Registry, Standing
 from ..transfer.reader import FileSource, MemorySource, Source
 from ..transfer.staging import Arena, Slot
 from .cached import CachedPart
@@ -28,6 +28,8 @@ from .timeline import Timeline
 
 LIMIT = 160 << 20
 CHUNK = 8 << 20
+WRITER_S = 5.0
+"""Whoever writes over a file waits no longer for what was to be read from it: the system lets him go by itself."""
 
 
 _ToRead = tuple[Job, Sequence[Part]]
@@ -67,6 +69,7 @@ class Staged:
         self._lent: AbstractContextManager[list[Slot]] | None = None
         self._files: dict[FileIdentity, FileSource] = {}
         self._under_way: deque[Job] = deque()  # as they were brought; copies are queued in this order
+        registry.writers.tell(self._written_over)
 
     def bring(self, load: Load, after: Sequence[Mark]) -> Arrival:
         straight: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -93,6 +96,13 @@ class Staged:
         with contextlib.suppress(IndexError):  # there is none
             self._under_way[-1].done.wait()
 
+    def _written_over(self, identity: FileIdentity) -> None:
+        """What was brought so far may be read from its pages, or by the device, only after this."""
+        kept = (m.standing is Standing.RAM for m in self._registry.live() if m.identity == identity)
+        with contextlib.suppress(IndexError):  # there is none
+            if any(kept) and self._under_way[-1].done.wait(WRITER_S):
+                self._timeline.drain()
+
     def close(self) -> None:
         self.rest()
         self._stop()
@@ -110,7 +120,8 @@ class Staged:
         if target.numel() != length:
             raise ValueError(f"{length} bytes do not go where {target.numel()} are")
         mapping = self._registry.around(address, length)
-        if mapping is None or self._is_written(mapping.identity, address, length):
+        in_ram = mapping is None or mapping.standing is Standing.RAM  # the file was written over
+        if mapping is None or in_ram or self._is_written(mapping.identity, address, length):
             return Part(target, self._in_ram(source), 0)
         file = self._files.get(mapping.identity)
         if file is None:
