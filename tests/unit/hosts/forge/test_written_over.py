@@ -14,7 +14,11 @@ import torch
 from flux_speedup.hosts.forge.written_over import PROCESSING, SD_MODELS, WrittenOver
 from flux_speedup.weights.errors import WeightsError
 from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.files.span import find
 from flux_speedup.weights.residency.placement import Placement
+from flux_speedup.weights.transfer.direct import Direct
+from flux_speedup.weights.transfer.item import Item
+from tests.unit.weights.registering import Machine, ledger
 from tests.unit.weights.weight_files import module_of, write_weights
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there a mapped file cannot be cut short")
@@ -27,7 +31,8 @@ class Host:
         self.path = write_weights(folder / "a.safetensors", {"a": torch.arange(5000.0)})
         self.sound = self.path.read_bytes()
         self.registry = Registry(leases=False)
-        self.placement = Placement(self.registry)
+        self.direct = Direct(self.registry, registrar=Machine().registrar, held=ledger(), settle=lambda: None)
+        self.placement = Placement(self.registry, direct=self.direct)
         self.model = module_of(self.registry.open(self.path).views())
         patcher = SimpleNamespace(model=self.model)
         parameters = {"checkpoint_info": SimpleNamespace(filename=str(self.path)), "additional_modules": []}
@@ -127,17 +132,21 @@ def test_no_image_is_shown_that_was_made_of_what_was_left(host: Host) -> None:
         host.process()
 
 
-def test_no_image_is_shown_for_which_the_card_read_pages_that_were_written(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host.model.a.data = host.model.a.data.clone()
+def test_no_image_is_shown_for_which_the_card_read_pages_that_were_written(host: Host) -> None:
     view = host.registry.open(host.path).views()
-    monkeypatch.setattr(host.placement, "reads_directly", lambda identity: True)
-    assert host.process() == "image"
-    host.during = lambda: (host.write_over(host.sound), host.registry.lost())
-    with pytest.raises(WeightsError, match="while the card read it"):
-        host.process()
+    mapping = host.registry.live()[0]
+    span = find(view["a"], host.registry)
+    assert span is not None
+    assert host.direct.hold(mapping)
+    with host.direct.lend([Item(span, span.dtype, span.shape)]):
+        host.model.a.data = host.model.a.data.clone()  # the card has it
+        assert host.process() == "image"
+        host.during = lambda: host.write_over(host.sound)
+        with pytest.raises(WeightsError, match="while the card read it"):
+            host.process()
     assert not view["a"].any()
+    assert host.reload() == "model"
+    assert host.calls == ["built"]
     host.during = lambda: None
     assert host.process() == "image"
     host.undo()

@@ -175,11 +175,11 @@ def test_what_is_held_for_the_loads_that_follow_is_the_packed_file(tmp_path: Pat
     file = loading.store.of(loading.path, loading.registry.open(loading.path).identity)
     assert file is not None
     assert direct.bytes == whole.stat().st_size
-    assert direct.reads(file.mapping.identity)
+    assert direct.source(file.mapping.identity) is not None
     loading.store.choice.bus = 2e12  # nothing decodes as fast
     placement.load(module, CARD)
     assert direct._idle.wait(10)
-    assert direct.reads(loading.registry.open(loading.path).identity)
+    assert direct.source(loading.registry.open(loading.path).identity) is not None
     direct.release_all()
 
 

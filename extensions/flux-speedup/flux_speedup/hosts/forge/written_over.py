@@ -27,6 +27,7 @@ from ..common.engine import patchers_of
 SD_MODELS = "modules.sd_models"
 PROCESSING = "modules.processing"
 _GONE = "it was written over while it was in use, and its old bytes are gone"
+_NOT_SHOWN = "the image is not shown, the next one is made from the file as it is now"
 log = logging.getLogger("flux_speedup")
 
 
@@ -80,12 +81,13 @@ class WrittenOver:
         def process_images_inner(*args: Any, **kwargs: Any) -> Any:
             before = len(self._placement.registry.writers.over)
             processed = original(*args, **kwargs)
-            path = self._gone(sys.modules[SD_MODELS].model_data.sd_model)  # type: ignore[attr-defined]
+            data = sys.modules[SD_MODELS].model_data  # type: ignore[attr-defined]
+            path = self._gone(data.sd_model)
             if path is not None:
-                reason = f"{_GONE}; the image is not shown, the next one is made from the file as it is now"
-                raise meant(WeightsError(path, reason))
-            if any(map(self._placement.reads_directly, self._placement.registry.writers.over[before:])):
-                reason = "a file was written over while the card read it; this image is not shown"
+                raise meant(WeightsError(path, f"{_GONE}; {_NOT_SHOWN}"))
+            if any(map(self._placement.has_mixed, self._placement.registry.writers.over[before:])):
+                data.forge_hash = ""  # what has come to the card may be of both
+                reason = f"a file was written over while the card read it; {_NOT_SHOWN}"
                 raise meant(WeightsError(None, reason))
             return processed
 

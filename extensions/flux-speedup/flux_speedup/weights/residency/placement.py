@@ -132,9 +132,9 @@ class Placement:
         with self._lock:
             return list(self._residencies)
 
-    def reads_directly(self, identity: FileIdentity) -> bool:
-        """Whether the device may read the very pages of this file, as they are when it reads them."""
-        return self._direct is not None and self._direct.reads(identity)
+    def has_mixed(self, identity: FileIdentity) -> bool:
+        """Whether a device could read the very pages of this file while they were written over."""
+        return self._direct is not None and self._direct.has_mixed(identity)
 
     def arrival(self, module: torch.nn.Module) -> Arrival | None:
         """How the module's weights came to the device last, if we brought them."""

@@ -18,7 +18,7 @@ import torch
 
 from ...ram import HALF, HELD, Held
 from ...stats.report import size
-from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry
+from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry, Standing
 from ..files.pagecache import WARM, resident_fraction
 from ..files.span import Span
 from .held_files import HeldFile, HeldFiles
@@ -76,6 +76,7 @@ class Direct:
         self._warm = warm
         self._files = HeldFiles()
         self._failed: set[FileIdentity] = set()
+        self._mixed: set[FileIdentity] = set()
         self._changing = threading.Lock()  # one registration at a time
         self._idle = WhileIdle(busy, self.relieve, quiet_s)
         self._settle = settle
@@ -133,9 +134,9 @@ class Direct:
         held = self._files.begun(span.identity)
         return None if held is None else self._straight(held, span)
 
-    def reads(self, identity: FileIdentity) -> bool:
-        """Whether devices may read pages of this file, as they are when they read them."""
-        return self._files.begun(identity) is not None
+    def has_mixed(self, identity: FileIdentity) -> bool:
+        """Whether devices could read pages of this file while somebody wrote there who had not waited."""
+        return identity in self._mixed
 
     def relieve(self) -> bool:
         """Let files go while RAM is short, what was used longest ago first; whether any is held still."""
@@ -247,3 +248,6 @@ class Direct:
             self._files.let_go(held)
             self.let_go += 1
             self._settle()
+            mapped = [each for each in self._registry.live() if each.identity == identity]
+            if any(each.standing is Standing.LOST for each in mapped):
+                self._mixed.add(identity)
