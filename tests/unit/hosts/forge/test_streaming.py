@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import threading
 import types
+import weakref
 from typing import Any
 
 import pytest
 import torch
 
+from flux_speedup.hosts.forge.streamed import Means, Streamed
 from flux_speedup.hosts.forge.streaming import Streaming
 from flux_speedup.weights.residency.placement import Placement
+from flux_speedup.weights.streaming import split
+from flux_speedup.weights.streaming.timeline import PlainTimeline
+from tests.unit.weights.weight_files import CARD
+from tests.waiting import eventually
 
 
 def streaming(monkeypatch: pytest.MonkeyPatch) -> Streaming:
@@ -54,3 +62,30 @@ def test_what_a_failed_load_has_put_on_the_card_leaves_it(monkeypatch: pytest.Mo
     with pytest.raises(torch.OutOfMemoryError):
         streaming(monkeypatch)._wrap_model_load(out_of_memory)(one, -1)
     assert unloads == ["unloaded"]
+
+
+class Layer(torch.nn.Linear):
+    """As the host's own layers say it."""
+
+    parameters_manual_cast = False
+
+
+def test_of_a_model_that_everybody_forgets_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one of an extension that keeps a few, whose patcher is gone: the host tells nobody."""
+    monkeypatch.setattr(split, "LEAST", 1)
+    timeline = PlainTimeline(CARD)
+    timeline.pinned = True  # what is not registered is read ahead, by threads
+    model: Any = torch.nn.Sequential(Layer(64, 64), Layer(64, 64)).requires_grad_(False)
+    found = Streamed(model, CARD, Means(Placement(), timeline, None), 1 << 20, None)
+    found.split.give_way(0)
+    gone, x = weakref.ref(found), torch.ones(1, 64)
+    with torch.no_grad():
+        model(x)
+    assert reading()
+    del model, found
+    gc.collect()
+    assert eventually(lambda: not reading() and (gc.collect(), gone())[1] is None)
+
+
+def reading() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("flux-speedup-stream")]

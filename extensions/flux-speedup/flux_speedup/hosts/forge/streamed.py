@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -79,6 +81,8 @@ class Streamed:
             self._set_flags(module, False)  # of an earlier load, if there are any
         if timed is not None and set(timed.seconds) <= {unit.number for unit in self.units.values()}:
             self.split.measured(timed)
+        self._forgotten = weakref.finalize(model, _close_soon, self)  # its parts do not hold the model
+        self._forgotten.atexit = False
 
     @property
     def stream(self) -> Stream:
@@ -179,6 +183,7 @@ class Streamed:
             self._set_flags(module, False)  # nobody is left who would take them off
 
     def close(self) -> None:
+        self._forgotten.detach()
         if self._clock is not None:
             self._clock.stop()
         self.split.close()
@@ -201,6 +206,12 @@ class Streamed:
         elif not at_home and hasattr(found, "prev_parameters_manual_cast"):
             found.parameters_manual_cast = found.prev_parameters_manual_cast
             del found.prev_parameters_manual_cast
+
+
+def _close_soon(streamed: Streamed) -> None:
+    """Its model is gone, and the host tells nobody. It died anywhere, so nothing is waited for here."""
+    with contextlib.suppress(RuntimeError):  # no more threads here
+        threading.Thread(target=streamed.close, name="flux-speedup-forgotten", daemon=True).start()
 
 
 def streamable(model: torch.nn.Module) -> Mapping[torch.nn.Module, Unit]:
