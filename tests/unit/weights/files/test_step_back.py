@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from flux_speedup.weights.files import step_back as module
-from flux_speedup.weights.files.step_back import IDLE, LAST, step_back
+from flux_speedup.weights.files.step_back import BELOW, LAST, step_back
 from tests.waiting import PATIENCE_S
 
 
@@ -55,7 +55,7 @@ def test_on_windows_by_its_own_function(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(ctypes, "WinDLL", library, raising=False)
     monkeypatch.setattr(module, "sys", SimpleNamespace(platform="win32"))
     step_back()
-    assert asked == [(this_thread.value, IDLE)]
+    assert asked == [(this_thread.value, BELOW)]
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])

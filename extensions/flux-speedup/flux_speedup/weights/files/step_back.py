@@ -10,12 +10,13 @@ from typing import Any
 
 LAST = 19
 """The nice value of what runs when nothing else wants to."""
-IDLE = -15
-"""THREAD_PRIORITY_IDLE of Windows."""
+BELOW = -1
+"""THREAD_PRIORITY_BELOW_NORMAL of Windows, which runs what is lower only seconds later where all cores are busy:
+too late for a thread that the interpreter's lock goes through."""
 
 
 def step_back() -> None:
-    """Give this thread, and no other, the lowest priority: Linux and Windows; elsewhere it keeps what it has.
+    """Give this thread, and no other, a lower priority: Linux (the lowest) and Windows; elsewhere it keeps its own.
 
     It cannot be taken back without rights, so it is for threads that end with their work.
     """
@@ -30,4 +31,4 @@ def step_back() -> None:
             kernel = windows.WinDLL("kernel32")  # our own: what is told of its functions is for nobody else
             kernel.GetCurrentThread.restype = ctypes.c_void_p  # an int would be cut to 32 of 64 bits
             kernel.SetThreadPriority.argtypes = ctypes.c_void_p, ctypes.c_int
-            kernel.SetThreadPriority(kernel.GetCurrentThread(), IDLE)
+            kernel.SetThreadPriority(kernel.GetCurrentThread(), BELOW)
