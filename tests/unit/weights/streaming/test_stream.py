@@ -426,6 +426,20 @@ def test_what_cannot_be_brought_ahead_is_no_error_of_what_runs_now_with_its_lora
     stream.close()
 
 
+def test_a_weight_without_elements_comes_home_as_the_others_do() -> None:
+    leaf = torch.nn.Linear(8, 8).requires_grad_(False)
+    leaf.bias = torch.nn.Parameter(torch.zeros(8, 0), requires_grad=False)
+    leaf.forward = lambda x: x  # type: ignore[method-assign]
+    home = leaf.bias.data.untyped_storage()
+    unit, timeline = Unit(0, "leaf"), PlainTimeline(torch.device("cpu"))
+    stream = Stream({leaf: unit}, timeline, Straight(timeline, "plain"), 8192)
+    stream.set_streamed({leaf: unit})
+    leaf(torch.eye(8))
+    assert stream.figures.units == 1
+    assert leaf.bias.data.untyped_storage()._cdata == home._cdata
+    stream.close()
+
+
 def test_a_replaced_parameter_is_streamed_too() -> None:
     run = Streamed([50, 60], 4096)
     inside: list[int] = []

@@ -34,7 +34,7 @@ class Slot:
     start: int  # in the place
     raw: int | None  # in the place: where its bytes go before they are cast, or made something of
     recipe: Recipe | None = None
-    shown: int = 0  # address of the data it has while its module runs
+    shown: int | None = None  # address of the data it has while its module runs; 0 where that has no bytes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -58,11 +58,11 @@ class Slot:
 
     def hide(self) -> None:
         """The tensor is as it is at home, unless its module gave it another memory while it ran."""
-        if self.shown and self.parameter.data_ptr() == self.shown:
+        if self.shown is not None and self.parameter.data_ptr() == self.shown:
             show(self.parameter, self.home)
             if self.recipe is not None:
                 self.recipe.left(self.parameter)
-        self.shown = 0
+        self.shown = None
 
 
 @dataclass(eq=False)
