@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -155,6 +156,29 @@ def test_a_process_that_ends_while_it_saves_leaves_a_whole_file(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and modes are Unix's")
+def test_two_webuis_that_save_at_once_as_the_same_process_number_leave_a_whole_file(
+    opts, table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as two containers that share a folder."""
+    monkeypatch.setattr(settings_file, "_lock", contextlib.nullcontext())
+    file = tmp_path / "config[1].json"
+    other = type(opts)()
+    other.data["samples"] = 2
+
+    dump = json.dump
+
+    def saved_by_the_other_in_between(data: Any, out: Any, **how: Any) -> None:
+        out.write("{")
+        out.flush()
+        monkeypatch.setattr(json, "dump", dump)
+        other.save(str(file))
+        out.seek(0)
+        dump(data, out, **how)
+
+    monkeypatch.setattr(json, "dump", saved_by_the_other_in_between)
+    assert saved(opts, file)["samples"] == 1
+
+
 def test_a_link_stays_a_link_and_a_mode_a_mode(opts, table, tmp_path: Path) -> None:
     real, link = tmp_path / "elsewhere" / "real.json", tmp_path / "here" / "config.json"
     for each in (real, link):

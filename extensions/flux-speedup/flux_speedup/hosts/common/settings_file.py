@@ -8,7 +8,9 @@ writes into a file beside, which then takes the other's place; and it is given t
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -83,7 +85,8 @@ def _whole(write: Callable[[str], Any], filename: str) -> Any:
     Raises whatever `write` raises; the file is as it was then.
     """
     target = Path(os.path.realpath(filename))  # a link stays a link
-    part = target.with_name(f"{target.name}.{os.getpid()}{SUFFIX}")
+    # Two containers that share a folder may both be process 1.
+    part = target.with_name(f"{target.name}.{secrets.token_hex(8)}{SUFFIX}")
     _remove_stale(target)
     try:
         if not _is_replaceable(target):
@@ -118,6 +121,6 @@ def _is_replaceable(target: Path) -> bool:
 def _remove_stale(target: Path) -> None:
     """What a process left that ended while it wrote."""
     with suppress(OSError):
-        for left in target.parent.glob(f"{target.name}.*{SUFFIX}"):
+        for left in target.parent.glob(f"{glob.escape(target.name)}.*{SUFFIX}"):
             if time.time() - left.stat().st_mtime > STALE_S:
                 left.unlink()
