@@ -41,6 +41,11 @@ def taken() -> int:
     return int(_load().card_used())
 
 
+def refusals() -> int:
+    """How often it was out of memory."""
+    return int(_load().card_refusals())
+
+
 class Allocations:
     """How much was asked for since: `count` of blocks, `peak` bytes taken at most."""
 
@@ -76,7 +81,7 @@ def full(left: int = 0) -> Iterator[None]:
 @functools.cache
 def _load() -> Any:
     card = ctypes.CDLL(str(library()))
-    for name in ("card_used", "card_peak", "card_allocations"):
+    for name in ("card_used", "card_peak", "card_allocations", "card_refusals"):
         getattr(card, name).restype = ctypes.c_int64
     card.card_limit.argtypes = [ctypes.c_int64]
     _register()

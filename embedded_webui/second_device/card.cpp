@@ -22,7 +22,7 @@
 
 namespace {
 
-std::atomic<int64_t> taken{0}, peak{0}, handed_out{0}, most{INT64_MAX};
+std::atomic<int64_t> taken{0}, peak{0}, handed_out{0}, refused{0}, most{INT64_MAX};
 thread_local int current = 0;
 
 struct Block {
@@ -44,6 +44,7 @@ struct CardAllocator final : c10::Allocator {
   c10::DataPtr allocate(size_t size) override {
     const auto wanted = static_cast<int64_t>(size);
     if (wanted && taken + wanted > most) {
+      ++refused;
       TORCH_CHECK_WITH(OutOfMemoryError, false, "card: out of memory");
     }
     void* memory = nullptr;
@@ -190,6 +191,7 @@ extern "C" {
 int64_t card_used() { return taken; }
 int64_t card_peak() { return peak; }
 int64_t card_allocations() { return handed_out; }
+int64_t card_refusals() { return refused; }
 void card_start_counting() {
   peak.store(taken);
   handed_out = 0;

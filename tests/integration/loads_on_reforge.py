@@ -1,7 +1,6 @@
 """Run by a reForge's own Python in its folder: random loads on a small card, with reForge's own functions.
 
-Arguments: our extension (or "", for reForge alone), our repository, the beginning of names of files to make, how
-many sequences there are (their seeds count from 0). Answers with one line of JSON: what came of each.
+Arguments and answer are those of loads_on_neo.py.
 """
 
 import dataclasses
@@ -23,14 +22,15 @@ args_parser.args, _ = args_parser.parser.parse_known_args()
 from ldm_patched.modules import model_management as manager
 from ldm_patched.modules import ops
 from ldm_patched.modules.model_patcher import ModelPatcher
+from ldm_patched.modules.weight_adapter.loha import LoHaAdapter
 from safetensors.torch import save_file
 
-from tests.integration.random_loads import HOME, MIB, Block, Loads, Ours, believe
+from tests.integration.random_loads import HOME, MIB, Believed, Block, Loads, Ours
 from tests.second_device import CARD
 
 # Of a model that does not fit it keeps 128 MiB at least.
 SIZE, INFERENCE, WIDE = 176 * MIB, 24 * MIB, 1024
-taken = believe(manager, SIZE, INFERENCE)
+believed = Believed(manager, INFERENCE)
 builder = types.ModuleType("builder")
 sys.modules["builder"] = builder
 
@@ -91,6 +91,17 @@ def with_lora(name, strength):
     return patched
 
 
+def with_a_loha():
+    """Of every kind of LoRA, reForge takes running out of memory for an error of the file's: it goes on without."""
+    patched = models["encoder"].clone()
+    factors = [torch.ones(WIDE, 2) / 10, torch.ones(2, WIDE) / 10]
+    loha = LoHaAdapter(set(), (*factors, 2.0, *factors, None, None, None))
+    for number in range(8):
+        patch = loha if loads.chance.random() < 0.5 else ("diff", (change,))
+        patched.add_patches({f"layers.{number}.weight": patch}, 0.5)
+    return patched
+
+
 # Nothing beside another: of what it keeps at least there is room once.
 STEPS = (
     "unet",
@@ -102,16 +113,19 @@ STEPS = (
     "room",
     "lora",
     "lora",
+    "lora",
     "unload",
     "raise",
     "full",
+    "merge",
 )
 found = []
-for seed in range(int(sequences)):
-    loads = Loads(manager, models, WIDE, INFERENCE, seed)
+for seed, mib in json.loads(sequences):
+    believed.size = mib * MIB or SIZE
+    loads = Loads(manager, believed, models, WIDE, seed)
     loads.ours = ours
     steps = (loads.chance.choice(STEPS) for _ in range(48))
-    loads.play(steps, SIZE, taken, with_lora, ("unet", "half"))
+    loads.play(steps, with_lora, ("unet", "half"), {"encoder": with_a_loha})
     # What reForge has no layer of its own for it copies.
     loads.copies(lambda _model, name, tensor: [] if name.startswith("layers.2.") else [tensor.data])
     found.append(loads.seen)

@@ -11,7 +11,7 @@ import hashlib
 import random
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,23 +24,30 @@ KEPT = 5 * MIB
 """Of the card, for checks of weights."""
 
 
-def believe(manager: Any, size: int, inference: int) -> Callable[[], int]:
-    """A host's memory manager believes in a card of so many bytes; answers with what tells how many are taken."""
-    begin = card.used()
+class Believed:
+    """A card of `size` bytes that a host's memory manager believes in; so many of them stay free for inference."""
 
-    def taken() -> int:
-        return int(card._load().card_used()) - begin
+    def __init__(self, manager: Any, inference: int) -> None:
+        self.size, self.inference = 0, inference
+        self._begin = card.used()
 
-    def get_free_memory(dev: Any = None, torch_free_too: bool = False) -> Any:
-        free = size - taken()
-        return (free, free) if torch_free_too else free
+        def get_free_memory(dev: Any = None, torch_free_too: bool = False) -> Any:
+            free = self.size - self.taken()
+            return (free, free) if torch_free_too else free
 
-    manager.vram_state = manager.VRAMState.NORMAL_VRAM
-    manager.minimum_inference_memory = lambda: inference + manager.extra_reserved_memory()
-    manager.extra_reserved_memory = lambda: 0
-    manager.get_torch_device = lambda: CARD
-    manager.get_free_memory = get_free_memory
-    return taken
+        manager.vram_state = manager.VRAMState.NORMAL_VRAM
+        manager.minimum_inference_memory = lambda: inference + manager.extra_reserved_memory()
+        manager.extra_reserved_memory = lambda: 0
+        manager.get_torch_device = lambda: CARD
+        manager.get_free_memory = get_free_memory
+
+    def taken(self) -> int:
+        """Bytes of it that are taken now."""
+        return card.taken() - self._begin
+
+    def ends_here(self, more: int = 0) -> None:
+        """It has no more than it is believed to have, and so many bytes."""
+        card._load().card_limit(self._begin + self.size + more)
 
 
 class Ours:
@@ -54,6 +61,7 @@ class Ours:
         from flux_speedup.weights.transfer.lane import PlainLane
 
         merging.LANES, signature._ROWS = ("hpu",), (64,)
+        merging.refusals = lambda device: card.refusals()
         self.failed: list[str] = []
         self.placement = Placement(lanes=PlainLane)
         self.attachment = attach(self.placement)
@@ -104,27 +112,30 @@ class Block(torch.nn.Module):
 class Loads:
     """Models by name, each as the host's patcher holds it, and what is done with them."""
 
-    def __init__(self, manager: Any, models: dict[str, Any], wide: int, inference: int, seed: int) -> None:
-        self.manager, self.models, self.inference = manager, models, inference
+    def __init__(
+        self, manager: Any, believed: Believed, models: dict[str, Any], wide: int, seed: int
+    ) -> None:
+        self.manager, self.models, self._card = manager, models, believed
         self.chance = random.Random(seed)
         self.chosen: dict[str, Any] = dict(models)
         self.ours: Ours | None = None
         self.x = torch.randn(2, wide, generator=torch.Generator().manual_seed(4))
         self.seen: dict[str, Any] = {"images": [], "loaded": [], "streamed": [], "books": {}, "errors": 0}
-        self.seen |= {"sizes": [], "pushed": 0, "beside": 0}
+        self.seen |= {"sizes": [], "pushed": 0, "beside": 0, "merged": [], "lora is wrong": []}
 
     def play(
         self,
         steps: Iterable[str],
-        size: int,
-        taken: Callable[[], int],
         with_lora: Callable[[str, float], Any],
         patched: Collection[str],
+        everywhere: Mapping[str, Callable[[], Any]],
     ) -> None:
-        """`steps`: models' names, or what `_step` knows. `patched`: models that get LoRAs."""
+        """`steps`: models' names, or what `_step` knows. `patched`: models that get LoRAs, of the others those of
+        `everywhere` one that is merged into every layer.
+        """
         gc.collect()
-        card._load().card_limit(card.used() + size)
-        self._size, self._taken, self._with_lora = size, taken, with_lora
+        self._card.ends_here()
+        self._with_lora, self._everywhere = with_lora, everywhere
         self._patched, self._fit = list(patched), [name for name in self.models if name not in patched]
         for what in steps:
             if what in self.models:
@@ -137,7 +148,7 @@ class Loads:
 
     def _step(self, what: str) -> None:
         if what == "room":
-            self._room(self.chance.randrange(self._size * 2 // 5))
+            self._room(self.chance.randrange(self._card.size * 2 // 5))
         elif what == "apart":
             self._run_beside_what_is_not_the_managers()
         elif what == "beside":
@@ -147,12 +158,14 @@ class Loads:
             self.chosen[name] = self._with_lora(name, strength) if strength else self.models[name]
         elif what == "unload":
             self._unload()
+        elif what == "merge":
+            self._merge_where_room_is_short()
         elif what == "full":
             self._unload()
             # One that fits: of a load in part that fails the hosts themselves leave marks behind.
-            with card.full(self._size // 8):
+            with card.full(self._card.size // 8):
                 self._run_into_an_error(self.chance.choice(self._fit), "memory")
-            card._load().card_limit(card.used() - self._taken() + self._size)
+            self._card.ends_here()
             self._unload()
         else:
             name = self.chance.choice(self._patched)
@@ -160,19 +173,47 @@ class Loads:
             self._run_into_an_error(name, "on purpose")
             self.models[name].model.fails = None
 
+    def _merge_where_room_is_short(self) -> None:
+        """Beside another model, and then alone, with all of the card."""
+        name = self.chance.choice(list(self._everywhere))
+        others = [one for one in self._fit if one != name]
+        self._unload()
+        for other in self.chance.sample(others, min(1, len(others))):
+            self._run(other)
+        self.chosen[name] = self._everywhere[name]()
+        more = self.chance.randrange(8 * self.x.shape[1] ** 2 * 4)  # up to eight layers in single precision
+        before = card.refusals()
+        with card.full(self.chosen[name].model_size() + more):
+            short = self._image_or_nothing(name)
+        refused = card.refusals() - before
+        self._card.ends_here()
+        self._unload()
+        self.seen["merged"].append([short, self._image_or_nothing(name), refused])
+        self.chosen[name] = self.models[name]
+
+    def _image_or_nothing(self, name: str) -> str:
+        try:
+            self._run(name)
+        except torch.OutOfMemoryError:
+            return ""
+        self.seen["lora is wrong"].pop()
+        return str(self.seen["images"].pop())
+
     def _room(self, size: int) -> None:
         self.manager.free_memory(size, CARD)
         self.seen["errors"] += self.manager.get_free_memory(CARD) < size
 
     def _unload(self) -> None:
         self.manager.unload_all_models()
-        self.seen["errors"] += self._taken() > KEPT
+        self.seen["errors"] += self._card.taken() > KEPT
 
     def _run(self, name: str) -> None:
         patcher = self.chosen[name]
         before = self._on_the_card(self._patched)
         # One that is run once a load says nothing of what it needs.
-        self.manager.load_models_gpu([patcher], memory_required=self.inference * (name in self._patched))
+        self.manager.load_models_gpu(
+            [patcher], memory_required=self._card.inference * (name in self._patched)
+        )
         if self.ours is not None and self.ours.streams(patcher.model) and name not in self._patched:
             self.seen["pushed"] += before - self._on_the_card(self._patched)
             self.seen["beside"] += before > 0
@@ -192,8 +233,8 @@ class Loads:
         first, second = self.chance.choice(self._patched), self.chance.choice(self._fit)
         self.chosen[first] = self.models[first]
         both = [self.models[first], self.models[second]]
-        self.manager.load_models_gpu(both, memory_required=self.inference)
-        for size in (0, self.chance.randrange(self._size // 4)):
+        self.manager.load_models_gpu(both, memory_required=self._card.inference)
+        for size in (0, self.chance.randrange(self._card.size // 4)):
             self._room(size)
             for name in (second, first, second, first):
                 self._pass(name, self.models[name])
@@ -204,8 +245,8 @@ class Loads:
         """As an upscaler: it asks for room, takes it, and what had to give way is called while it is there."""
         name = self.chance.choice(self._patched)
         self._run(name)
-        size = self.chance.randrange(self._size // 5)
-        self._room(size + self.inference)
+        size = self.chance.randrange(self._card.size // 5)
+        self._room(size + self._card.inference)
         taken = torch.empty(size, dtype=torch.uint8, device=CARD)
         self._pass(name, self.chosen[name])
         del taken
@@ -214,6 +255,7 @@ class Loads:
         with torch.inference_mode():
             out = patcher.model(self.x.to(CARD)).cpu()
         self.seen["errors"] += not torch.isfinite(out).all().item()
+        self.seen["lora is wrong"].append(not _is_in_each_once(patcher))
         self.seen["images"].append(f"{name} {hashlib.sha256(out.numpy().tobytes()).hexdigest()[:16]}")
         lora = " with a LoRA" if patcher.patches else ""
         if self.ours is not None and self.ours.streams(patcher.model):
@@ -233,7 +275,7 @@ class Loads:
         self.seen["sizes"].append(sizes)
         for loaded in self.manager.current_loaded_models:
             model = loaded.model.model
-            there = sum(t.nbytes for t in (*model.parameters(), *model.buffers()) if t.device == CARD)
+            there = sum(self._size_on_the_card(module) for module in model.modules())
             name = next(name for name, patcher in self.models.items() if patcher.model is model)
             layers = loaded.model._load_list()
             sizes[name] = loaded.model_memory()
@@ -242,11 +284,20 @@ class Loads:
             off = abs(loaded.model_loaded_memory() - there)
             self.seen["books"][name] = max(off, self.seen["books"].get(name, 0))
 
+    def _size_on_the_card(self, module: torch.nn.Module) -> int:
+        """Bytes by the manager's measure, in which a packed weight's scales and what is told of it count."""
+        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        there = [one.device == CARD for one in own]
+        if not any(there):
+            return 0
+        self.seen["errors"] += not all(there)
+        return int(self.manager.module_size(module))
+
     def _end(self) -> None:
         self.manager.unload_all_models()
         self.chosen = {}
         gc.collect()
-        self.seen["left"] = self._taken()
+        self.seen["left"] = self._card.taken()
         modules = [module for patcher in self.models.values() for module in patcher.model.modules()]
         self.seen["hooks"] = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
         self.seen["failed"] = self.ours.failed if self.ours is not None else []
@@ -262,3 +313,13 @@ class Loads:
             for parameter, tensor in patcher.model.named_parameters()
         )
         self.seen["copies"] = sum(part.nbytes for parts in each for part in parts if not ours.is_view(part))
+
+
+def _is_in_each_once(patcher: Any) -> bool:
+    """Whether every weight has its LoRA: merged, or computed when it is used."""
+    for name, module in patcher.model.named_modules():
+        for leaf in ("weight", "bias"):
+            key, computed = f"{name}.{leaf}", getattr(module, f"{leaf}_function", ())
+            if len(computed) + (key in patcher.backup) != (key in patcher.patches):
+                return False
+    return True

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
-from embedded_webui.second_device import CARD, Allocations, _load, built, counted, full, taken, used, why_not
+from embedded_webui.second_device import (
+    CARD,
+    Allocations,
+    _load,
+    built,
+    counted,
+    full,
+    refusals,
+    taken,
+    used,
+    why_not,
+)
 
-__all__ = ["CARD", "Allocations", "_load", "built", "counted", "full", "taken", "used", "why_not"]
+__all__ = ["CARD", "Allocations", "_load", "built", "counted", "full", "refusals", "taken", "used", "why_not"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from flux_speedup.hosts.comfy import moves
+from flux_speedup.hosts.comfy import merging, moves
 from flux_speedup.hosts.comfy.moves import Moves
 from flux_speedup.patching.change import apply_all
 from flux_speedup.weights.errors import TransferError
@@ -163,36 +163,40 @@ def test_merged_weights_stay_the_hosts_and_the_files_come_back(setting: Setting)
     assert setting.is_as_built()
 
 
+@pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("short", [1, 2])
-def test_merging_that_runs_out_of_memory_is_made_again_once_others_have_left(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch, short: int
+def test_merging_that_runs_out_of_memory_is_made_again_of_what_is_at_home(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, short: int, told: bool
 ) -> None:
-    patcher, told = setting.patcher, []
+    """`short`: how often there is no memory. `told`: it is raised; else the host's LoRA does without."""
+    patcher, refused, emptied = setting.patcher, [], []
     merge = type(patcher)._set
-    left = [torch.OutOfMemoryError("full")] * short
 
-    def one_at_a_time(self: Any, key: str, weight: torch.Tensor) -> None:
-        if left:
-            raise left.pop()
-        merge(self, key, weight)
+    def runs_out(self: Any, key: str, weight: torch.Tensor) -> None:
+        if key == "layers.1.weight" or len(refused) >= short:
+            return merge(self, key, weight)
+        refused.append(key)
+        if told:
+            raise torch.OutOfMemoryError("full")
+        return merge(self, key, self.model.get_parameter(key).data.clone())
 
-    monkeypatch.setattr(type(patcher), "_set", one_at_a_time)
-    manager: Any = sys.modules["host.manager"]
-    own = SimpleNamespace(model=SimpleNamespace(model=setting.model))
-    another = SimpleNamespace(model=SimpleNamespace(model="another"))
-    manager.current_loaded_models = [SimpleNamespace(model=None), own, another]
-    manager.free_memory = lambda size, device, kept: told.append((device, kept))
-    manager.soft_empty_cache = lambda: told.append("emptied")
-    patcher.patches = {"layers.1.weight": 1.0, "layers.2.weight": 2.0}
-    if short > 1:
+    monkeypatch.setattr(type(patcher), "_set", runs_out)
+    monkeypatch.setattr(merging, "refusals", lambda device: len(refused))
+    sys.modules["host.manager"].soft_empty_cache = lambda: emptied.append(1)  # type: ignore[attr-defined]
+    at_home = {name: setting.model.get_parameter(name).data_ptr() for name in layers(1, 2, 3)}
+    patcher.patches = {"layers.1.weight": 1.0, "layers.2.weight": 2.0, "layers.3.weight": 3.0}
+    if short > 1 and told:
         with pytest.raises(torch.OutOfMemoryError):
             patcher.load(CARD, full_load=True)
     else:
         patcher.load(CARD, full_load=True)
-        for number in (1, 2):
+        assert {
+            name for name, weight in patcher.merged_into.items() if weight.data_ptr() == at_home[name]
+        } == (layers(2, 3))
+        for number in (1, 3) if short > 1 else (1, 2, 3):
             weight = setting.model.layers[number].weight
             assert torch.equal(weight, setting.bytes[f"layers.{number}.weight"] + number)
-    assert told == [(CARD, [own]), "emptied"]
+    assert emptied == [1]
     patcher.unpatch_model(HOME)
     assert setting.is_as_built()
 

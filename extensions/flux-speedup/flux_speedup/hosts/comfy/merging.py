@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ...patching.change import Change, Function
-from ...weights.errors import OUT_OF_MEMORY, WeightsError, let_go
+from ...weights.errors import OUT_OF_MEMORY, WeightsError, let_go, refusals
 from ...weights.files.span import plain
 from ...weights.residency.placement import Placement
 from ...weights.residency.shells import alike, parts_of
@@ -25,12 +25,37 @@ from ..common.timing import name_of
 from .names import Names
 
 CPU = torch.device("cpu")
-ROOM = 2 << 30
-"""Bytes to be free for merging that has run out of memory: a Flux's largest weight takes half of them."""
 log = logging.getLogger("flux_speedup")
 
-Merges = dict[str, Callable[[], Any]]
-"""The host's merge of a weight, by its name, to be made once the weight is on the device."""
+
+class Merge(NamedTuple):
+    """The host's merge of a weight of a patcher, to be made once the weight is on the device."""
+
+    patcher: Any
+    key: str
+    run: Callable[[], Any]
+
+    def is_made(self, device: torch.device) -> bool:
+        """Whether memory did not run out on the way. Where it does, some of the host's kinds of LoRA leave the
+        weight as it was, or half of it, and write a line to the log.
+        """
+        before = refusals(device)
+        try:
+            self.run()
+        except OUT_OF_MEMORY as error:
+            let_go(error)
+            return False
+        return refusals(device) == before
+
+    def undo(self) -> None:
+        """The weight is the one at home, as the host brings it back."""
+        owner, _, leaf = self.key.rpartition(".")
+        weight = torch.nn.Parameter(self.patcher.backup[self.key].weight, requires_grad=False)
+        setattr(self.patcher.model.get_submodule(owner), leaf, weight)
+
+
+Merges = dict[str, Merge]
+"""By the name of the weight, in the host's order."""
 
 
 class Backup(NamedTuple):
@@ -65,9 +90,10 @@ class Merging:
             self._thread.merges = before
 
     def make(self, model: torch.nn.Module, device: torch.device, merges: Merges) -> None:
-        """Before anything else comes, as the host does it: what merging takes is free then, or others leave for it.
+        """Before anything else comes, as the host does it: what merging takes is free then.
 
-        Raises torch.OutOfMemoryError where that is not enough.
+        Where it is not, what has not been merged goes home, and the host brings each weight when it merges it: no
+        more is on the device then than without us. Raises torch.OutOfMemoryError where that is too much as well.
         """
         if not merges:
             return
@@ -75,21 +101,14 @@ class Merging:
             self._placement.load(model, device, merges.keys())
         except WeightsError as error:
             log.warning("%s: %s; the WebUI merges into what is in RAM", name_of(model), error)
-        for merge in merges.values():
-            try:
-                merge()
-            except OUT_OF_MEMORY as error:
-                # Each of the host's merges ends with the weight in its place, or has changed nothing.
-                let_go(error)
-                self._make_room(model, device)
-                merge()
-
-    def _make_room(self, model: torch.nn.Module, device: torch.device) -> None:
-        """Others leave the device, as the host has them leave."""
-        manager: Any = sys.modules[self._names.manager]
-        listed = [each for each in manager.current_loaded_models if each.model is not None]
-        manager.free_memory(ROOM, device, [each for each in listed if each.model.model is model])
-        manager.soft_empty_cache()
+        waiting = set(merges)
+        for key, merge in merges.items():
+            if not merge.is_made(device):
+                merge.undo()
+                self._placement.of(model).unload(waiting)
+                sys.modules[self._names.manager].soft_empty_cache()  # type: ignore[attr-defined]
+                merge.run()
+            waiting.remove(key)
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def patch_weight_to_device(patcher: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
@@ -97,7 +116,7 @@ class Merging:
             if merges is None or not _is_merged_on_the_way(patcher, key, args, kwargs):
                 return original(patcher, key, *args, **kwargs)
             patcher.backup.setdefault(key, Backup(alike(patcher.model.get_parameter(key)), False))
-            merges[key] = partial(original, patcher, key, *args, **kwargs)
+            merges[key] = Merge(patcher, key, partial(original, patcher, key, *args, **kwargs))
             return None
 
         return patch_weight_to_device
