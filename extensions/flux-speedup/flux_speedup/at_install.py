@@ -20,6 +20,7 @@ from .ram.system import psutil
 from .storage.sidecar import Place, Sidecar, Stamp
 from .weights.files import early_hashing
 from .weights.files.hub_names import digest_in_name
+from .weights.files.step_back import step_back
 
 HASH = "hash"
 
@@ -74,6 +75,7 @@ def hash_one(path: str, cache: str, pid: str, since: str) -> None:
         except processes.Error:
             return False
 
+    step_back()
     early_hashing.work(Path(path), Path(cache), is_there)
 
 

@@ -67,8 +67,6 @@ def unread(_path: Path) -> Iterator[memoryview]:
 def looks_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early_hashing, "_LOOK_S", -1.0)
     monkeypatch.setattr(digest_pass, "CHUNK", 10_000)
-    # The priority of the tests' own threads stays as it is.
-    monkeypatch.setattr(early_hashing, "step_back", lambda: None)
 
 
 def test_whoever_needs_the_digest_joins_and_reads_nothing(weights: Path, tmp_path: Path) -> None:

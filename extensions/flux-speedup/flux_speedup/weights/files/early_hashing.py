@@ -18,7 +18,6 @@ from ...storage import whole_file
 from ...storage.file_lock import is_locked, locked
 from ...storage.sidecar import Place, Sidecar, Stamp
 from .digest_pass import Pieces, pieces
-from .step_back import step_back
 
 DIGESTS = "digests.json"
 _WORK, _LOCK = "hashing.json", "hashing.lock"
@@ -44,7 +43,6 @@ def work(path: Path, folder: Path, wanted: Callable[[], bool], read: Pieces = pi
 
     The digest is kept in the folder. Raises OSError, Another.
     """
-    step_back()
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / _LOCK, _leave):
         whole_file.write(folder / _WORK, json.dumps({"path": str(path)}))
