@@ -73,11 +73,11 @@ class Session:
         return " ".join(map(digest, (made["crossattn"], x, answer)))
 
     def story(self, name: str) -> list[str]:
-        """Loaded, with LoRAs and without, on a card that is too small, unloaded, and again."""
+        """Loaded, with a LoRA and without, unloaded, and again on a card that is too small for either model."""
         try:
             seen = [self.image(name), self.image(name, lora=1), self.image(name)]
             self.unload()
-            seen += [self.image(name, lora=1, room=self.small()), self.image(name, text_room=used() + TEXT)]
+            seen.append(self.image(name, lora=1, room=self.small(), text_room=used() + TEXT))
         except Exception as error:
             traceback.print_exc()
             seen = [f"{type(error).__name__}: {str(error)[:200]}"]
