@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,3 +226,18 @@ def test_settings_file_is_read_tolerantly_before_options_exist(tmp_path: Path) -
     saved.write_text('{"flux_speedup_tier": ')
     broken = gathered(tmp_path, settings_file=saved)
     assert str(saved) in broken.problems[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files here")
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
+    """A pipe would be waited for, /dev/zero read until all memory is taken."""
+    place = tmp_path / "configuration"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "device":
+        place.symlink_to(os.devnull)
+    else:
+        place.mkdir()
+    found = gathered(tmp_path, environ={"FLUX_SPEEDUP_CONFIG": str(place)})
+    assert found.problems == (f"{place}: is no file that can be read as configuration; it is ignored",)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def gather(
         settings = _read_json(settings_file, problems, "the WebUI's settings") if settings_file else {}
     saved = {k[len(OPTION_PREFIX) :]: v for k, v in settings.items() if k.startswith(OPTION_PREFIX)}
     user_file = Path(chosen) if chosen else data_folder / "flux-speedup.json" if data_folder else None
-    if chosen and user_file is not None and not user_file.is_file():
+    if chosen and user_file is not None and not user_file.exists():
         problems.append(f"{user_file}: no such configuration file; the shipped one is used")
     user = _read_json(user_file, problems, "configuration") if user_file else {}
     return Sources(
@@ -143,18 +144,22 @@ def _flags(words: Sequence[str], problems: list[str]) -> dict[str, object]:
 def _read_json(path: Path, problems: list[str], what: str) -> dict[str, object]:
     """The object in a JSON file; a missing file is an empty one."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe may be waited for, a device read, for ever
+            problems.append(f"{path}: is no file that can be read as {what}; it is ignored")
+            return {}
+        if found.st_size > MAX_FILE_BYTES:
             problems.append(f"{path}: over {MAX_FILE_BYTES} bytes, not read as {what}; it is ignored")
             return {}
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        held = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         problems.append(f"{path}: cannot be read as {what} ({error}); it is ignored")
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(held, dict):
         problems.append(
-            f"{path}: holds {type(found).__name__}, not an object of keys and values; it is ignored"
+            f"{path}: holds {type(held).__name__}, not an object of keys and values; it is ignored"
         )
         return {}
-    return found
+    return held
