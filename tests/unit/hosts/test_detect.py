@@ -17,6 +17,7 @@ from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.hosts.forge.webui import Forge
 from flux_speedup.hosts.neo.webui import Neo
 from flux_speedup.hosts.reforge.webui import ReForge
+from flux_speedup.patching.change import Declined
 from flux_speedup.ui.settings import OPTIONS
 
 FORGE, REFORGE, LAUNCH = (
@@ -116,3 +117,25 @@ def test_the_memory_flag_of_the_user_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "backend.args", arguments)
     assert Neo(manager()).vram_flag() == "--highvram"
     assert ReForge(manager()).vram_flag() is None
+
+
+@pytest.mark.parametrize("host", [Neo, ReForge])
+def test_who_does_not_want_files_mapped_gets_the_webuis_own_way_and_what_needs_ours_says_so(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: Any = ModuleType(host.args_name)
+    arguments.args = SimpleNamespace(disable_mmap=True)
+    monkeypatch.setitem(sys.modules, host.args_name, arguments)
+    made = host(manager())
+    with pytest.raises(Declined, match="--disable-mmap"):
+        made.weight_changes(0.0)
+    if host is Neo:
+        for ask in (
+            lambda: made.streaming_changes(True),
+            lambda: made.checkpoint_changes((1, 1), None, frozenset),
+        ):
+            with pytest.raises(Declined, match="it needs weights to stay in their files"):
+                ask()
+    else:
+        with pytest.raises(Declined, match="not available"):
+            made.streaming_changes(True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..configuration.config import Config
 from ..hosts.common import settings_file, translations
-from ..hosts.common.webui import WebUI
+from ..hosts.common.webui import NEEDS_WEIGHTS, WebUI
 from ..memory import GIB, Card, MemoryPlan, Tier, plan
+from ..patching.change import Change, Declined
 from ..patching.table import PatchTable, State
 from ..stats.events import Event
 from . import garbage
@@ -76,9 +78,12 @@ def apply_with_scripts(
     arm_refusals(table, host, config)
     weights = ("weights", *host.weights_item)
     where_available(table, config.weights, weights, lambda: host.weight_changes(direct_share(config)))
-    _streaming(table, host, config)
+    why = "some layers stay on the card, the others come from their files while it computes"
+    registers = config.direct != "off"
+    streaming = ("streaming", STREAMING, why)
+    _with_weights(table, config, config.streaming, streaming, lambda: host.streaming_changes(registers))
     overlap = ("overlap", OVERLAP, "where there is room for both")
-    where_available(table, config.overlap and config.weights, overlap, host.overlap_changes)
+    _with_weights(table, config, config.overlap, overlap, host.overlap_changes)
     _checkpoints(table, host, config, record)
     unloads = ("needless_unloads", UNLOADS, "what did not change since the last image stays")
     where_available(table, config.needless_unloads, unloads, host.unload_changes)
@@ -87,7 +92,7 @@ def apply_with_scripts(
     _hash_wait(table, host, config)
     packed = ("packed", PACKED, f"at most {config.packed_gib:g} GiB of the disk")
     limit = int(config.packed_gib * GIB)
-    where_available(table, config.packed and config.weights, packed, lambda: host.packed_changes(limit))
+    _with_weights(table, config, config.packed, packed, lambda: host.packed_changes(limit))
     ahead = ("read_ahead", READ_AHEAD, "the first load finds its files in RAM")
     where_available(table, config.read_ahead, ahead, host.read_ahead_changes)
     why = (
@@ -112,28 +117,28 @@ def apply_when_started(table: PatchTable, host: WebUI, config: Config) -> None:
     where_available(table, config.garbage, item, lambda: garbage.changes(host.builds_at_start))
 
 
-def _streaming(table: PatchTable, host: WebUI, config: Config) -> None:
-    wanted = config.streaming
-    changes = host.streaming_changes(config.direct != "off") if wanted and config.weights else []
-    if wanted and not changes:
-        why = "it needs weights to stay in their files" if not config.weights else "it needs a CUDA device"
-        table.note("streaming", STREAMING, State.SKIPPED, why)
-        return
-    why = "some layers stay on the card, the others come from their files while it computes"
-    switch(table, wanted, ("streaming", STREAMING, why), changes)
+def _with_weights(
+    table: PatchTable,
+    config: Config,
+    wanted: bool,
+    item: tuple[str, str, str],
+    changes: Callable[[], Sequence[Change]],
+) -> None:
+    def where_there_are() -> Sequence[Change]:
+        if not config.weights:
+            raise Declined(NEEDS_WEIGHTS)
+        return changes()
+
+    where_available(table, wanted, item, where_there_are)
 
 
 def _checkpoints(table: PatchTable, host: WebUI, config: Config, record: Callable[[Event], None]) -> None:
     kept, ram = config.checkpoints_kept, config.checkpoints_ram_gib
     item = ("checkpoints", CHECKPOINTS, f"at most {kept} models with {ram:g} GiB of RAM")
-    if config.checkpoints and not config.weights:
-        table.note("checkpoints", CHECKPOINTS, State.SKIPPED, "it needs weights to stay in their files")
-        return
     tell = record if config.statistics else _tell_nobody
     limits = (kept, int(ram * GIB))
-    where_available(
-        table, config.checkpoints, item, lambda: host.checkpoint_changes(limits, tell, table.applied)
-    )
+    changes = partial(host.checkpoint_changes, limits, tell, table.applied)
+    _with_weights(table, config, config.checkpoints, item, changes)
 
 
 def _hash_wait(table: PatchTable, host: WebUI, config: Config) -> None:

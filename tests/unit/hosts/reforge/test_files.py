@@ -36,6 +36,7 @@ class Host:
     """`load_model` reads the checkpoint onto the card, asks where to build, and reads the text encoder again."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.maps_files = True
         self.manager = self._add(patch, "host.manager")
         self.manager.unet_inital_load_device = lambda *_: CARD
         self.manager.text_encoder_initial_device = lambda load, offload, size=0: load
@@ -52,11 +53,15 @@ class Host:
         return made
 
     def _load_torch_file(self, ckpt: str, return_metadata: bool = False) -> Any:
-        found = dict(safetensors.torch.load_file(ckpt))
+        with safetensors.safe_open(ckpt, framework="pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         return (found, None) if return_metadata else found
 
     def _load_model(self, file: str) -> Any:
-        whole = safetensors.torch.load_file(file, device="cpu")
+        if self.maps_files:
+            whole = safetensors.torch.load_file(file, device="cpu")
+        else:
+            whole = safetensors.torch.load(Path(file).read_bytes())
         places = (
             self.manager.unet_inital_load_device(1, torch.float16),
             self.manager.text_encoder_initial_device(CARD, HOME, 1),
@@ -101,4 +106,15 @@ def test_outside_of_a_load_and_for_other_files_the_webui_reads(
     save_file({"weight": torch.ones(4)}, odd)
     whole, _, places = host.models.load_model(odd)
     assert find(whole["weight"], registry) is None
+    assert places == (CARD, CARD)
+
+
+def test_a_checkpoint_that_the_user_does_not_want_mapped_is_not_mapped_for_its_text_encoder(
+    host: Host, registry: Registry, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "a.safetensors")
+    save_file({"weight": torch.ones(4)}, file)
+    host.maps_files = False
+    _, text, places = host.models.load_model(file)
+    assert find(text["weight"], registry) is None
     assert places == (CARD, CARD)

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ...memory import Card
-from ...patching.change import Change
+from ...patching.change import Change, Declined
 from ..common import forms
 from ..common.card import managed_card
 from ..common.managed import ManagedInside
@@ -59,9 +59,11 @@ class Comfy(Ahead):
         return managed_card(self._manager)
 
     def vram_flag(self) -> str | None:
-        arguments = getattr(sys.modules.get(self.args_name), "args", None)
-        found = next((name for name in self.vram_flags if getattr(arguments, name, False)), None)
+        found = next((name for name in self.vram_flags if self._was_passed(name)), None)
         return None if found is None else "--" + found.replace("_", "-")
+
+    def _was_passed(self, flag: str) -> bool:
+        return bool(getattr(getattr(sys.modules.get(self.args_name), "args", None), flag, False))
 
     def quiet(self) -> AbstractContextManager[None]:
         """Entered around every load: whatever else reads the same disk waits."""
@@ -75,6 +77,9 @@ class Comfy(Ahead):
         return [*self.load_events(record), *move_changes(self.taken_over.manager, record, witness)]
 
     def weight_changes(self, direct: float) -> list[Change]:
+        if self._was_passed("disable_mmap"):
+            # Whoever passes it wants weights in RAM, and files to be free once they were read.
+            raise Declined("left to the WebUI: --disable-mmap was passed, and no file is to stay mapped")
         # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
         from ..common.placing import Placing
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Record = Callable[[Event], None]
 NOT_AVAILABLE = "not available on this WebUI"
+NEEDS_WEIGHTS = "it needs weights to stay in their files"
+NEEDS_A_CARD = "it needs a CUDA device"
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class WebUI:
 
         `registers`: files may be registered, so that the GPU reads them itself.
         """
-        return []
+        raise Declined(self.why_not("streaming"))
 
     def overlap_changes(self) -> list[Change]:
         """Changes that bring the transformer while the text is encoded. Asked after `streaming_changes`."""

@@ -11,7 +11,7 @@ from ...memory import Card, MemoryPlan, SwapRule, gib
 from ...patching.change import AlreadySo, Call, Change, Declined, Function, Undo, Value, apply
 from ..common import forms, timing
 from ..common.card import managed_card
-from ..common.webui import MemoryItem, Record
+from ..common.webui import NEEDS_A_CARD, NEEDS_WEIGHTS, MemoryItem, Record
 from . import pages as forge_pages
 from . import stash as forge_stash
 from . import swap as forge_swap
@@ -138,7 +138,7 @@ class Forge(Ahead):
         self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]
     ) -> list[Change]:
         if self._attachment is None:
-            return []
+            raise Declined(NEEDS_WEIGHTS)
         from ...weights.checkpoints import Limits
         from ..common.checkpoints import Keeper
         from .habits import ForgeHabits
@@ -150,12 +150,12 @@ class Forge(Ahead):
     def streaming_changes(self, registers: bool) -> list[Change]:
         device = self._manager.get_torch_device()
         if self._placement is None or self._direct is None:
-            return []
+            raise Declined(NEEDS_WEIGHTS)
         from .need import is_card
         from .streaming import Streaming
 
         if not is_card(device):
-            return []
+            raise Declined(NEEDS_A_CARD)
         if self._streaming is None:
             self._streaming = Streaming(self._placement, self._direct)
         self._streaming.models.registers = registers
@@ -169,7 +169,7 @@ class Forge(Ahead):
         from .overlap import Overlap
 
         if self._placement is None:
-            return []
+            raise Declined(NEEDS_WEIGHTS)
         if self._overlap is None:
             self._overlap = Overlap(self._placement, LANES)
         return self._overlap.changes()

@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...memory import MemoryPlan, gib
-from ...patching.change import Change, Function
+from ...patching.change import Change, Declined, Function
 from ..comfy.names import Names
 from ..comfy.webui import Comfy
 from ..common import timing
-from ..common.webui import MemoryItem, Record
+from ..common.webui import NEEDS_A_CARD, NEEDS_WEIGHTS, MemoryItem, Record
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -78,9 +78,10 @@ class Neo(Comfy):
         from ..forge.need import is_card
         from .streaming import Streaming
 
-        device = getattr(self._manager, "get_torch_device", lambda: None)()
-        if self._placing is None or self._attachment is None or not is_card(device):
-            return []
+        if self._placing is None or self._attachment is None:
+            raise Declined(NEEDS_WEIGHTS)
+        if not is_card(getattr(self._manager, "get_torch_device", lambda: None)()):
+            raise Declined(NEEDS_A_CARD)
         if self._streaming is None:
             self._streaming = Streaming(self.taken_over, self._placing.placement, self._placing.direct)
             self._attachment.stream_by(self._streaming)
@@ -97,7 +98,7 @@ class Neo(Comfy):
         self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]
     ) -> list[Change]:
         if self._attachment is None:
-            return []
+            raise Declined(NEEDS_WEIGHTS)
         from ...weights.checkpoints import Limits
         from ..common.checkpoints import Keeper
         from .habits import NeoHabits

@@ -27,8 +27,8 @@ class ReForgeFiles(Files):
         ours = super()._wrap_load_file(original)
 
         def load_torch_file(*args: Any, **kwargs: Any) -> Any:
-            # The text encoder is read from the checkpoint once more; views of it cost nothing.
-            return (ours if self._building else original)(*args, **kwargs)
+            # The text encoder is read from the checkpoint once more; views of it cost nothing where it is mapped.
+            return (ours if self._builds_from_files() else original)(*args, **kwargs)
 
         return load_torch_file
 
