@@ -116,7 +116,7 @@ class LocalModels:
         with self._lock:
             before, self._asked[entry.file] = self._asked.get(entry.file), row
         # ADetailer asks for six at once, and the summary at the end of the start names them.
-        quiet = row.kind == ADETAILER and row.state is WeightState.REDIRECTED
+        quiet = row.kind == ADETAILER and row.state in (WeightState.REDIRECTED, WeightState.MISSING)
         if before != row and not quiet:
             log.info("%s: %s%s", row.name, row.state.value, f", {row.path}" if row.path else "")
 
