@@ -11,7 +11,7 @@ from flux_speedup.ram import cores
 from flux_speedup.weights.files.mapping import Mapping
 from flux_speedup.weights.files.pagecache import forget
 from flux_speedup.weights.packed.choice import KINDS, Choice
-from flux_speedup.weights.packed.packing import Packing
+from flux_speedup.weights.packed.packing import packing
 from flux_speedup.weights.packed.room import Room
 from flux_speedup.weights.packed.store import PACKED
 from flux_speedup.weights.transfer.staging import Arena
@@ -37,12 +37,12 @@ def measured(
         say("no card: packed weights are read though decoding them does not pay here, to see that it runs")
         PACKED.choice.bus = 1.0
     plain = _rows(timing, "transformer, plain", arena, mapping, mapping, cold)
-    PACKED.open(folder)
+    PACKED.use(folder)
     file = PACKED.of(mapping.path, mapping.identity)
     if file is None:
         raise SystemExit("the packed file is not found")
     packed = _rows(timing, "transformer, packed", arena, mapping, file.mapping, cold)
-    PACKED.close()
+    PACKED.use(None)
     if file.damaged:
         raise SystemExit("the packed file was given up")
     shares = {name: round(seconds / plain[name], 3) for name, seconds in packed.items() if name in plain}
@@ -69,17 +69,9 @@ def _rows(
 
 def _pack(timing: Timing, folder: Path, mapping: Mapping) -> None:
     with ThreadPoolExecutor(cores()) as pool:
-        packing = Packing(mapping.path, Room(folder, 1 << 50), pool.map)
-
-        def whole() -> None:
-            while not packing.step():
-                pass
-
-        try:
-            seconds = timing.timed(whole)[0]
-        finally:
-            packing.close()
-    share = round(packing.size / mapping.identity.size, 4)
+        room = Room(folder, 1 << 50)
+        seconds = timing.timed(lambda: list(packing(mapping.path, room, pool.map)))[0]
+    share = round(room.taken() / mapping.identity.size, 4)
     timing.add("packed: making it, compared with the file", [seconds], mapping.identity.size, share=share)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,17 @@ import torch
 from flux_speedup.weights.files.identity import identity
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import Span
-from flux_speedup.weights.packed.bound import Places
 from flux_speedup.weights.packed.choice import Choice
 from flux_speedup.weights.packed.decoding import PLAIN
-from flux_speedup.weights.packed.packing import Packing
+from flux_speedup.weights.packed.index import Index, index_of, lock_of, packed_of
+from flux_speedup.weights.packed.packing import packing
+from flux_speedup.weights.packed.progress import FileProgress
 from flux_speedup.weights.packed.room import Room
 from flux_speedup.weights.packed.store import Store
 from flux_speedup.weights.transfer.reader import Source
 from tests.unit.weights.weight_files import CARD, file_opener, module_of, residency_of, write_weights
+
+Making = Generator[FileProgress, None, None]
 
 
 def weights(count: int = 70_000, seed: int = 0) -> torch.Tensor:
@@ -39,29 +42,51 @@ def checkpoint() -> dict[str, torch.Tensor]:
     }
 
 
+@dataclass(frozen=True)
+class Places:
+    """The files of one packed file."""
+
+    packed: Path
+
+    @property
+    def index(self) -> Path:
+        return index_of(self.packed)
+
+    @property
+    def lock(self) -> Path:
+        return lock_of(self.packed)
+
+    def entries(self) -> int:
+        """How many tensors are there."""
+        index = Index.read(self.packed)
+        return len(index.entries) if index is not None else 0
+
+
 def places_of(path: Path, folder: Path) -> Places:
     found = identity(path)
     assert found is not None
-    return Places.of(found, folder)
+    return Places(packed_of(found, folder))
 
 
 def room_in(folder: Path, limit: int = 1 << 40, free: int = 1 << 50, **more: Any) -> Room:
     return Room(folder, limit, free=lambda _: free, **more)
 
 
-def pack(path: Path, room: Room) -> Packing:
-    """All of it."""
-    packing = Packing(path, room)
-    try:
-        finish(packing)
-    finally:
-        packing.close()
-    return packing
+def pack(path: Path, room: Room) -> list[str]:
+    """All of it; the states that it went through."""
+    return finish(packing(path, room))
 
 
-def finish(packing: Packing) -> None:
-    while not packing.step():
-        pass
+def begun(path: Path, room: Room, tensors: int = 1) -> Making:
+    """So many tensors of it."""
+    making = packing(path, room)
+    for _ in range(tensors):
+        next(making)
+    return making
+
+
+def finish(making: Making) -> list[str]:
+    return [now.state for now in making]
 
 
 def chosen(device: torch.device = CARD, *, rate: float = 1e12) -> Choice:
@@ -85,7 +110,7 @@ class Loading:
         path = write_weights(folder / "flux.safetensors", tensors or checkpoint())
         registry = Registry(leases=False)
         store = Store(registry, chosen())
-        store.open(folder / "packed")
+        store.use(folder / "packed")
         return cls(path, folder / "packed", registry, store)
 
     @property

@@ -15,11 +15,11 @@ from flux_speedup.weights.packed.background import Background
 from flux_speedup.weights.packed.command import main
 from flux_speedup.weights.packed.decoding import checksum, unpack
 from flux_speedup.weights.packed.form import encode
-from flux_speedup.weights.packed.packing import Packing
 from flux_speedup.weights.packed.progress import PackedNow
 from flux_speedup.weights.packed.worth import worth
 from tests.unit.weights.packed.packing_of import (
     Loading,
+    begun,
     checkpoint,
     finish,
     pack,
@@ -49,17 +49,16 @@ def test_what_is_used_is_packed_once_nobody_computes(tmp_path: Path) -> None:
     end = made.begin()
     try:
         made._look()
-        assert not list(loading.folder.glob("*.journal"))
+        assert not list(loading.folder.glob("*"))
         busy[0] = False
-        whole = loading.places.bound
-        eventually(whole.exists)
+        eventually(loading.places.index.exists)
         assert made.idle.wait(60)
         found, read = loading.load()
         assert found == {name.replace(".", "_"): raw_bytes(each) for name, each in checkpoint().items()}
         assert any(path.suffix == ".packed" for path in read)
     finally:
         end()
-    assert not loading.store.is_open
+    assert loading.store.folder is None
     del views
 
 
@@ -67,12 +66,12 @@ def test_what_cannot_be_packed_is_left_alone(tmp_path: Path) -> None:
     loading = Loading.of(tmp_path)
     views = loading.registry.open(loading.path).views()
     made = background(loading, [False])
-    other = Packing(loading.path, made.room)  # another process is at it
+    other = begun(loading.path, made.room)  # another process is at it
     end = made.begin()
     try:
         made._look()
         assert made.idle.wait(60)
-        assert not loading.places.whole.exists()
+        assert loading.places.entries() == 1
     finally:
         end()
         other.close()
@@ -102,14 +101,14 @@ def test_what_is_told_while_it_is_made_stopped_and_gone_on_with(tmp_path: Path) 
     assert states(made)[0][2] > done > 0
     assert told.taken > 0
     busy[0] = False
-    assert loading.places.part.exists()
+    assert loading.places.packed.exists()
     assert not is_locked(loading.places.lock)
     assert made._step(loading.path), "it is stopped"
     made.stop(False)
     assert made.idle.wait(60)
     whole = loading.path.stat().st_size
     assert states(made) == [("packed", "", whole)]
-    assert made.now().taken == loading.places.whole.stat().st_size
+    assert made.now().taken == loading.places.packed.stat().st_size
     end()
     assert made.now() == PackedNow()
     del views
@@ -149,7 +148,7 @@ def test_what_another_process_packs_is_left_to_it_and_found(tmp_path: Path) -> N
     loading, busy = Loading.of(tmp_path), [False]
     views = loading.registry.open(loading.path).views()
     made = background(loading, busy)
-    other = Packing(loading.path, made.room)
+    other = begun(loading.path, made.room)
     end = made.begin()
     made._look()
     assert states(made)[0][1] == "another process packs it"
@@ -158,7 +157,7 @@ def test_what_another_process_packs_is_left_to_it_and_found(tmp_path: Path) -> N
     made._look()
     assert made.idle.wait(60)
     assert states(made)[0][0] == "packed"
-    assert loading.places.whole in loading.load()[1]
+    assert loading.places.packed in loading.load()[1]
     end()
     del views
 
@@ -183,12 +182,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     folder = tmp_path / "packed"
     given = [str(path), "--folder", str(folder), "--limit", "1"]
     assert main([str(tmp_path / "none.safetensors"), *given], EXTENSION, {}) == 1
-    assert places_of(path, folder).whole.exists()
+    assert places_of(path, folder).packed.exists()
     said = capsys.readouterr()
     assert "the same bit for bit" in said.out
     assert "none.safetensors" in said.err
+    made = places_of(path, folder).index.stat()
     assert main(given, EXTENSION, {}) == 0
-    assert "already" in capsys.readouterr().out
+    assert "the same bit for bit" in capsys.readouterr().out
+    assert places_of(path, folder).index.stat().st_ino == made.st_ino, "it was made before"
     assert main([str(path), "--folder", str(folder / "b"), "--limit", "0.0001"], EXTENSION, {}) == 1
     assert "it needs" in capsys.readouterr().err
     if not any(parent.name == "extensions" for parent in tmp_path.parents):

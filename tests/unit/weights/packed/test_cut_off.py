@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 import flux_speedup
-from flux_speedup.weights.packed.packing import Packing
-from tests.unit.weights.packed.packing_of import Loading, finish, pack, room_in
+from tests.unit.weights.packed.packing_of import Loading, pack, room_in
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL, no limit on a file's size")
 
@@ -20,17 +19,13 @@ import os, signal, sys
 from pathlib import Path
 path, folder = Path(sys.argv[1]), Path(sys.argv[2])
 sys.path.insert(0, sys.argv[3])
-from flux_speedup.weights.packed.packing import Packing
+from flux_speedup.weights.packed.packing import packing
 from flux_speedup.weights.packed.room import Room
 
 
 def pack(into):
-    packing = Packing(path, Room(into, 1 << 40, free=lambda _: 1 << 50))
-    try:
-        while not packing.step():
-            pass
-    finally:
-        packing.close()
+    for _ in packing(path, Room(into, 1 << 40, free=lambda _: 1 << 50)):
+        pass
 
 
 def in_a_fork(act):
@@ -84,16 +79,15 @@ def cut_off(folder: Path, script: str, *more: str) -> tuple[Loading, list[Path],
 def is_right_in_the_end(loading: Loading, folder: Path, right: dict[str, bytes]) -> bool:
     """Whatever is in the folder: it counts only where it is right, it is gone on with, and nothing else stays."""
     loading.folder = folder
-    loading.store.close()
-    loading.store.open(folder)
+    loading.store.use(folder)
     before = loading.load()[0]
     room = room_in(folder)
     room.sweep()
     pack(loading.path, room)
     loading.store.look_again()
     after, read = loading.load()
-    left = sorted(file.name for file in folder.iterdir() if ".json" not in file.name)
-    return before == after == right and left == [loading.places.whole.name] and loading.places.whole in read
+    left = sorted(file.name for file in folder.iterdir() if ".index" not in file.name)
+    return before == after == right and left == [loading.places.packed.name] and loading.places.packed in read
 
 
 def test_killed_at_every_step_on_the_disk(tmp_path: Path) -> None:
@@ -107,7 +101,7 @@ def test_killed_in_the_middle_of_writing(tmp_path: Path) -> None:
     loading, folders, ends = cut_off(tmp_path, IN_WRITING, "SIG_DFL")
     right = loading.load()[0]
     assert {end for _, end in ends} == {"killed", "0"}
-    sizes = {file.stat().st_size for folder in folders for file in folder.glob("*.part")}
+    sizes = {file.stat().st_size for folder in folders for file in folder.glob("*.packed")}
     assert len(sizes) > 5
     assert [folder.name for folder in folders if not is_right_in_the_end(loading, folder, right)] == []
 
@@ -118,7 +112,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     right = loading.load()[0]
     assert {end for _, end in ends} == {"1", "0"}
     for folder, (_, end) in zip(sorted(folders, key=lambda each: int(each.name)), ends, strict=True):
-        assert {file.suffix for file in folder.iterdir()} == ({".packed", ".json"} if end == "0" else set())
+        assert {file.suffix for file in folder.iterdir()} == ({".packed", ".index"} if end == "0" else set())
         assert is_right_in_the_end(loading, folder, right)
 
 
@@ -135,8 +129,5 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     loading.store.look_again()
     found, read = loading.load()
     assert found == right
-    assert loading.places.whole in read
-    packing = Packing(loading.path, room_in(loading.folder))
-    assert packing.is_whole
-    finish(packing)
-    packing.close()
+    assert loading.places.packed in read
+    assert pack(loading.path, room_in(loading.folder)) == ["packed"]

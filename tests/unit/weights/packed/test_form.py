@@ -23,7 +23,7 @@ def back(bits: np.ndarray) -> tuple[Form, np.ndarray, bool] | None:
     form, packed = made
     assert packed.size == form.length
     assert form.size == 2 * bits.size
-    assert form.is_possible()
+    assert form.length <= form.size
     raw = torch.from_numpy(packed)
     memory = torch.full((2 * bits.size,), 0xA5, dtype=torch.uint8)
     memory[memory.numel() - form.length :] = raw

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from flux_speedup.weights.errors import WeightsError
 from flux_speedup.weights.files.identity import HAS_CTIME
-from flux_speedup.weights.packed.packing import NotPacked, Packing
-from tests.unit.weights.packed.packing_of import Loading, finish, pack, places_of, room_in
+from flux_speedup.weights.packed.index import Index
+from flux_speedup.weights.packed.packing import NotPacked
+from tests.unit.weights.packed.packing_of import Loading, begun, checkpoint, finish, pack, places_of, room_in
 from tests.unit.weights.weight_files import raw_bytes
 
 UNSEEN = 300_000
@@ -81,7 +83,7 @@ def test_a_file_with_another_name_or_mode_is_compared_and_nothing_made_anew(
     tmp_path: Path, change: Callable[[Path], Path]
 ) -> None:
     loading, right = packed(tmp_path)
-    whole = loading.places.whole
+    whole = loading.places.packed
     made = whole.stat()
     loading.path = change(loading.path)
     room = room_in(loading.folder)
@@ -89,17 +91,14 @@ def test_a_file_with_another_name_or_mode_is_compared_and_nothing_made_anew(
     if HAS_CTIME or change in (renamed, moved_down, moved_aside, another_inode):
         assert list(again) == [loading.path]
     for path in again:
-        packing = Packing(path, room)
-        assert packing.is_whole
-        finish(packing)
-        packing.close()
+        assert pack(path, room) == ["comparing"] * len(checkpoint()) + ["packed"]
     assert room.sweep() == {}
     loading.store.look_again()
     found, read = loading.load()
     assert found == right
     assert whole in read
     assert (whole.stat().st_ino, whole.stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
-    assert {file.suffix for file in loading.folder.iterdir()} == {".packed", ".json"}
+    assert {file.suffix for file in loading.folder.iterdir()} == {".packed", ".index"}
 
 
 @pytest.mark.skipif(not HAS_CTIME, reason="without a ctime a sample is all there is")
@@ -113,18 +112,18 @@ def test_other_bytes_are_never_served(
     written(loading.path)
     if change is not None:
         loading.path = change(loading.path)
-    assert loading.places.name == places.name, "size, time and sample are to be the same"
+    assert loading.places == places, "size, time and sample are to be the same"
     found, read = loading.load()
     assert found != right
     assert set(read) == {loading.path}
     with pytest.raises(NotPacked, match="other bytes"):
         pack(loading.path, room_in(loading.folder))
-    assert not places.whole.exists()
+    assert not places.packed.exists()
     pack(loading.path, room_in(loading.folder))
     loading.store.look_again()
     now, read = loading.load()
     assert now == found
-    assert places.whole in read
+    assert places.packed in read
 
 
 @pytest.mark.skipif(not HAS_CTIME, reason="without a ctime a sample is all there is")
@@ -132,25 +131,20 @@ def test_another_mode_while_it_is_compared(tmp_path: Path) -> None:
     """What was compared before may have been written to since: it begins anew, and finds it."""
     loading, _ = packed(tmp_path)
     loading.path.chmod(0o600)
-    packing = Packing(loading.path, room_in(loading.folder))
-    for _ in range(len(packing._tensors)):
-        assert not packing.step()
+    making = begun(loading.path, room_in(loading.folder), len(checkpoint()))
     written_in_secret(loading.path)
     loading.path.chmod(0o640)
     with pytest.raises(NotPacked, match="other bytes"):
-        finish(packing)
-    packing.close()
+        finish(making)
 
 
 def test_another_mode_while_it_is_packed(tmp_path: Path) -> None:
     loading = Loading.of(tmp_path)
     room = room_in(loading.folder)
-    packing = Packing(loading.path, room)
-    packing.step()
+    making = begun(loading.path, room)
     loading.path.chmod(0o600)
-    finish(packing)
-    packing.close()
-    assert loading.places.count_for(loading.registry.open(loading.path).identity)
+    finish(making)
+    assert Index.counting(loading.places.packed, loading.registry.open(loading.path).identity)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file keeps its name there")
@@ -158,23 +152,21 @@ def test_another_name_while_it_is_packed(tmp_path: Path) -> None:
     """What was written is gone on with under the new one."""
     loading = Loading.of(tmp_path)
     room = room_in(loading.folder)
-    packing = Packing(loading.path, room)
-    packing.step()
+    making = begun(loading.path, room)
     loading.path = renamed(loading.path)
-    with pytest.raises(NotPacked, match="another one has its name"):
-        finish(packing)
-    packing.close()
+    with pytest.raises(WeightsError, match="another one has its name"):
+        finish(making)
     assert list(room.sweep()) == [loading.path]
-    again = Packing(loading.path, room)
-    assert len(again._entries) >= 4
-    finish(again)
-    again.close()
-    assert places_of(loading.path, loading.folder).whole.exists()
+    assert loading.places.entries() == len(checkpoint())
+    making = begun(loading.path, room)
+    assert loading.places.entries() == len(checkpoint())
+    finish(making)
+    assert places_of(loading.path, loading.folder).packed.exists()
 
 
 def test_a_packed_file_that_was_damaged_is_found_when_it_is_compared(tmp_path: Path) -> None:
     loading, right = packed(tmp_path)
-    whole = loading.places.whole
+    whole = loading.places.packed
     loading.path = another_inode(loading.path)
     raw = bytearray(whole.read_bytes())
     raw[100_000] ^= 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from flux_speedup.weights.packed.packing import NotPacked, Packing
+from flux_speedup.weights.errors import WeightsError
+from flux_speedup.weights.packed.packing import NotPacked
 from flux_speedup.weights.packed.room import RESERVE, Room
 from tests.unit.weights.packed.packing_of import (
     Loading,
+    begun,
     checkpoint,
     finish,
     pack,
@@ -31,40 +34,38 @@ def test_what_is_packed_is_read_in_the_files_place(tmp_path: Path) -> None:
     loading.store.look_again()
     after, read = loading.load()
     assert after == before == {n.replace(".", "_"): raw_bytes(t) for n, t in checkpoint().items()}
-    packed = loading.places.whole
+    packed = loading.places.packed
     # What gains nothing and is not small is in the weight file alone.
     assert set(read) == {packed, loading.path}
     gains = sum(each.nbytes for each in checkpoint().values() if each.dtype is torch.bfloat16)
     assert packed.stat().st_size < 0.77 * gains
-    assert sorted(p.suffix for p in loading.folder.iterdir()) == [".json", ".packed"]
+    assert sorted(p.suffix for p in loading.folder.iterdir()) == [".index", ".packed"]
 
 
 def test_a_part_that_was_damaged_meanwhile_does_not_count(tmp_path: Path) -> None:
     loading, room = Loading.of(tmp_path), room_in(tmp_path / "packed")
-    packing = Packing(loading.path, room)
-    for _ in range(3):
-        packing.step()
-    packing.close()
-    with packing.places.part.open("r+b") as part:
-        part.seek(5000)
-        part.write(b"damage")
+    begun(loading.path, room, 3).close()
+    with loading.places.packed.open("r+b") as packed:
+        packed.seek(5000)
+        packed.write(b"damage")
     with pytest.raises(NotPacked, match="other bytes"):
         pack(loading.path, room)
-    assert not packing.places.whole.exists()
-    assert not packing.places.part.exists()
+    assert not loading.places.packed.exists()
     pack(loading.path, room)
-    assert packing.places.whole.exists()
+    assert loading.places.packed.exists()
 
 
 @pytest.mark.parametrize(
-    "journal", [b"", b"no json\n", b'{"path": "x", "identity": {}}\n[1]\n', b"\xff\xfe\n" * 9]
+    "index", [b"", b"no json\n", b'["x", {}, [], false]', b"\xff\xfe\n" * 9, b"[1]", b"[" * 100_000]
 )
-def test_a_journal_that_is_none(tmp_path: Path, journal: bytes) -> None:
+@pytest.mark.parametrize("right", [True, False])
+def test_an_index_that_is_none(tmp_path: Path, index: bytes, right: bool) -> None:
     loading, room = Loading.of(tmp_path), room_in(tmp_path / "packed")
     places = loading.places
-    places.folder.mkdir()
-    places.journal.write_bytes(journal)
-    places.part.write_bytes(b"x" * 100)
+    loading.folder.mkdir()
+    digest = hashlib.sha256(index).hexdigest().encode() if right else b"0" * 64
+    places.index.write_bytes(digest + b"\n" + index)
+    places.packed.write_bytes(b"x" * 100)
     pack(loading.path, room)
     before = loading.load()[0]
     assert before == {name.replace(".", "_"): raw_bytes(t) for name, t in checkpoint().items()}
@@ -72,14 +73,12 @@ def test_a_journal_that_is_none(tmp_path: Path, journal: bytes) -> None:
 
 def test_a_file_that_is_changed_meanwhile(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "flux.safetensors", checkpoint())
-    packing = Packing(path, room_in(tmp_path / "packed"))
-    packing.step()
+    making = begun(path, room_in(tmp_path / "packed"))
     with path.open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"?")
     with pytest.raises(NotPacked, match="changed"):
-        packing.step()
-    packing.close()
+        next(making)
     assert not list((tmp_path / "packed").iterdir())
 
 
@@ -88,12 +87,10 @@ def test_a_file_that_is_changed_meanwhile(tmp_path: Path) -> None:
 def test_a_file_that_is_replaced_or_deleted_meanwhile(tmp_path: Path, there_is_another: bool) -> None:
     path = write_weights(tmp_path / "flux.safetensors", checkpoint())
     other = write_weights(tmp_path / "other.safetensors", {"layer.weight": weights(200_000, 9)})
-    packing = Packing(path, room_in(tmp_path / "packed"))
-    packing.step()
+    making = begun(path, room_in(tmp_path / "packed"))
     other.replace(path) if there_is_another else path.unlink()
-    with pytest.raises(NotPacked, match="another one"):
-        finish(packing)
-    packing.close()
+    with pytest.raises(WeightsError, match="another one"):
+        finish(making)
     assert room_in(tmp_path / "packed").sweep() == {}
     assert not list((tmp_path / "packed").iterdir())
 
@@ -113,31 +110,30 @@ def test_another_files_packed_form_under_this_ones_name(tmp_path: Path) -> None:
     other = write_weights(tmp_path / "other.safetensors", {**checkpoint(), "bias": weights(64, 8)})
     for path in (loading.path, other):
         pack(path, room_in(loading.folder))
-    places_of(other, loading.folder).whole.replace(loading.places.whole)
+    places_of(other, loading.folder).packed.replace(loading.places.packed)
     found, read = loading.load()
     assert found["bias"] == raw_bytes(checkpoint()["bias"])
-    assert set(read) == {loading.path}
+    assert loading.path in read
 
 
 def test_two_at_once(tmp_path: Path) -> None:
     path, room = write_weights(tmp_path / "flux.safetensors", checkpoint()), room_in(tmp_path / "packed")
-    first = Packing(path, room)
-    first.step()
+    first = begun(path, room)
     with pytest.raises(BlockingIOError, match="another process"):
-        Packing(path, room)
+        pack(path, room)
     first.close()
-    again = Packing(path, room)
-    again.close()
-    assert len(again._entries) == 1
+    assert places_of(path, room.folder).entries() == 1
+    begun(path, room).close()
+    assert places_of(path, room.folder).entries() == 1, "it is gone on with"
 
 
 def test_a_lock_that_somebody_left_behind_stops_nobody(tmp_path: Path) -> None:
     path, room = write_weights(tmp_path / "flux.safetensors", checkpoint()), room_in(tmp_path / "packed")
     places = places_of(path, room.folder)
-    places.folder.mkdir()
+    room.folder.mkdir()
     places.lock.touch()
     pack(path, room)
-    assert places.whole.exists()
+    assert places.packed.exists()
     assert not places.lock.exists()
 
 
@@ -145,7 +141,7 @@ def test_no_room(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "flux.safetensors", checkpoint())
     for room in (room_in(tmp_path / "a", limit=100_000), room_in(tmp_path / "b", free=RESERVE + 100_000)):
         with pytest.raises(NotPacked, match="it needs"):
-            Packing(path, room)
+            pack(path, room)
         assert not list(room.folder.iterdir())
 
 
@@ -153,12 +149,10 @@ def test_the_disk_fills_up_meanwhile(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "flux.safetensors", checkpoint())
     free = 1 << 50
     room = Room(tmp_path / "packed", 1 << 40, free=lambda _: free)
-    packing = Packing(path, room)
-    packing.step()
+    making = begun(path, room)
     free = RESERVE
     with pytest.raises(NotPacked, match="it needs"):
-        packing.step()
-    packing.close()
+        next(making)
     assert not list(room.folder.iterdir())
 
 
@@ -168,34 +162,44 @@ def test_older_ones_make_room(tmp_path: Path) -> None:
     room = room_in(tmp_path / "packed", limit=400_000, let_go=let_go.append)
     for number, path in enumerate(paths):
         pack(path, room)
-        os.utime(places_of(path, room.folder).bound, (number, number))
-    there = [places_of(path, room.folder).whole.exists() for path in paths]
+        os.utime(places_of(path, room.folder).index, (number, number))
+    there = [places_of(path, room.folder).packed.exists() for path in paths]
     assert there == [False, True, True]
-    assert let_go == [places_of(paths[0], room.folder).whole]
+    assert let_go == [places_of(paths[0], room.folder).packed]
 
 
 def test_what_belongs_to_no_file_goes(tmp_path: Path) -> None:
     gone = write_weights(tmp_path / "gone.safetensors", checkpoint())
     kept = write_weights(tmp_path / "kept.safetensors", checkpoint())
-    begun = write_weights(tmp_path / "begun.safetensors", checkpoint())
+    cut_off = write_weights(tmp_path / "cut-off.safetensors", checkpoint())
     (tmp_path / "drive").mkdir()
     away = write_weights(tmp_path / "drive" / "away.safetensors", checkpoint())
     room = room_in(tmp_path / "packed")
     for path in (gone, kept, away):
         pack(path, room)
-    packing = Packing(begun, room)
-    packing.step()
-    packing.close()
-    begun.unlink()
+    begun(cut_off, room).close()
+    cut_off.unlink()
     gone.unlink()
     places = [places_of(path, room.folder) for path in (kept, away)]
     unplugged = tmp_path / "a" / "b" / "c"
     unplugged.mkdir(parents=True)
     (tmp_path / "drive").rename(unplugged / "drive")
-    for stranger in ("stranger.packed", "stranger.part", "stranger.journal"):
-        (room.folder / stranger).write_bytes(b"?")
+    for kind in (
+        "packed",
+        "index",
+        "lock",
+        "json",
+        "part",
+        "journal",
+    ):  # of today, and of what was once written
+        (room.folder / f"{'0a' * 10}.{kind}").write_bytes(b"?")
+    stranger = room.folder / "stranger.packed"
+    stranger.write_bytes(b"not ours")
     assert room.sweep() == {}
-    assert set(room.folder.iterdir()) == {file for each in places for file in (each.whole, each.bound)}
+    assert set(room.folder.iterdir()) == {
+        stranger,
+        *(file for each in places for file in (each.packed, each.index)),
+    }
 
 
 def test_what_was_used_today_does_not_go_for_another(tmp_path: Path) -> None:
@@ -205,7 +209,7 @@ def test_what_was_used_today_does_not_go_for_another(tmp_path: Path) -> None:
     pack(paths[0], room)
     with pytest.raises(NotPacked, match="it needs"):
         pack(paths[1], room)
-    assert places_of(paths[0], room.folder).whole.exists()
+    assert places_of(paths[0], room.folder).packed.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="may write everywhere")
@@ -213,21 +217,21 @@ def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "flux.safetensors", checkpoint())
     (tmp_path / "packed").mkdir(mode=0o500)
     with pytest.raises(OSError, match="denied"):
-        Packing(path, room_in(tmp_path / "packed"))
+        pack(path, room_in(tmp_path / "packed"))
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "flux.safetensors", checkpoint())
     (tmp_path / "packed").touch()
     with pytest.raises(OSError, match="packed"):
-        Packing(path, room_in(tmp_path / "packed"))
+        pack(path, room_in(tmp_path / "packed"))
 
 
 def test_what_would_hardly_gain_is_not_packed(tmp_path: Path) -> None:
     tensors = {"a": weights(100_000).to(torch.float16), "b": weights(20_000)}
     path = write_weights(tmp_path / "t5.safetensors", tensors)
     with pytest.raises(NotPacked, match="hardly"):
-        Packing(path, room_in(tmp_path / "packed"))
+        pack(path, room_in(tmp_path / "packed"))
 
 
 def test_the_weight_file_is_never_touched(tmp_path: Path) -> None:
@@ -242,7 +246,8 @@ def test_where_a_whole_one_is_open_and_cannot_be_deleted(
 ) -> None:
     """Windows: deleting what is mapped is refused. It goes the next time."""
     path, room = write_weights(tmp_path / "flux.safetensors", checkpoint()), room_in(tmp_path / "packed")
-    places = pack(path, room).places
+    pack(path, room)
+    places = places_of(path, room.folder)
     path.unlink()
     original = Path.unlink
 
@@ -253,8 +258,8 @@ def test_where_a_whole_one_is_open_and_cannot_be_deleted(
 
     monkeypatch.setattr(Path, "unlink", unlink)
     room.sweep()
-    assert places.whole.exists()
-    assert not places.bound.exists()
+    assert places.packed.exists()
+    assert not places.index.exists()
     monkeypatch.undo()
     room.sweep()
-    assert not places.whole.exists()
+    assert not places.packed.exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import io
 import random
 import sys
 import weakref
@@ -15,12 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from flux_speedup.weights.errors import HeaderError
-from flux_speedup.weights.packed.bound import Bound
 from flux_speedup.weights.packed.choice import Choice
 from flux_speedup.weights.packed.decoding import PLAIN, Decoder, checksum
-from flux_speedup.weights.packed.file import read_index
 from flux_speedup.weights.packed.form import Form
+from flux_speedup.weights.packed.index import Index
 from flux_speedup.weights.residency.placement import Placement
 from flux_speedup.weights.streaming.origin import Origin
 from flux_speedup.weights.streaming.split import units_of
@@ -41,47 +38,58 @@ def packed(folder: Path, tensors: Any = None) -> tuple[Loading, dict[str, bytes]
     """A weight file with its packed one; the right bytes; the packed file."""
     tensors = tensors or checkpoint()
     loading = Loading.of(folder, tensors)
-    places = pack(loading.path, room_in(loading.folder)).places
-    return loading, {name.replace(".", "_"): raw_bytes(each) for name, each in tensors.items()}, places.whole
+    pack(loading.path, room_in(loading.folder))
+    right = {name.replace(".", "_"): raw_bytes(each) for name, each in tensors.items()}
+    return loading, right, loading.places.packed
 
 
-def sound(raw: bytes, whole: Path) -> bool:
-    """Whether a packed file's index is as it was written, and each tensor in it."""
-    try:
-        index = read_index(io.BytesIO(raw), len(raw), whole)
-    except HeaderError:
+def sound(loading: Loading) -> bool:
+    """Whether a packed file counts, and each tensor in it is as it was written."""
+    index = Index.counting(loading.places.packed, loading.registry.open(loading.path).identity)
+    if index is None:
         return False
-    there = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-    parts = [(there[e.offset : e.end], e.checksum) for e in index.values()]
-    return all(int(checksum(part)) == expected for part, expected in parts)
+    there = torch.frombuffer(bytearray(loading.places.packed.read_bytes()), dtype=torch.uint8)
+    return all(int(checksum(there[e.offset : e.end])) == e.checksum for e in index.entries)
 
 
 def test_each_flipped_byte_is_noticed_or_means_nothing(tmp_path: Path) -> None:
-    _, _, whole = packed(tmp_path, SMALL)
-    clean = whole.read_bytes()
-    index = read_index(io.BytesIO(clean), len(clean), whole)
-    used = {at for e in index.values() for at in range(e.offset, e.end)}
-    used |= set(range(max(used) + 1, len(clean)))
-    assert sound(clean, whole)
-    assert len(used) > len(clean) - 128
-    for at in {*range(0, len(clean), 23), *range(200), *range(len(clean) - 600, len(clean))}:
-        changed = bytearray(clean)
-        changed[at] ^= 1 << random.Random(at).randrange(8)
-        assert sound(changed, whole) is (at not in used)
+    loading, _, _ = packed(tmp_path, SMALL)
+    index = Index.counting(loading.places.packed, loading.registry.open(loading.path).identity)
+    assert index is not None
+    assert sound(loading)
+    used = {at for e in index.entries for at in range(e.offset, e.end)}
+    for path, all_used in ((loading.places.packed, used), (loading.places.index, None)):
+        clean = path.read_bytes()
+        assert all_used is None or len(all_used) > len(clean) - 64
+        step = 41 if all_used else 1
+        for at in {*range(0, len(clean), step), *range(200), *range(len(clean) - 300, len(clean))}:
+            changed = bytearray(clean)
+            changed[at] ^= 1 << random.Random(at).randrange(8)
+            path.write_bytes(changed)
+            assert sound(loading) is (all_used is not None and at not in all_used)
+        path.write_bytes(clean)
+        assert sound(loading)
 
 
 def test_each_truncation_is_noticed(tmp_path: Path) -> None:
-    _, _, whole = packed(tmp_path, SMALL)
-    clean = whole.read_bytes()
-    assert not any(sound(clean[:length], whole) for length in range(len(clean)))
+    loading, _, _ = packed(tmp_path, SMALL)
+    for path in (loading.places.index, loading.places.packed):
+        size = path.stat().st_size
+        for length in range(size - 1, -1, -1 if size < 4096 else -97):
+            with path.open("r+b") as file:
+                file.truncate(length)
+            assert not sound(loading)
+        pack(loading.path, room_in(loading.folder))
+        assert sound(loading)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "index"])
 def test_with_a_damaged_one_the_weight_file_is_read(tmp_path: Path, damage: str) -> None:
     loading, right, whole = packed(tmp_path, SMALL)
-    raw = bytearray(whole.read_bytes())
+    file = loading.places.index if damage == "index" else whole
+    raw = bytearray(file.read_bytes())
     raw[{"flipped": 30_000, "cut": 0, "index": -100}[damage]] ^= 16
-    whole.write_bytes(raw[:-1] if damage == "cut" else raw)
+    file.write_bytes(raw[:-1] if damage == "cut" else raw)
     for _ in range(2):
         found, read = loading.load()
         assert found == right
@@ -98,11 +106,11 @@ def test_a_packed_file_that_is_cut_while_it_is_open(tmp_path: Path) -> None:
     assert loading.path in read
 
 
-@pytest.mark.parametrize("bound", [b"", b"{}", b"[]", b"\xff", b'{"path": 1, "identity": null}', None])
-def test_without_what_binds_it_nothing_counts(tmp_path: Path, bound: bytes | None) -> None:
+@pytest.mark.parametrize("index", [b"", b"{}", b"[]", b"\xff", b'{"path": 1, "identity": null}', None])
+def test_without_an_index_nothing_counts(tmp_path: Path, index: bytes | None) -> None:
     loading, right, _ = packed(tmp_path)
-    file = loading.places.bound
-    file.unlink() if bound is None else file.write_bytes(bound)
+    file = loading.places.index
+    file.unlink() if index is None else file.write_bytes(index)
     found, read = loading.load()
     assert found == right
     assert set(read) == {loading.path}
@@ -111,7 +119,7 @@ def test_without_what_binds_it_nothing_counts(tmp_path: Path, bound: bytes | Non
 def test_switched_off_and_on(tmp_path: Path) -> None:
     loading, right, whole = packed(tmp_path)
     for on in (True, False, True):
-        loading.store.open(loading.folder) if on else loading.store.close()
+        loading.store.use(loading.folder if on else None)
         found, read = loading.load()
         assert found == right
         assert (whole in read) is on
@@ -151,9 +159,9 @@ def test_somebodys_write_at_home_counts(tmp_path: Path) -> None:
     residency.unload()
 
 
-def test_a_bound_that_is_written_and_read(tmp_path: Path) -> None:
+def test_an_index_that_is_written_and_read(tmp_path: Path) -> None:
     loading, _, _ = packed(tmp_path)
-    found = Bound.read(loading.places.bound)
+    found = Index.read(loading.places.packed)
     assert found is not None
     assert found.path == loading.path
     assert found.identity == replace(loading.registry.open(loading.path).identity, device=0)
@@ -212,10 +220,11 @@ def test_only_what_decodes_rightly_is_chosen() -> None:
 def test_where_it_pays(bus: float, rate: float, loads: bool, cold: bool, streams: bool) -> None:
     choice = chosen(rate=rate)
     choice.bus = bus
-    assert (choice.for_loads(CARD, cold=False) is not None) is loads
-    assert (choice.for_loads(CARD, cold=True) is not None) is cold
-    assert (choice.for_streaming(CARD) is not None) is streams
-    assert choice.for_streaming(torch.device("cpu", 1)) is None
+    assert choice.pays_loading(CARD, cold=False) is loads
+    assert choice.pays_loading(CARD, cold=True) is cold
+    assert choice.pays_streaming(CARD) is streams
+    assert not choice.pays_streaming(torch.device("cpu", 1))
+    assert not Choice().pays_loading(CARD, cold=True), "nobody has measured"
 
 
 def test_what_is_read_ahead(tmp_path: Path) -> None:
@@ -312,6 +321,6 @@ def test_a_stream_goes_on_from_the_file_when_a_packed_one_comes_or_goes(tmp_path
     loading.store.look_again()
     assert comes() < 0.76 * whole
     assert origin.changes > before
-    loading.store.close()
+    loading.store.use(None)
     assert comes() == whole
     origin.close()

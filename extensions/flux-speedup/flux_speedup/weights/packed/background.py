@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from ...stats.report import size
 from ...storage.file_lock import is_locked
 from ..errors import WeightsError
-from ..files.identity import identity
 from ..files.mapping import MAPPINGS, FileIdentity, Registry
 from ..files.step_back import step_back
 from ..transfer.idle import QUIET_S, WhileIdle
-from .bound import Places
-from .file import packs
-from .packing import Packing
+from .index import lock_of, packed_of
+from .packing import packing
 from .progress import FileProgress, PackedNow
 from .room import Room
 from .store import PACKED, Store
+from .worth import packs
 
 ELSEWHERE = "another process packs it"
 _log = logging.getLogger("flux_speedup")
@@ -51,14 +49,14 @@ class Background:
         self._lock = threading.Lock()
         self._seen: dict[Path, FileIdentity] = {}
         self._files: dict[Path, FileProgress] = {}
-        self._packing: Packing | None = None
+        self._packing: tuple[Path, Generator[FileProgress, None, None]] | None = None
         self._on = self._stopped = False
         self.idle = WhileIdle(busy, self._look, quiet_s)
 
     def begin(self) -> Callable[[], None]:
         """From now on; answers with its end."""
         self._on = True
-        self._store.open(self.room.folder)
+        self._store.use(self.room.folder)
         threading.Thread(target=self._measure, name="flux-speedup-packed", daemon=True).start()
         self.stop(False)
         return self._end
@@ -94,11 +92,12 @@ class Background:
         self._on = False
         self.stop()
         self._files = {}
-        self._store.close()
+        self._store.use(None)
 
     def _measure(self) -> None:
         try:
-            self._store.measure(self._device())
+            self._store.choice.find(self._device())
+            self._store.look_again()
         except Exception as error:  # a card that is full, or gone: then files are read as they are
             _log.info("packed weights: not measured (%s); weight files are read", error)
 
@@ -113,19 +112,19 @@ class Background:
     def _look(self) -> bool:
         """Whether to look again: files that are in use and not packed wait for their turn."""
         for mapping in self._registry.live() if self._on and not self._stopped else ():
-            path, whole = mapping.path, mapping.identity.size
-            if self._seen.get(path) == mapping.identity or path.suffix.lower() != ".safetensors":
+            path, now = mapping.path, mapping.identity
+            if self._seen.get(path) == now or path.suffix.lower() != ".safetensors":
                 continue
             if packs(mapping.header.tensors.values()) is None:
                 pass
-            elif self._store.of(path, mapping.identity) is not None:
-                self._files[path] = FileProgress(path.name, whole, whole, "packed")
-            elif self._packing is None and is_locked(Places.of(mapping.identity, self.room.folder).lock):
-                self._files[path] = FileProgress(path.name, whole, 0, "waiting", ELSEWHERE)
+            elif self._store.of(path, now) is not None:
+                self._files[path] = FileProgress(path.name, now.size, now.size, "packed")
+            elif self._packing is None and is_locked(lock_of(packed_of(now, self.room.folder))):
+                self._files[path] = FileProgress(path.name, now.size, 0, "waiting", ELSEWHERE)
                 continue  # until it is done, or was given up
             else:
-                self._add(path, whole)
-            self._seen[path] = mapping.identity
+                self._add(path, now.size)
+            self._seen[path] = now
         return self._on
 
     def _add(self, path: Path, whole: int) -> None:
@@ -139,7 +138,10 @@ class Background:
                 return True
             before = self._files.get(path) or FileProgress(path.name, 0, 0, "waiting")
             try:
-                told = self._stepped(path)
+                if self._packing is None or self._packing[0] != path:
+                    self._close()
+                    self._packing = path, packing(path, self.room)
+                told = next(self._packing[1])
             except BlockingIOError:
                 self._seen.pop(path, None)
                 told = replace(before, state="waiting", why=ELSEWHERE)
@@ -151,25 +153,12 @@ class Background:
             if told.state in ("packing", "comparing"):
                 return False
             self._close()
+            if told.state == "packed":
+                _log.info("%s is packed", path.name)
+                self._store.look_again()
             return True
-
-    def _stepped(self, path: Path) -> FileProgress:
-        if self._packing is None or self._packing.path != path:
-            self._close()
-            now = identity(path)
-            if now is not None and Places.of(now, self.room.folder).count_for(now):
-                self._store.look_again()  # another process has made it
-                return FileProgress(path.name, now.size, now.size, "packed")
-            self._packing = Packing(path, self.room)
-        packing, whole = self._packing, self._packing.identity.size
-        if not packing.step():
-            state = "comparing" if packing.is_whole else "packing"
-            return FileProgress(path.name, whole, packing.done, state)
-        self._store.look_again()
-        _log.info("%s is packed: %s", path.name, size(packing.size))
-        return FileProgress(path.name, whole, whole, "packed")
 
     def _close(self) -> None:
         if self._packing is not None:
-            self._packing.close()
+            self._packing[1].close()
             self._packing = None

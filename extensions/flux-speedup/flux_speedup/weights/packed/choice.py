@@ -31,14 +31,12 @@ _log = logging.getLogger("flux_speedup")
 
 def candidates() -> list[Decoder]:
     """What there is in this process."""
-    found = [PLAIN]
     try:
         from .kernel import TRITON
     except Exception as error:  # not there, or not for this Python, compiler, driver
         _log.debug("no Triton kernels for packed weights (%s)", error)
-    else:
-        found.append(TRITON)
-    return found
+        return [PLAIN]
+    return [PLAIN, TRITON]
 
 
 class Choice:
@@ -64,34 +62,36 @@ class Choice:
         with self._lock:
             if self.device == device or device.type not in self._kinds:
                 return self.decoder
-            found: tuple[Decoder | None, float] = None, 0.0
+            self.decoder = None
             try:
-                found = _fastest(self._candidates(), device), self._measure(device)
+                found = _fastest(self._candidates(), device)
+                self.bus = self._measure(device)
+                self.decoder = found
             finally:
-                (self.decoder, self.bus), self.device = found, device
-        if self.decoder is not None:
-            rates = speed(self.decoder.rate / 1e9), speed(self.bus / 1e9)
+                self.device = device
+        if found is not None:
+            rates = speed(found.rate / 1e9), speed(self.bus / 1e9)
             said = "packed weights: decoded by %s operations on %s at %s, its bus brings %s"
-            _log.info(said, self.decoder.name, device, *rates)
-        return self.decoder
+            _log.info(said, found.name, device, *rates)
+        return found
 
-    def for_loads(self, device: torch.device, *, cold: bool) -> Decoder | None:
-        """For a load, whose copies and decoding go side by side. `cold`: the weights come from a disk."""
-        source = min(self.bus, DISK) if cold else self.bus
-        found = self._of(device)
-        return found if found is not None and GAIN * found.rate >= source else None
+    def pays_loading(self, device: torch.device, *, cold: bool) -> bool:
+        """In a load copies and decoding go side by side. `cold`: the weights come from a disk."""
+        rate, source = self._rate(device), min(self.bus, DISK) if cold else self.bus
+        return rate > 0 and GAIN * rate >= source
 
     def pays_cold(self) -> bool:
         """Whether loads from a disk will read packed weights; yes until that was measured."""
-        return self.device is None or self.for_loads(self.device, cold=True) is not None
+        return self.device is None or self.pays_loading(self.device, cold=True)
 
-    def for_streaming(self, device: torch.device) -> Decoder | None:
-        """For what streams, while others compute: decoding takes from their time."""
-        found = self._of(device)
-        return found if found is not None and SHARE + self.bus / found.rate <= GAIN else None
+    def pays_streaming(self, device: torch.device) -> bool:
+        """What streams comes while others compute: decoding takes from their time."""
+        rate = self._rate(device)
+        return rate > 0 and SHARE + self.bus / rate <= GAIN
 
-    def _of(self, device: torch.device) -> Decoder | None:
-        return self.decoder if device == self.device else None
+    def _rate(self, device: torch.device) -> float:
+        """Bytes of weights a second; 0 where nothing decodes there."""
+        return self.decoder.rate if self.decoder is not None and device == self.device else 0.0
 
 
 def _fastest(candidates: Sequence[Decoder], device: torch.device) -> Decoder | None:
@@ -102,53 +102,47 @@ def _fastest(candidates: Sequence[Decoder], device: torch.device) -> Decoder | N
     form, packed = made[0], torch.from_numpy(made[1])
     there, wanted, total = packed.to(device), weights.to(device), int(checksum(packed))
     memory = torch.empty(form.size, dtype=torch.uint8, device=device)
-
-    def check(decoder: Decoder) -> None:
-        memory.zero_()[form.size - form.length :].copy_(there)
-        right = int(unpack(memory, form, decoder)) == total
-        if not right or not torch.equal(memory.view(torch.int16), wanted):
-            raise ValueError("they decode wrongly")
-
     found: list[Decoder] = []
     for one in candidates:
         try:
-            check(one)
-            found.append(
-                replace(one, rate=_rate(one, device, _LAYER if device.type == "cuda" else form.size))
-            )
+            memory.zero_()[form.size - form.length :].copy_(there)
+            right = int(unpack(memory, form, one)) == total
+            if right and torch.equal(memory.view(torch.int16), wanted):
+                found.append(replace(one, rate=_rate(one, device)))
+            else:
+                _log.warning("packed weights: %s operations decode wrongly on %s", one.name, device)
         except Exception as error:  # a kernel that does not compile here, a device that lacks an operation
             _log.info("packed weights: no %s operations on %s (%s)", one.name, device, error)
     return max(found, key=lambda one: one.rate, default=None)
 
 
-def _rate(decoder: Decoder, device: torch.device, size: int) -> float:
-    """Bytes of weights a second, of tensors of `size` bytes, queued one after the other; of whatever bytes."""
-    form = Form(size, size >> 13)
-    memory = torch.zeros(size, dtype=torch.uint8, device=device)
-    best = float("inf")
-    for _ in range(_ROUNDS):
-        _done(device)
-        begun = time.perf_counter()
-        for _ in range(_IN_A_ROW):
-            unpack(memory, form, decoder)
-        _done(device)
-        best = min(best, (time.perf_counter() - begun) / _IN_A_ROW)
-    return size / best
+def _rate(decoder: Decoder, device: torch.device) -> float:
+    """Bytes of weights a second, of tensors as large as layers, queued one after the other; of whatever bytes."""
+    size = _LAYER if device.type == "cuda" else _COPY // 4
+    form, memory = Form(size, size >> 13), torch.zeros(size, dtype=torch.uint8, device=device)
+    in_a_row = range(_IN_A_ROW)
+    seconds = _seconds(device, lambda: [unpack(memory, form, decoder) for _ in in_a_row])
+    return size * len(in_a_row) / seconds
 
 
 def _bus(device: torch.device) -> float:
     source = torch.empty(_COPY, dtype=torch.uint8, pin_memory=device.type == "cuda")
     target = torch.empty(_COPY, dtype=torch.uint8, device=device)
-    best = 0.0
+    return _COPY / _seconds(device, lambda: target.copy_(source, non_blocking=True))
+
+
+def _seconds(device: torch.device, act: Callable[[], object]) -> float:
+    """Of the best of some rounds."""
+    found = []
     for _ in range(_ROUNDS):
-        _done(device)
+        _wait(device)
         begun = time.perf_counter()
-        target.copy_(source, non_blocking=True)
-        _done(device)
-        best = max(best, _COPY / (time.perf_counter() - begun))
-    return best
+        act()
+        _wait(device)
+        found.append(time.perf_counter() - begun)
+    return min(found)
 
 
-def _done(device: torch.device) -> None:
+def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()

@@ -16,8 +16,8 @@ from ...ram import cores
 from ...stats.report import size
 from ..errors import WeightsError
 from ..files.identity import identity
-from .bound import Places
-from .packing import Packing
+from .index import packed_of, size_of
+from .packing import packing
 from .room import Room
 
 USAGE_ERROR = 2
@@ -39,28 +39,20 @@ def main(arguments: Sequence[str], folder: Path, environ: Mapping[str, str] = os
 
 
 def _pack(path: Path, room: Room) -> int:
-    now = identity(path)
-    if now is not None and (places := Places.of(now, room.folder)).count_for(now):
-        sys.stdout.write(f"{path.name} is packed already\n{places.whole}\n")
-        return 0
     bar = Bar(path.name, 0)
     try:
         with ThreadPoolExecutor(cores()) as pool:
-            packing = Packing(path, room, pool.map)
-            whole = packing.identity.size
-            try:
-                while not packing.step():
-                    bar.at(packing.done, whole)
-            finally:
-                packing.close()
+            for now in packing(path, room, pool.map):
+                bar.at(now.done, now.bytes)
     except (WeightsError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     finally:
         bar.close()
-    share = packing.size / whole
-    said = f"{path.name}: {size(whole)} -> {size(packing.size)} ({share:.1%}), the same bit for bit\n"
-    sys.stdout.write(f"{said}{packing.places.whole}\n")
+    found = identity(path)
+    packed = size_of(packed_of(found, room.folder)) if found is not None else 0
+    said = f"{size(now.bytes)} -> {size(packed)} ({packed / now.bytes:.1%}), the same bit for bit"
+    sys.stdout.write(f"{path.name}: {said}\n")
     return 0
 
 

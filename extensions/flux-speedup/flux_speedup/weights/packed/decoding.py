@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from ..residency.signature import COLUMNS, factors
-from .form import BLOCK, RAW, Form
+from .form import BLOCK, Form
 
 SLAB = 128
 """Blocks at a time: 12 MiB beside the weights, and as much again for what plain operations compute."""
@@ -52,7 +52,7 @@ def unpack(memory: torch.Tensor, form: Form, decoder: Decoder) -> torch.Tensor:
 
 def decode(memory: torch.Tensor, form: Form, decoder: Decoder) -> None:
     """The same of a form that was seen to be right."""
-    if form.escapes != RAW:
+    if form.escapes >= 0:
         decoder.decode(memory[memory.numel() - form.length :], memory.view(torch.int16), form)
 
 

@@ -13,7 +13,7 @@ there: so it is decoded in place (decoding.py), and takes no memory of its own. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,21 +27,22 @@ MOST = 0.95
 """Of a tensor's bytes: what would take more stays as it is."""
 LARGEST = 1 << 30
 """Weights: their places fit 32 bits, and a tensor is encoded in RAM."""
-RAW = -1
-_SLAB = 32  # blocks at a time
-_HIGHEST = 256 - WINDOW
+RAW, ABSENT = -1, -2
+"""In the place of a number of escapes: it is as in the weight file; it is in the weight file alone."""
 
 Bytes = NDArray[np.uint8]
-Map = Callable[[Callable[[int], "_Slab"], Iterable[int]], Iterable["_Slab"]]
-_Slab = tuple[Bytes, Bytes, NDArray[np.int64]]  # bases, body, places of escapes
+_Block = tuple[
+    np.uint8, Bytes, Bytes, NDArray[np.int64]
+]  # base; signs and mantissas; exponents; places of escapes
+Map = Callable[[Callable[[int], _Block], Iterable[int]], Iterable[_Block]]
 
 
 @dataclass(frozen=True)
 class Form:
-    """That of a tensor of `size` bytes: so many escapes, or RAW where it is as in the file."""
+    """That of a tensor of `size` bytes: so many escapes, RAW or ABSENT."""
 
     size: int
-    escapes: int = RAW
+    escapes: int
 
     @property
     def weights(self) -> int:
@@ -54,8 +55,8 @@ class Form:
     @property
     def length(self) -> int:
         """Bytes of it all."""
-        if self.escapes == RAW:
-            return self.size
+        if self.escapes < 0:
+            return self.size if self.escapes == RAW else 0
         least = self.blocks + 6 * self.escapes + self._body
         return least + (self.size - least) % ALIGN
 
@@ -68,13 +69,6 @@ class Form:
     def _body(self) -> int:
         return self.weights + -(-self.weights // 2)
 
-    def is_possible(self) -> bool:
-        """Whether there is a tensor that has it."""
-        if self.escapes == RAW:
-            return self.size > 0
-        fits = self.size % 2 == 0 and 0 < self.weights <= LARGEST and 0 <= self.escapes <= self.weights
-        return fits and self.length <= self.size
-
 
 def encode(bits: NDArray[np.uint16], each: Map = map) -> tuple[Form, Bytes] | None:
     """bf16 weights, as their 16 bits; None where they would not get smaller by a twentieth.
@@ -83,43 +77,32 @@ def encode(bits: NDArray[np.uint16], each: Map = map) -> tuple[Form, Bytes] | No
     """
     if not 0 < bits.size <= LARGEST:
         return None
-    step = _SLAB * BLOCK
-    found = list(each(lambda start: _encode(bits[start : start + step], start), range(0, bits.size, step)))
-    bases, bodies, slabs = zip(*found, strict=True)
-    places = np.concatenate(slabs)
+    found = each(lambda start: _block(bits[start : start + BLOCK], start), range(0, bits.size, BLOCK))
+    bases, kept, pairs, escapes = zip(*found, strict=True)
+    places = np.concatenate(escapes)
     form = Form(bits.nbytes, places.size)
     if form.length > MOST * form.size:
         return None
-    head = np.concatenate([*bases, *(part.view(np.uint8) for part in (places.astype("<i4"), bits[places]))])
+    head = np.concatenate(
+        [np.array(bases), *(part.view(np.uint8) for part in (places.astype("<i4"), bits[places]))]
+    )
     packed = np.zeros(form.length, np.uint8)
     packed[: head.size] = head
+    bodies = [part for block in zip(kept, pairs, strict=True) for part in block]
     np.concatenate(bodies, out=packed[form.head :])
     return form, packed
 
 
-def _encode(bits: NDArray[np.uint16], start: int) -> _Slab:
+def _block(bits: NDArray[np.uint16], start: int) -> _Block:
     exponents = (bits >> 7).astype(np.uint8)  # without the sign, which the cast drops
     kept = (((bits >> 8) & 0x80) | (bits & 0x7F)).astype(np.uint8)
-    bases, body, escapes = [], [], []
-    for first, (own, rest) in enumerate(zip(_blocks(exponents), _blocks(kept), strict=True)):
-        base = _base(own)
-        codes = own - base  # below the window it wraps around, and is above it too
-        outside = codes >= WINDOW
-        codes[outside] = WINDOW
-        half = -(-codes.size // 2)
-        pairs = codes[:half].copy()
-        pairs[: codes.size - half] += codes[half:] * np.uint8(16)
-        bases.append(base)
-        body += [rest, pairs]
-        escapes.append(np.flatnonzero(outside) + (start + first * BLOCK))
-    return np.array(bases, np.uint8), np.concatenate(body), np.concatenate(escapes)
-
-
-def _blocks(all_of: Bytes) -> Iterator[Bytes]:
-    return (all_of[start : start + BLOCK] for start in range(0, all_of.size, BLOCK))
-
-
-def _base(exponents: Bytes) -> np.uint8:
-    """The window with most of them in it."""
+    # The window with most of them in it.
     sums = np.concatenate(([0], np.cumsum(np.bincount(exponents, minlength=256))))
-    return np.uint8(np.argmax(sums[WINDOW:] - sums[: _HIGHEST + 1]))
+    base = np.uint8(np.argmax(sums[WINDOW:] - sums[:-WINDOW]))
+    codes = exponents - base  # below the window it wraps around, and is above it too
+    outside = codes >= WINDOW
+    codes[outside] = WINDOW
+    half = -(-codes.size // 2)
+    pairs = codes[:half].copy()
+    pairs[: codes.size - half] += codes[half:] * np.uint8(16)
+    return base, kept, pairs, np.flatnonzero(outside) + start

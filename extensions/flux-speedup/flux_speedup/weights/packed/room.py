@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -12,12 +13,13 @@ from pathlib import Path
 from ...stats.report import size as in_words
 from ...storage.file_lock import locked
 from ..files.identity import identity
-from .bound import Bound, Places
+from .index import Index, index_of, lock_of, packed_of, size_of
 
 RESERVE = 8 << 30
 """Bytes of the disk that stay free for others."""
 RECENT_S = 86_400.0
 """What was used in that time goes for no newer one: they would take each other's room by turns."""
+_NAME = re.compile(r"[0-9a-f]{20}")  # what is called otherwise is not ours
 _log = logging.getLogger("flux_speedup")
 
 
@@ -30,7 +32,7 @@ class Room:
         limit: int,
         *,
         free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
-        let_go: Callable[[Path], object] = lambda whole: None,
+        let_go: Callable[[Path], object] = lambda packed: None,
     ) -> None:
         """`let_go`: told of a packed file before it is deleted: whoever has it open closes it."""
         self.folder = folder
@@ -40,18 +42,18 @@ class Room:
 
     def taken(self) -> int:
         """Bytes of all there is."""
-        return sum(_stat(places.whole)[0] + _stat(places.part)[0] for places in self._all())
+        return sum(map(size_of, self._all()))
 
-    def refuses(self, size: int, mine: Places) -> str:
+    def refuses(self, size: int, mine: Path) -> str:
         """Why so many bytes more cannot be had for `mine`; "" where they can, perhaps as others have gone now."""
-        for other in [None, *(p for p in self._oldest_first() if p.name != mine.name)]:
-            if other is not None and time.time() - _stat(other.bound)[1] > RECENT_S:
+        if self._is_there(size):
+            return ""
+        for other in self._oldest_first() if size <= self.limit else ():
+            if other != mine and time.time() - _used(other) > RECENT_S:
                 self._drop(other, "there is no room for it beside a newer one")
-            if self.taken() + size <= self.limit and self._free(self._existing()) - size >= RESERVE:
-                return ""
-            if size > self.limit:
-                break
-        free = in_words(self._free(self._existing()))
+                if self._is_there(size):
+                    return ""
+        free = in_words(self._free(self.folder))
         return f"it needs {in_words(size)}, of {in_words(self.limit)} allowed, and the disk has {free} left"
 
     def sweep(self) -> dict[Path, int]:
@@ -61,44 +63,46 @@ class Room:
         and with their bytes.
         """
         found: dict[Path, int] = {}
-        for places in self._all():
-            bound = Bound.read(places.bound) or Bound.read(places.journal)
-            now = identity(bound.path) if bound is not None else None
-            if bound is not None and now is not None and places.fit(now):
-                found |= {} if places.count_for(now) else {bound.path: now.size}
-            elif bound is not None and (other := _elsewhere(bound, places)) is not None:
-                found[other] = bound.identity.size
-            elif bound is None or now is not None or bound.path.parent.is_dir():  # else a drive is unplugged
-                self._drop(places, "its weight file is another one, or gone")
-        for places in self._oldest_first():
-            if self.taken() <= self.limit and self._free(self._existing()) >= RESERVE // 2:
+        for packed in self._all():
+            index = Index.read(packed)
+            now = identity(index.path) if index is not None else None
+            if index is not None and now is not None and packed_of(now, self.folder) == packed:
+                found |= {} if Index.counting(packed, now) else {index.path: now.size}
+            elif index is not None and (other := _elsewhere(index, packed)) is not None:
+                found[other] = index.identity.size
+            elif index is None or now is not None or index.path.parent.is_dir():  # else a drive is unplugged
+                self._drop(packed, "its weight file is another one, or gone")
+        for packed in self._oldest_first():
+            if self._is_there(0, RESERVE // 2):
                 break
-            self._drop(places, "room is short")
+            self._drop(packed, "room is short")
         return found
 
-    def drop(self, places: Places, why: str) -> None:
-        """For whoever has its lock."""
-        _log.info("%s is deleted: %s", places.whole, why)
-        self._let_go(places.whole)
-        places.drop()
+    def drop(self, packed: Path, why: str) -> None:
+        """For whoever has its lock. What somebody has open on Windows stays until the next time."""
+        if packed.exists():
+            _log.info("%s is deleted: %s", packed, why)
+            self._let_go(packed)
+        for path in packed.parent.glob(f"{packed.stem}.*"):
+            if path != lock_of(packed):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
-    def _drop(self, places: Places, why: str) -> None:
-        with suppress(OSError), locked(places.lock, busy):
-            self.drop(places, why)
+    def _drop(self, packed: Path, why: str) -> None:
+        with suppress(OSError), locked(lock_of(packed), busy):
+            self.drop(packed, why)
 
-    def _oldest_first(self) -> list[Places]:
-        """Those that are not whole before all others."""
-        return sorted(self._all(), key=lambda places: _stat(places.bound)[1])
+    def _is_there(self, size: int, reserve: int = RESERVE) -> bool:
+        return self.taken() + size <= self.limit and self._free(self.folder) - size >= reserve
 
-    def _all(self) -> list[Places]:
+    def _oldest_first(self) -> list[Path]:
+        return sorted(self._all(), key=_used)
+
+    def _all(self) -> list[Path]:
         with suppress(OSError):
-            kinds = (".packed", ".journal", ".part")
-            names = {path.name.partition(".")[0] for path in self.folder.iterdir() if path.suffix in kinds}
-            return [Places(self.folder, name) for name in sorted(names)]
+            names = {path.name.partition(".")[0] for path in self.folder.iterdir()}
+            return [self.folder / f"{name}.packed" for name in sorted(filter(_NAME.fullmatch, names))]
         return []
-
-    def _existing(self) -> Path:
-        return next(each for each in (self.folder, *self.folder.parents) if each.exists())
 
 
 def busy() -> None:
@@ -106,22 +110,22 @@ def busy() -> None:
     raise BlockingIOError("another process packs it")
 
 
-def _elsewhere(bound: Bound, places: Places) -> Path | None:
+def _used(packed: Path) -> float:
+    """When that was; 0 of what is not whole."""
+    index = Index.read(packed)
+    with suppress(OSError):
+        return index_of(packed).stat().st_mtime if index is not None and index.whole else 0.0
+    return 0.0
+
+
+def _elsewhere(index: Index, packed: Path) -> Path | None:
     """The weight file, where it got another name, or went to a folder near by; the nearest one."""
-    here = bound.path.parent
+    here = index.path.parent
     near = here.parent if here.parent.parent != here.parent else here  # all of a disk is not near
     with suppress(OSError):  # of a share that is not there now, say
         for folder, depth in ((here, ""), (here, "*/"), (near, ""), (near, "*/"), (near, "*/*/")):
             for path in folder.glob(f"{depth}*.safetensors"):
-                if _stat(path)[0] == bound.identity.size and (now := identity(path)) and places.fit(now):
+                now = identity(path) if size_of(path) == index.identity.size else None
+                if now is not None and packed_of(now, packed.parent) == packed:
                     return path
     return None
-
-
-def _stat(path: Path) -> tuple[int, float]:
-    """Bytes, and when it was written or used; zeros where it is not there."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return 0, 0.0
-    return stat.st_size, stat.st_mtime

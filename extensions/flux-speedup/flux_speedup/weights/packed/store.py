@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 
@@ -20,36 +19,34 @@ from ..files.identity import identity
 from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry
 from ..files.pagecache import WARM, resident_fraction
 from ..files.span import Span
-from .bound import Places
 from .choice import Choice
-from .decoding import Decoder, decode, unpack
-from .file import Entry, read_index
-from .form import RAW
+from .decoding import PLAIN, decode, unpack
+from .form import ABSENT, RAW
+from .index import Entry, Index, index_of, packed_of
 
 _log = logging.getLogger("flux_speedup")
 
 
 @dataclass(eq=False)
 class PackedFile:
-    """One that is open: its entries by their place in the weight file, and those that were seen to be right.
+    """One that is open: its tensors by their place in the weight file, and those that were seen to be right.
 
     `damaged`: something in it was not as it was written; nothing of it is read any more.
     """
 
     mapping: Mapping
-    entries: dict[int, Entry]
+    store: Store
+    tensors: dict[int, Packed] = field(default_factory=dict)
     checked: set[int] = field(default_factory=set)
-    found: dict[int, Packed] = field(default_factory=dict)  # what was asked for, by the same
     damaged: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """One tensor in it, and what decodes it where it is wanted."""
+    """One tensor in it, decoded where it is wanted."""
 
     file: PackedFile
     entry: Entry
-    decoder: Decoder
 
     @functools.cached_property
     def span(self) -> Span:
@@ -64,18 +61,18 @@ class Packed:
     @property
     def is_there(self) -> bool:
         """Whether its bytes are the tensor's as they come, and were seen to be right."""
-        return self.entry.form.escapes == RAW and self.entry.offset in self.file.checked
+        return self.entry.escapes == RAW and self.entry.offset in self.file.checked
 
     def unpack(self, tensor: torch.Tensor) -> torch.Tensor:
         """Decode what has come to the end of a tensor's memory; its checksum: see decoding.unpack."""
-        return unpack(as_bytes(tensor), self.entry.form, self.decoder)
+        return unpack(_bytes(tensor), self.entry.form, self.file.store.choice.decoder or PLAIN)
 
     def unpack_now(self, tensor: torch.Tensor, home: torch.Tensor) -> None:
         """The same, and where that cannot be the tensor gets the bytes of `home`. Waits at the first time."""
         entry, checked = self.entry, self.file.checked
         try:
             if entry.offset in checked:
-                decode(as_bytes(tensor), entry.form, self.decoder)
+                decode(_bytes(tensor), entry.form, self.file.store.choice.decoder or PLAIN)
             elif int(self.unpack(tensor)) == entry.checksum:
                 checked.add(entry.offset)
             else:
@@ -90,144 +87,117 @@ class Packed:
         error = ReadError(self.file.mapping.path, "damaged; the weight file is read in its place")
         if not self.file.damaged:
             self.file.damaged = True
+            self.file.store.changes += 1
             _log.warning("%s", error)
         return error
 
 
-_Chosen = tuple[PackedFile | None, Decoder | None]
-
-
 class Store:
-    """Off until `open`. Safe from any thread."""
+    """Off until `use`. Safe from any thread.
+
+    `folder`: where packed files are. `changes`: counts what makes another answer right: where it has grown, ask
+    anew.
+    """
 
     def __init__(self, registry: Registry = MAPPINGS, choice: Choice | None = None) -> None:
         self.choice = choice or Choice()
+        self.folder: Path | None = None
+        self.changes = 0
         self._registry = registry
-        self._folder: Path | None = None
         self._lock = threading.Lock()
         self._files: dict[FileIdentity, PackedFile | None] = {}
-        self._changes = 0
         registry.writers.tell(self._written_over)
 
-    @property
-    def is_open(self) -> bool:
-        return self._folder is not None
-
-    @property
-    def changes(self) -> int:
-        """Counts what makes another answer right: where it has grown, ask anew."""
-        return self._changes + sum(file is not None and file.damaged for file in list(self._files.values()))
-
-    def open(self, folder: Path) -> None:
-        """What lies there is read from now on, where it is worth it."""
-        self._folder = folder
-        self._changes += 1
-
-    def close(self) -> None:
-        """Weight files are read."""
-        self._folder = None
+    def use(self, folder: Path | None) -> None:
+        """What lies there is read from now on, where it is worth it; None: weight files are."""
+        self.folder = folder
         self.look_again()
 
-    def look_again(self, whole: Path | None = None) -> None:
-        """Something came or goes (`whole`: this packed file): nothing is kept open that nobody uses."""
+    def look_again(self, packed: Path | None = None) -> None:
+        """Something came or goes (`packed`: this packed file): nothing is kept open that nobody uses."""
         with self._lock:
-            self._changes += 2 + len(self._files)  # the damaged ones that go were counted
+            self.changes += 1
             for key, file in list(self._files.items()):
-                if file is None or whole is None or file.mapping.path == whole:
+                if file is None or packed is None or file.mapping.path == packed:
                     del self._files[key]
                     if file is not None:
-                        file.found.clear()  # they hold it
+                        file.tensors.clear()  # they hold it
 
     def of(self, path: Path, identity: FileIdentity) -> PackedFile | None:
         """The packed file of exactly this weight file, if there is one that counts."""
-        folder = self._folder
+        folder = self.folder
         if folder is None:
             return None
         with self._lock:
             if identity not in self._files:
-                self._files[identity] = self._open(path, Places.of(identity, folder), identity)
+                self._files[identity] = self._open(path, packed_of(identity, folder), identity)
             found = self._files[identity]
         return None if found is None or found.damaged else found
 
     def for_load(self, spans: Sequence[Span | None], device: torch.device) -> list[Packed | None]:
         """For each span of a load, what is to be read in its place; None: the span itself."""
-        if not self.is_open:
-            return [None] * len(spans)
-        chosen: dict[FileIdentity, _Chosen] = {}
-        for span in spans:
-            if span is not None and span.identity not in chosen:
-                chosen[span.identity] = self._for_load(span, device)
-        return [None if span is None else _find(span, chosen[span.identity]) for span in spans]
+        files: dict[FileIdentity, PackedFile | None] = {}
+        for span in spans if self.folder is not None else ():
+            if span is not None and span.identity not in files:
+                files[span.identity] = self._for_load(span, device)
+        return [None if span is None else _find(span, files.get(span.identity)) for span in spans]
 
     def for_streaming(self, span: Span, device: torch.device) -> Packed | None:
         """For a span that comes again and again."""
-        decoder = self.choice.for_streaming(device)
-        file = self.of(span.path, span.identity) if decoder is not None else None
-        return _find(span, (file, decoder))
+        pays = self.choice.pays_streaming(device)
+        return _find(span, self.of(span.path, span.identity)) if pays else None
 
     def warm(self, path: Path, identity: FileIdentity, device: torch.device) -> FileIdentity:
         """The file that loads read in a weight file's place while both are in RAM."""
-        decodes = self.choice.for_loads(device, cold=False) is not None
-        file = self.of(path, identity) if decodes else None
+        file = self.of(path, identity) if self.choice.pays_loading(device, cold=False) else None
         return identity if file is None else file.mapping.identity
 
     def instead_of(self, path: Path) -> Path:
         """What a load from the disk will read of a weight file: read this ahead."""
-        now = identity(path) if self._folder is not None and self.choice.pays_cold() else None
+        now = identity(path) if self.folder is not None and self.choice.pays_cold() else None
         file = self.of(path, now) if now is not None else None
         return path if file is None else file.mapping.path
-
-    def measure(self, device: torch.device) -> None:
-        """Find the decoder."""
-        self.choice.find(device)
-        self._changes += 1
 
     def _written_over(self, identity: FileIdentity) -> None:
         for file in list(self._files.values()):
             if file is not None and file.mapping.identity == identity:
                 file.damaged = True
+                self.changes += 1
 
-    def _for_load(self, span: Span, device: torch.device) -> _Chosen:
+    def _for_load(self, span: Span, device: torch.device) -> PackedFile | None:
         file = self.of(span.path, span.identity)
         if file is None:
-            return None, None
+            return None
         here, there = resident_fraction(span.path), resident_fraction(file.mapping.path)
         cold = there is not None and there < WARM
         if cold and here is not None and here >= WARM:
-            return None, None  # the disk would be slower than any bus
-        return file, self.choice.for_loads(device, cold=cold)
+            return None  # the disk would be slower than any bus
+        return file if self.choice.pays_loading(device, cold=cold) else None
 
-    def _open(self, path: Path, places: Places, identity: FileIdentity) -> PackedFile | None:
-        if not places.count_for(identity):
+    def _open(self, path: Path, packed: Path, identity: FileIdentity) -> PackedFile | None:
+        index = Index.counting(packed, identity)
+        if index is None:
             return None
-        entries: dict[int, Entry] = {}
-
-        def read(file: BinaryIO, size: int, whole: Path) -> Header:
-            entries.update(read_index(file, size, whole))
-            return Header({}, {}, 0, size)  # nobody gets views of it by name
-
         try:
-            mapping = self._registry.open(places.whole, read)
+            mapping = self._registry.open(packed, lambda file, size, packed: Header({}, {}, 0, size))
         except WeightsError as error:
             _log.warning("%s; %s is read in its place", error, path)
             return None
+        if mapping.identity.size != index.entries[-1].end:
+            return None
+        found = PackedFile(mapping, self)
+        found.tensors |= {e.source: Packed(found, e) for e in index.entries if e.escapes != ABSENT}
         with suppress(OSError):
-            os.utime(places.bound)  # used: others go first where room is short
-        return PackedFile(mapping, entries)
+            os.utime(index_of(packed))  # used: others go first where room is short
+        return found
 
 
-def _find(span: Span, chosen: _Chosen) -> Packed | None:
-    file, decoder = chosen
-    entry = file.entries.get(span.offset) if file is not None else None
-    if decoder is None or file is None or entry is None or entry.form.size != span.length:
-        return None
-    one = file.found.get(span.offset)
-    if one is None or one.decoder is not decoder:
-        one = file.found[span.offset] = Packed(file, entry, decoder)
-    return one
+def _find(span: Span, file: PackedFile | None) -> Packed | None:
+    found = file.tensors.get(span.offset) if file is not None else None
+    return found if found is not None and found.entry.size == span.length else None
 
 
-def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
     """The memory of a dense tensor, in its order."""
     return tensor.reshape(-1).view(torch.uint8)
 

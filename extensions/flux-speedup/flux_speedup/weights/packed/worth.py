@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+
+import torch
 
 from ...stats.machine import Machine
 from ...stats.report import seconds, size
 from ..errors import WeightsError
-from ..files.header import read_header
-from .file import packs
+from ..files.header import TensorEntry, read_header
+
+LEAST = 0.1
+"""The share of a file that packing must save."""
+
+
+def packs(tensors: Iterable[TensorEntry]) -> tuple[int, int] | None:
+    """Bytes of these tensors, and about how many a packed file of them has; None where that hardly saves any."""
+    sizes = [(entry.length, entry.dtype is torch.bfloat16) for entry in tensors]
+    whole = sum(size for size, _ in sizes)
+    saved = sum(size for size, gains in sizes if gains) // 4
+    return (whole, whole - saved) if saved and saved >= LEAST * whole else None
 
 
 def worth(path: Path, machine: Machine | None, on: bool) -> str:
@@ -35,10 +48,8 @@ def worth(path: Path, machine: Machine | None, on: bool) -> str:
     told = f"{size(packed)} for the {size(whole)} of {path.name}, bit for bit{brings}."
     if on:
         return f"Packed weights are on: {told}"
-    return (
-        f"Packed weights would read {told} They take that room on the disk, and are switched on in "
-        "Settings > Flux Speedup."
-    )
+    more = "They take that room on the disk, and are switched on in Settings > Flux Speedup."
+    return f"Packed weights would read {told} {more}"
 
 
 @lru_cache(maxsize=16)

@@ -127,7 +127,7 @@ class Sources:
             self._known.clear()
 
     def _find(self, slot: Slot) -> Sequence[torch.Tensor]:
-        span = find(slot.home, self._registry) if self._lent or self._store.is_open else None
+        span = find(slot.home, self._registry) if self._lent or self._store.folder is not None else None
         if span is None or self.is_written(span.identity, slot.home.data_ptr(), span.length):
             return home_bytes(slot)  # the file's own pages do not have what was written here
         packed = self._packed(span) if slot.raw is None else None
