@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,8 +11,6 @@ from flux_speedup.stats.machine import Machine
 from flux_speedup.storage.file_lock import is_locked
 from flux_speedup.weights.packed.background import Background
 from flux_speedup.weights.packed.command import main
-from flux_speedup.weights.packed.decoding import checksum, unpack
-from flux_speedup.weights.packed.form import encode
 from flux_speedup.weights.packed.progress import PackedNow
 from flux_speedup.weights.packed.worth import worth
 from tests.unit.weights.packed.packing_of import (
@@ -204,26 +200,3 @@ def test_what_it_would_bring(tmp_path: Path) -> None:
     assert "disk in" not in worth(path, None, False)
     write_weights(tmp_path / "t5.safetensors", {"a": weights(99).to(torch.float16)})
     assert worth(tmp_path / "t5.safetensors", None, False) == worth(tmp_path / "none", None, False) == ""
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="Triton wants a compiler")
-def test_the_kernels_decode_as_the_plain_operations_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs where PyTorch brings Triton; with TRITON_INTERPRET=1 on a CPU."""
-    kernel = pytest.importorskip("flux_speedup.weights.packed.kernel", exc_type=ImportError)
-    if not (torch.cuda.is_available() or kernel.triton.knobs.runtime.interpret):
-        pytest.skip("nothing runs Triton's kernels here")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu", 0)
-    monkeypatch.setattr(kernel, "_SLAB", 2)
-    for count in (3 * 65536 + 4097, 65536, 999):
-        bits = weights(count).view(torch.int16)
-        bits[::5000] = -1
-        made = encode(bits.numpy().view(np.uint16))
-        assert made is not None
-        form, packed = made[0], torch.from_numpy(made[1])
-        total = int(checksum(packed))
-        for damaged in (False, True):
-            packed[: form.head] = 255 if damaged else packed[: form.head]
-            memory = torch.zeros(2 * form.weights, dtype=torch.uint8, device=device)
-            memory[memory.numel() - form.length :] = packed.to(device)
-            assert (int(unpack(memory, form, kernel.TRITON)) != total) is damaged
-            assert torch.equal(memory.cpu().view(torch.int16), bits) is not damaged

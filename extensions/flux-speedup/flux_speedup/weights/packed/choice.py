@@ -64,8 +64,7 @@ class Choice:
                 return self.decoder
             self.decoder = None
             try:
-                found = _fastest(self._candidates(), device)
-                self.bus = self._measure(device)
+                found, self.bus = _fastest(self._candidates(), device), self._measure(device)
                 self.decoder = found
             finally:
                 self.device = device

@@ -18,8 +18,6 @@ from .form import BLOCK, Form
 SLAB = 128
 """Blocks at a time: 12 MiB beside the weights, and as much again for what plain operations compute."""
 STEP = 0x9E3779B97F4A7C15 - (1 << 64)
-PAIR = BLOCK + BLOCK // 2
-"""Bytes of a block's body."""
 _ROW = 4 * COLUMNS
 _ROWS = 256
 
@@ -59,14 +57,9 @@ def decode(memory: torch.Tensor, form: Form, decoder: Decoder) -> None:
 def _decode(packed: torch.Tensor, weights: torch.Tensor, form: Form) -> None:
     ends = [form.blocks, 4 * form.escapes, 2 * form.escapes]
     bases, places, bits = (each.clone() for each in packed[: sum(ends)].split_with_sizes(ends))
-    whole = form.weights // BLOCK
-    for first in range(0, whole, SLAB):
-        last = min(first + SLAB, whole)
-        body = packed[form.head + first * PAIR : form.head + last * PAIR].clone().view(-1, PAIR)
-        _blocks(body, bases[first:last], weights[first * BLOCK : last * BLOCK].view(-1, BLOCK))
-    if rest := form.weights - whole * BLOCK:
-        body = packed[form.head + whole * PAIR :].clone().view(1, -1)
-        _blocks(body, bases[whole:], weights[form.weights - rest :].view(1, -1))
+    for first, last in form.slabs(SLAB):
+        body, out = form.body(packed, first, last), weights[first * BLOCK : last * BLOCK]
+        _blocks(body.view(last - first, -1), bases[first:last], out.view(last - first, -1))
     if form.escapes:
         # Where it is damaged: no place outside, which a GPU would not forgive.
         at = places.view(torch.int32).long().clamp_(0, form.weights - 1)

@@ -13,14 +13,18 @@ there: so it is decoded in place (decoding.py), and takes no memory of its own. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 BLOCK = 1 << 16
 """Weights."""
+PAIR = BLOCK + BLOCK // 2
+"""Bytes of a block's body."""
 WINDOW = 15
 ALIGN = 64
 MOST = 0.95
@@ -68,6 +72,15 @@ class Form:
     @property
     def _body(self) -> int:
         return self.weights + -(-self.weights // 2)
+
+    def slabs(self, most: int) -> Iterator[tuple[int, int]]:
+        """First and last of so many blocks at a time; one that is not whole is alone."""
+        whole = self.weights // BLOCK
+        return pairwise(sorted({*range(0, whole, most), whole, self.blocks}))
+
+    def body(self, packed: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        """That of blocks, of the packed form: a copy, as what is decoded in place will lie there."""
+        return packed[self.head + first * PAIR : self.head + last * PAIR].clone()
 
 
 def encode(bits: NDArray[np.uint16], each: Map = map) -> tuple[Form, Bytes] | None:

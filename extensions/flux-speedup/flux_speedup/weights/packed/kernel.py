@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from ..residency.signature import COLUMNS
-from .decoding import PAIR, STEP, Decoder, checksum, column_on
+from .decoding import STEP, Decoder, checksum, column_on
 from .form import BLOCK, Form
 
 _STEP = tl.constexpr(STEP)
@@ -70,17 +70,10 @@ def _sum(words, columns, total, count, COLUMNS: tl.constexpr):  # type: ignore[n
 
 def _unpack(packed: torch.Tensor, weights: torch.Tensor, form: Form) -> None:
     head = packed[: form.head].clone()
-    whole, rest = divmod(form.weights, BLOCK)
-    for first in range(0, whole, _SLAB):
-        count = min(_SLAB, whole - first)
-        at = form.head + first * PAIR
-        body = packed[at : at + count * PAIR].clone()
-        grid = (count, BLOCK // 2 // _AT_ONCE)
-        _decode[grid](body, head, weights, first, BLOCK, WHOLE=True, AT_ONCE=_AT_ONCE)
-    if rest:
-        body = packed[form.head + whole * PAIR :].clone()
-        grid = (1, -(-rest // (2 * _AT_ONCE)))
-        _decode[grid](body, head, weights, whole, rest, WHOLE=False, AT_ONCE=_AT_ONCE)
+    for first, last in form.slabs(_SLAB):
+        body, count = form.body(packed, first, last), min(BLOCK, form.weights - first * BLOCK)
+        grid = (last - first, -(-count // (2 * _AT_ONCE)))
+        _decode[grid](body, head, weights, first, count, WHOLE=count == BLOCK, AT_ONCE=_AT_ONCE)
     if form.escapes:
         grid = (-(-form.escapes // _AT_ONCE), 1)
         _patch[grid](head, weights, form.blocks, form.escapes, form.weights, AT_ONCE=_AT_ONCE)

@@ -54,10 +54,6 @@ class Packed:
         mapping, length = self.file.mapping, self.entry.form.length
         return Span(mapping.path, mapping.identity, self.entry.offset, length, torch.uint8, (length,))
 
-    def bytes(self) -> torch.Tensor:
-        """The same, as a view of the mapped file."""
-        return self.file.mapping.bytes_at(self.entry.offset, self.entry.form.length)
-
     @property
     def is_there(self) -> bool:
         """Whether its bytes are the tensor's as they come, and were seen to be right."""

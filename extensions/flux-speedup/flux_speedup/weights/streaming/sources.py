@@ -133,8 +133,9 @@ class Sources:
         packed = self._packed(span) if slot.raw is None else None
         if packed is None:
             return self._read(span) or home_bytes(slot)
-        read = self._read(packed.span)
-        found = InPackedForm(read or (packed.bytes(),))
+        span = packed.span
+        read = self._read(span)
+        found = InPackedForm(read or (packed.file.mapping.bytes_at(span.offset, span.length),))
         found.packed, found.straight = packed, read is not None
         return found
 
