@@ -28,7 +28,7 @@ def measured(
     PACKED.choice = Choice(kinds=KINDS | {timing.device.type})
     PACKED.choice.find(timing.device)
     found = PACKED.choice.decoder
-    if found is None:
+    if not found.rate:
         say("packed weights: nothing decodes them here")
         return
     timing.record.row(name="packed: decoding", decoder=found.name, gb_per_s=round(found.rate / 1e9, 2))

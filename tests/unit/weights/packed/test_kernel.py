@@ -27,9 +27,9 @@ import triton
 from flux_speedup.weights.packed import kernel
 from triton.backends.compiler import GPUTarget
 
-BYTES = {"body": "*u8", "head": "*u8", "bases": "*u8", "weights": "*i16"}
-NUMBERS = {name: "i32" for name in ("first", "count", "blocks", "escapes")}
-TYPES = {**BYTES, **NUMBERS, "words": "*i32", "columns": "*i64", "total": "*i64"}
+TYPES = {"body": "*u8", "bases": "*u8", "places": "*i32", "bits": "*i16", "weights": "*i16"}
+TYPES |= {"words": "*i32", "columns": "*i64", "total": "*i64"}
+TYPES |= {name: "i32" for name in ("first", "count", "escapes")}
 for function, constants in (
     (kernel._decode, {"WHOLE": True, "AT_ONCE": kernel._AT_ONCE}),
     (kernel._decode, {"WHOLE": False, "AT_ONCE": kernel._AT_ONCE}),

@@ -205,12 +205,18 @@ def fails(packed: torch.Tensor, out: torch.Tensor, form: Form) -> None:
 
 def test_only_what_decodes_rightly_is_chosen() -> None:
     others = [Decoder("wrong", wrong, PLAIN.sum), Decoder("fails", fails, PLAIN.sum)]
-    choice = Choice(lambda: [*others, PLAIN], lambda _: 1e9, frozenset({"cpu"}))
-    assert choice.find(CARD) is not None
-    assert choice.decoder is not None
+    choice = Choice(lambda: [*others, PLAIN], lambda _: 1.0, frozenset({"cpu"}))
+    choice.find(CARD)
     assert choice.decoder.name == "plain"
-    assert Choice(lambda: others, lambda _: 1e9, frozenset({"cpu"})).find(CARD) is None
-    assert Choice(lambda: [PLAIN], lambda _: 1e9).find(CARD) is None  # a CPU has no bus
+    assert choice.pays_loading(CARD, cold=True)
+    for none in (
+        Choice(lambda: others, lambda _: 1.0, frozenset({"cpu"})),
+        Choice(lambda: [PLAIN], lambda _: 1.0),  # a CPU has no bus
+    ):
+        none.find(CARD)
+        assert none.decoder.rate == 0
+        assert not none.pays_loading(CARD, cold=True)
+        assert not none.pays_streaming(CARD)
 
 
 @pytest.mark.parametrize(

@@ -50,49 +50,51 @@ class Background:
         self._seen: dict[Path, FileIdentity] = {}
         self._files: dict[Path, FileProgress] = {}
         self._packing: tuple[Path, Generator[FileProgress, None, None]] | None = None
-        self._on = self._stopped = False
+        self._state = "off"  # or "on", "stopped"
         self.idle = WhileIdle(busy, self._look, quiet_s)
 
     def begin(self) -> Callable[[], None]:
         """From now on; answers with its end."""
-        self._on = True
         self._store.use(self.room.folder)
         threading.Thread(target=self._measure, name="flux-speedup-packed", daemon=True).start()
-        self.stop(False)
+        self._set("on")
         return self._end
 
     def stop(self, stopped: bool = True) -> None:
         """Make none, or go on; what is there of one stays. Waits for the tensor at hand."""
-        self._stopped = stopped
-        self.idle.clear()
-        with self._lock:
-            self._close()
-            self._seen.clear()
-            if self._on and not stopped:
-                self._files = {path: file for path, file in self._files.items() if file.state == "packed"}
-                self.idle.add("sweep", self._sweep)
+        self._set("stopped" if stopped else "on")
 
     def now(self) -> PackedNow:
         """What there is to tell."""
-        if not self._on:
+        if self._state == "off":
             return PackedNow()
         files = tuple(self._told(file) for file in list(self._files.values()))
-        return PackedNow("", True, self._stopped, self.room.taken(), self.room.limit, files)
+        return PackedNow("", True, self._state == "stopped", self.room.taken(), self.room.limit, files)
 
     def _told(self, file: FileProgress) -> FileProgress:
         if file.state in ("packed", "not packed"):
             return file
-        if self._stopped:
+        if self._state == "stopped":
             return replace(file, state="stopped", why="")
         if not self.idle.is_quiet():
             return replace(file, state="waiting", why="until no image is made")
         return replace(file, why=file.why or "for its turn") if file.state == "waiting" else file
 
     def _end(self) -> None:
-        self._on = False
-        self.stop()
-        self._files = {}
+        self._set("off")
         self._store.use(None)
+
+    def _set(self, state: str) -> None:
+        self._state = state
+        self.idle.clear()
+        with self._lock:
+            self._close()
+            self._seen.clear()
+            if state == "off":
+                self._files = {}
+            elif state == "on":
+                self._files = {path: file for path, file in self._files.items() if file.state == "packed"}
+                self.idle.add("sweep", self._sweep)
 
     def _measure(self) -> None:
         try:
@@ -111,7 +113,7 @@ class Background:
 
     def _look(self) -> bool:
         """Whether to look again: files that are in use and not packed wait for their turn."""
-        for mapping in self._registry.live() if self._on and not self._stopped else ():
+        for mapping in self._registry.live() if self._state == "on" else ():
             path, now = mapping.path, mapping.identity
             if self._seen.get(path) == now or path.suffix.lower() != ".safetensors":
                 continue
@@ -125,7 +127,7 @@ class Background:
             else:
                 self._add(path, now.size)
             self._seen[path] = now
-        return self._on
+        return self._state != "off"
 
     def _add(self, path: Path, whole: int) -> None:
         self._files[path] = FileProgress(path.name, whole, 0, "waiting")
@@ -134,7 +136,7 @@ class Background:
     def _step(self, path: Path) -> bool:
         """A tensor more; whether nothing is left to do."""
         with self._lock:
-            if not self._on or self._stopped:
+            if self._state != "on":
                 return True
             before = self._files.get(path) or FileProgress(path.name, 0, 0, "waiting")
             try:

@@ -40,7 +40,9 @@ def candidates() -> list[Decoder]:
 
 
 class Choice:
-    """The decoder of one device. `find` is called once, off everybody's way; the rest from any thread."""
+    """The decoder of one device, whose rate is 0 until one was found. `find` is called once, off everybody's way;
+    the rest from any thread.
+    """
 
     def __init__(
         self,
@@ -54,25 +56,23 @@ class Choice:
         self._kinds = kinds
         self._lock = threading.Lock()
         self.device: torch.device | None = None
-        self.decoder: Decoder | None = None
+        self.decoder = PLAIN
         self.bus = 0.0
 
-    def find(self, device: torch.device) -> Decoder | None:
-        """Measure; the fastest that is right, None where there is none or the device is of another kind."""
+    def find(self, device: torch.device) -> None:
+        """Measure: the fastest that is right, where the device is of a kind that is asked."""
         with self._lock:
             if self.device == device or device.type not in self._kinds:
-                return self.decoder
-            self.decoder = None
+                return
+            self.decoder = PLAIN
             try:
                 found, self.bus = _fastest(self._candidates(), device), self._measure(device)
                 self.decoder = found
             finally:
                 self.device = device
-        if found is not None:
-            rates = speed(found.rate / 1e9), speed(self.bus / 1e9)
-            said = "packed weights: decoded by %s operations on %s at %s, its bus brings %s"
-            _log.info(said, found.name, device, *rates)
-        return found
+        rates = speed(found.rate / 1e9), speed(self.bus / 1e9)
+        said = "packed weights: decoded by %s operations on %s at %s, its bus brings %s"
+        _log.info(said, found.name, device, *rates)
 
     def pays_loading(self, device: torch.device, *, cold: bool) -> bool:
         """In a load copies and decoding go side by side. `cold`: the weights come from a disk."""
@@ -89,11 +89,10 @@ class Choice:
         return rate > 0 and SHARE + self.bus / rate <= GAIN
 
     def _rate(self, device: torch.device) -> float:
-        """Bytes of weights a second; 0 where nothing decodes there."""
-        return self.decoder.rate if self.decoder is not None and device == self.device else 0.0
+        return self.decoder.rate if device == self.device else 0.0
 
 
-def _fastest(candidates: Sequence[Decoder], device: torch.device) -> Decoder | None:
+def _fastest(candidates: Sequence[Decoder], device: torch.device) -> Decoder:
     numbers = np.random.default_rng(16).standard_normal(_BLOCKS * BLOCK + 7, np.float32) * 0.02
     weights = torch.from_numpy(numbers).to(torch.bfloat16).view(torch.int16)
     made = encode(weights.numpy().view(np.uint16))
@@ -101,7 +100,7 @@ def _fastest(candidates: Sequence[Decoder], device: torch.device) -> Decoder | N
     form, packed = made[0], torch.from_numpy(made[1])
     there, wanted, total = packed.to(device), weights.to(device), int(checksum(packed))
     memory = torch.empty(form.size, dtype=torch.uint8, device=device)
-    found: list[Decoder] = []
+    found = [PLAIN]
     for one in candidates:
         try:
             memory.zero_()[form.size - form.length :].copy_(there)
@@ -112,7 +111,7 @@ def _fastest(candidates: Sequence[Decoder], device: torch.device) -> Decoder | N
                 _log.warning("packed weights: %s operations decode wrongly on %s", one.name, device)
         except Exception as error:  # a kernel that does not compile here, a device that lacks an operation
             _log.info("packed weights: no %s operations on %s (%s)", one.name, device, error)
-    return max(found, key=lambda one: one.rate, default=None)
+    return max(found, key=lambda one: one.rate)
 
 
 def _rate(decoder: Decoder, device: torch.device) -> float:

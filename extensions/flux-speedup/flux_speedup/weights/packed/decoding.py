@@ -55,15 +55,13 @@ def decode(memory: torch.Tensor, form: Form, decoder: Decoder) -> None:
 
 
 def _decode(packed: torch.Tensor, weights: torch.Tensor, form: Form) -> None:
-    ends = [form.blocks, 4 * form.escapes, 2 * form.escapes]
-    bases, places, bits = (each.clone() for each in packed[: sum(ends)].split_with_sizes(ends))
+    places, bits, bases = form.split(packed)
     for first, last in form.slabs(SLAB):
         body, out = form.body(packed, first, last), weights[first * BLOCK : last * BLOCK]
         _blocks(body.view(last - first, -1), bases[first:last], out.view(last - first, -1))
     if form.escapes:
         # Where it is damaged: no place outside, which a GPU would not forgive.
-        at = places.view(torch.int32).long().clamp_(0, form.weights - 1)
-        weights.index_copy_(0, at, bits.view(torch.int16))
+        weights.index_copy_(0, places.long().clamp_(0, form.weights - 1), bits)
 
 
 def _blocks(body: torch.Tensor, bases: torch.Tensor, weights: torch.Tensor) -> None:

@@ -5,7 +5,7 @@ So a weight takes a byte for sign and mantissa, and half a byte for its exponent
 values that is chosen for each block of weights. What lies outside, a few in ten thousand, is an escape: its place
 and its 16 bits follow in a list.
 
-Head (uint8): a base for each block; places of escapes (int32), their bits (int16); zeros. Body: for each block its
+Head: places of escapes (int32), their bits (int16); a base (uint8) for each block; zeros. Body: for each block its
 signs and mantissas, a byte each, then its exponents, two in a byte: those of its first half are the low half bytes.
 The head's zeros are so many that the whole, put at the end of the tensor's memory, begins at a multiple of 64 bytes
 there: so it is decoded in place (decoding.py), and takes no memory of its own. All numbers are little endian.
@@ -78,8 +78,14 @@ class Form:
         whole = self.weights // BLOCK
         return pairwise(sorted({*range(0, whole, most), whole, self.blocks}))
 
+    def split(self, packed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of its bytes: places of escapes, their bits, and bases; copies, as what is decoded will lie there."""
+        bits, bases = 4 * self.escapes, 6 * self.escapes
+        head = packed[: self.head].clone()
+        return head[:bits].view(torch.int32), head[bits:bases].view(torch.int16), head[bases:]
+
     def body(self, packed: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        """That of blocks, of the packed form: a copy, as what is decoded in place will lie there."""
+        """The body of these blocks; a copy too."""
         return packed[self.head + first * PAIR : self.head + last * PAIR].clone()
 
 
@@ -96,9 +102,8 @@ def encode(bits: NDArray[np.uint16], each: Map = map) -> tuple[Form, Bytes] | No
     form = Form(bits.nbytes, places.size)
     if form.length > MOST * form.size:
         return None
-    head = np.concatenate(
-        [np.array(bases), *(part.view(np.uint8) for part in (places.astype("<i4"), bits[places]))]
-    )
+    escaped = places.astype("<i4").view(np.uint8), bits[places].view(np.uint8)
+    head = np.concatenate([*escaped, np.array(bases)])
     packed = np.zeros(form.length, np.uint8)
     packed[: head.size] = head
     bodies = [part for block in zip(kept, pairs, strict=True) for part in block]

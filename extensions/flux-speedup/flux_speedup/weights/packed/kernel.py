@@ -41,21 +41,14 @@ def _decode(body, bases, weights, first, count, WHOLE: tl.constexpr, AT_ONCE: tl
     tl.store(to + half, then.to(tl.int16), mask=then_too)
 
 
-@triton.jit(do_not_specialize=["blocks", "escapes", "count"])  # type: ignore[untyped-decorator]
-def _patch(head, weights, blocks, escapes, count, AT_ONCE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Escapes, read byte by byte: behind the bases nothing is aligned."""
+@triton.jit(do_not_specialize=["escapes", "count"])  # type: ignore[untyped-decorator]
+def _patch(places, bits, weights, escapes, count, AT_ONCE: tl.constexpr):  # type: ignore[no-untyped-def]
     at = tl.program_id(0) * AT_ONCE + tl.arange(0, AT_ONCE)
     there = at < escapes
-    own = head + blocks + 4 * at
-    place = tl.load(own, mask=there, other=0).to(tl.int64)
-    place |= tl.load(own + 1, mask=there, other=0).to(tl.int64) << 8
-    place |= tl.load(own + 2, mask=there, other=0).to(tl.int64) << 16
-    place |= tl.load(own + 3, mask=there, other=0).to(tl.int64) << 24
-    own = head + blocks + 4 * escapes + 2 * at
-    bits = tl.load(own, mask=there, other=0).to(tl.int32)
-    bits |= tl.load(own + 1, mask=there, other=0).to(tl.int32) << 8
+    place = tl.load(places + at, mask=there, other=0)
     # A damaged place may be anywhere.
-    tl.store(weights + place, bits.to(tl.int16), mask=there & (place < count))
+    inside = there & (place >= 0) & (place < count)
+    tl.store(weights + place, tl.load(bits + at, mask=there, other=0), mask=inside)
 
 
 @triton.jit(do_not_specialize=["count"])  # type: ignore[untyped-decorator]
@@ -69,14 +62,14 @@ def _sum(words, columns, total, count, COLUMNS: tl.constexpr):  # type: ignore[n
 
 
 def _unpack(packed: torch.Tensor, weights: torch.Tensor, form: Form) -> None:
-    head = packed[: form.head].clone()
+    places, bits, bases = form.split(packed)
     for first, last in form.slabs(_SLAB):
         body, count = form.body(packed, first, last), min(BLOCK, form.weights - first * BLOCK)
         grid = (last - first, -(-count // (2 * _AT_ONCE)))
-        _decode[grid](body, head, weights, first, count, WHOLE=count == BLOCK, AT_ONCE=_AT_ONCE)
+        _decode[grid](body, bases, weights, first, count, WHOLE=count == BLOCK, AT_ONCE=_AT_ONCE)
     if form.escapes:
         grid = (-(-form.escapes // _AT_ONCE), 1)
-        _patch[grid](head, weights, form.blocks, form.escapes, form.weights, AT_ONCE=_AT_ONCE)
+        _patch[grid](places, bits, weights, form.escapes, form.weights, AT_ONCE=_AT_ONCE)
 
 
 def _checksum(raw: torch.Tensor) -> torch.Tensor:

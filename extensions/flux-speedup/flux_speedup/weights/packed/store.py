@@ -20,7 +20,7 @@ from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry
 from ..files.pagecache import WARM, resident_fraction
 from ..files.span import Span
 from .choice import Choice
-from .decoding import PLAIN, decode, unpack
+from .decoding import decode, unpack
 from .form import ABSENT, RAW
 from .index import Entry, Index, index_of, packed_of
 
@@ -61,14 +61,14 @@ class Packed:
 
     def unpack(self, tensor: torch.Tensor) -> torch.Tensor:
         """Decode what has come to the end of a tensor's memory; its checksum: see decoding.unpack."""
-        return unpack(_bytes(tensor), self.entry.form, self.file.store.choice.decoder or PLAIN)
+        return unpack(_bytes(tensor), self.entry.form, self.file.store.choice.decoder)
 
     def unpack_now(self, tensor: torch.Tensor, home: torch.Tensor) -> None:
         """The same, and where that cannot be the tensor gets the bytes of `home`. Waits at the first time."""
         entry, checked = self.entry, self.file.checked
         try:
             if entry.offset in checked:
-                decode(_bytes(tensor), entry.form, self.file.store.choice.decoder or PLAIN)
+                decode(_bytes(tensor), entry.form, self.file.store.choice.decoder)
             elif int(self.unpack(tensor)) == entry.checksum:
                 checked.add(entry.offset)
             else:
