@@ -34,7 +34,7 @@ class InFewerBytes:
 
     def __init__(self, slot: Slot) -> None:
         self.raw = home_bytes(slot)[0]
-        self.entry = self.form = self
+        self.form = self
         self.length = self.raw.numel() * 3 // 4
 
     def pieces(self) -> InPackedForm:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ import torch
 from ...storage.file_lock import locked
 from ..errors import WeightsError
 from ..files.header import TensorEntry, read_header
-from ..files.identity import FileIdentity, identity
+from ..files.identity import FileIdentity
 from .decoding import PLAIN, checksum, unpack
 from .form import ABSENT, ALIGN, RAW, Bytes, Form, Map, encode
 from .index import Entry, Index, lock_of, packed_of, size_of
@@ -39,70 +39,52 @@ class NotPacked(WeightsError):
 def packing(path: Path, room: Room, each: Map = map) -> Generator[FileProgress, None, None]:
     """How far it is, after each tensor; at the end, and at once where the packed file counts already, "packed".
 
-    Not thread safe. Who closes it earlier leaves what there is to be gone on with. `each`: as `map`, to work side
-    by side. Raises NotPacked, WeightsError, OSError; BlockingIOError where another process is at it.
+    Not thread safe. Who closes it earlier leaves what there is to be gone on with. Neither file is open in between.
+    `each`: as `map`, to work side by side. Raises NotPacked, HeaderError, OSError; BlockingIOError where another
+    process is at it.
     """
-    with ExitStack() as stack:
-        source, now = _opened(path, stack)
-        packed = packed_of(now, room.folder)
+    with path.open("rb") as source:
+        now = FileIdentity.of(source.fileno(), path)
         tensors = [tensor for tensor in read_header(source, now.size, path).tensors.values() if tensor.length]
-        about = packs(tensors)
-        if about is None:
-            raise NotPacked(path, "its weights would hardly get smaller")
-        room.folder.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(locked(lock_of(packed), busy))
+    about = packs(tensors)
+    if about is None:
+        raise NotPacked(path, "its weights would hardly get smaller")
+    packed = packed_of(now, room.folder)
+    room.folder.mkdir(parents=True, exist_ok=True)
+    with locked(lock_of(packed), busy), _useless_goes(room, packed):
         if Index.counting(packed, now) is not None:
             yield FileProgress(path.name, now.size, now.size, "packed")
             return
-        stack.enter_context(_useless_goes(room, packed))
-        index, there = Index.read(packed), size_of(packed)
-        entries = _known(index, tensors, there)
-        size = entries[-1].end if entries else 0
-        whole = index is not None and index.whole and len(entries) == len(tensors) and size == there
-        if not whole:
-            if why := room.refuses(max(0, about[1] - size), packed):
-                raise NotPacked(path, why)
-            if not entries:
-                room.drop(packed, "nothing in it can be gone on with")
-            Index(path, now, tuple(entries)).write(packed)
-        file: BinaryIO = stack.enter_context(packed.open("rb" if whole else "r+b" if entries else "x+b"))
-        if not whole:
-            file.truncate(size)
-        compared = False
-        while not compared:
-            done = 0
-            for number, tensor in enumerate(tensors):
-                if not now.is_still(source.fileno()):
+        entries, whole = _begun(path, now, tensors, about[1], room, packed)
+        compared = 0
+        while True:
+            with path.open("rb") as source, packed.open("rb" if whole else "r+b") as file:
+                before, now = now, FileIdentity.of(source.fileno(), path)
+                if packed_of(now, room.folder) != packed:
                     raise NotPacked(path, "the file was changed meanwhile")
+                if now != before:
+                    compared = 0  # another mode, say, since when a write would not show
+                if compared == len(tensors):
+                    if not whole:
+                        os.fsync(file.fileno())
+                    break
+                tensor = tensors[compared]
                 raw = _read(source, tensor.offset, tensor.length)
-                if number == len(entries):
+                if compared == len(entries):
                     form, content = _made(tensor, raw, each)
                     if why := room.refuses(form.length, packed):
                         raise NotPacked(path, why)
                     entries.append(_written(file, tensor, form, content))
                     Index(path, now, tuple(entries)).write(packed)
-                if not _is_right(file, entries[number], raw):
+                if not _is_right(file, entries[compared], raw):
                     raise NotPacked(
                         path, f"{tensor.name} came back with other bytes; it is made anew the next time"
                     )
-                done += tensor.length
-                yield FileProgress(path.name, now.size, done, "comparing" if whole else "packing")
-            after = identity(path)
-            if after is None or packed_of(after, room.folder) != packed:
-                raise WeightsError(path, "the file is gone, or another one has its name")
-            compared = after == now
-            if not compared:  # another mode, say, since when a write would not show
-                source, now = _opened(path, stack)
-        if not whole:
-            os.fsync(file.fileno())
-        file.close()
+            compared += 1
+            done = sum(tensor.length for tensor in tensors[:compared])
+            yield FileProgress(path.name, now.size, done, "comparing" if whole else "packing")
         Index(path, now, tuple(entries), whole=True).write(packed)
         yield FileProgress(path.name, now.size, now.size, "packed")
-
-
-def _opened(path: Path, stack: ExitStack) -> tuple[BinaryIO, FileIdentity]:
-    file = stack.enter_context(path.open("rb"))
-    return file, FileIdentity.of(file.fileno(), path)
 
 
 @contextmanager
@@ -118,11 +100,28 @@ def _useless_goes(room: Room, packed: Path) -> Iterator[None]:
         raise
 
 
-def _known(index: Index | None, tensors: Sequence[TensorEntry], there: int) -> list[Entry]:
-    """Those of an earlier try that are `there`, which comparing finds out to be right or not."""
+def _begun(
+    path: Path, now: FileIdentity, tensors: Sequence[TensorEntry], about: int, room: Room, packed: Path
+) -> tuple[list[Entry], bool]:
+    """What an earlier try has left, which comparing finds out to be right or not, and whether that is all.
+
+    `about`: bytes that the packed file will have.
+    """
+    index, there = Index.read(packed), size_of(packed)
     pairs = list(zip(index.entries, tensors, strict=False)) if index is not None else []
     fit = all((entry.source, entry.size) == (tensor.offset, tensor.length) for entry, tensor in pairs)
-    return [entry for entry, _ in pairs if fit and entry.end <= there]
+    entries = [entry for entry, _ in pairs if fit and entry.end <= there]
+    size = entries[-1].end if entries else 0
+    if index is not None and index.whole and len(entries) == len(tensors) and size == there:
+        return entries, True
+    if why := room.refuses(max(0, about - size), packed):
+        raise NotPacked(path, why)
+    if not entries:
+        room.drop(packed, "nothing in it can be gone on with")
+    Index(path, now, tuple(entries)).write(packed)
+    with packed.open("r+b" if entries else "xb") as file:
+        file.truncate(size)
+    return entries, False
 
 
 def _made(tensor: TensorEntry, raw: Bytes, each: Map) -> tuple[Form, Bytes]:

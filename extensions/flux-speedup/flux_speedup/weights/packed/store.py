@@ -21,7 +21,7 @@ from ..files.pagecache import WARM, resident_fraction
 from ..files.span import Span
 from .choice import Choice
 from .decoding import decode, unpack
-from .form import ABSENT, RAW
+from .form import ABSENT, RAW, Form
 from .index import Entry, Index, index_of, packed_of
 
 _log = logging.getLogger("flux_speedup")
@@ -47,11 +47,12 @@ class Packed:
 
     file: PackedFile
     entry: Entry
+    form: Form
 
     @functools.cached_property
     def span(self) -> Span:
         """Its bytes."""
-        mapping, length = self.file.mapping, self.entry.form.length
+        mapping, length = self.file.mapping, self.form.length
         return Span(mapping.path, mapping.identity, self.entry.offset, length, torch.uint8, (length,))
 
     @property
@@ -61,14 +62,14 @@ class Packed:
 
     def unpack(self, tensor: torch.Tensor) -> torch.Tensor:
         """Decode what has come to the end of a tensor's memory; its checksum: see decoding.unpack."""
-        return unpack(_bytes(tensor), self.entry.form, self.file.store.choice.decoder)
+        return unpack(_bytes(tensor), self.form, self.file.store.choice.decoder)
 
     def unpack_now(self, tensor: torch.Tensor, home: torch.Tensor) -> None:
         """The same, and where that cannot be the tensor gets the bytes of `home`. Waits at the first time."""
         entry, checked = self.entry, self.file.checked
         try:
             if entry.offset in checked:
-                decode(_bytes(tensor), entry.form, self.file.store.choice.decoder)
+                decode(_bytes(tensor), self.form, self.file.store.choice.decoder)
             elif int(self.unpack(tensor)) == entry.checksum:
                 checked.add(entry.offset)
             else:
@@ -182,7 +183,7 @@ class Store:
         if mapping.identity.size != index.entries[-1].end:
             return None
         found = PackedFile(mapping, self)
-        found.tensors |= {e.source: Packed(found, e) for e in index.entries if e.escapes != ABSENT}
+        found.tensors |= {e.source: Packed(found, e, e.form) for e in index.entries if e.escapes != ABSENT}
         with suppress(OSError):
             os.utime(index_of(packed))  # used: others go first where room is short
         return found

@@ -133,7 +133,7 @@ def _begin(
         return 0
     if not pieces.packed.is_there:
         made.append(partial(pieces.packed.unpack_now, memory, home_bytes(slot)[0]))
-    return memory.numel() - pieces.packed.entry.form.length
+    return memory.numel() - pieces.packed.form.length
 
 
 def _make(recipe: Recipe, target: torch.Tensor, raw: torch.Tensor) -> None:
