@@ -19,8 +19,9 @@ from tests.integration.forge import EXTENSION
 from tests.integration.other_hosts import Neo, tiny_neo
 from tests.integration.tiny_flux import COMMON
 
-EVERYTHING_FITS, ONE_AT_A_TIME, NOT_EVEN_ONE = 2, 0.1, 0.028
-"""GiB of the card: 270 MB of models, of which the text encoders have 217, the transformer 33 and the VAE 21."""
+EVERYTHING_FITS, BESIDE, ONE_AT_A_TIME, NOT_EVEN_ONE = 2, 0.23, 0.1, 0.028
+"""GiB of the card: 270 MB of models, of which the text encoders have 217, the transformer 33 and the VAE 21.
+Of the text encoders 32 MB can stream, so that they find room beside the transformer."""
 LORA_A, LORA_B = "<lora:tiny-lora-a:1>", "<lora:tiny-lora-b:0.7>"
 ONE, TWO, FP8, GGUF = "tiny-one.safetensors", "tiny-two.safetensors", "tiny-fp8.safetensors", "tiny-gguf.gguf"
 SD15, SCHNELL = "tiny-sd15.safetensors", "tiny-schnell.safetensors"
@@ -51,6 +52,7 @@ SHORT = (
     *("first", "lora", "another with loras", "sd15 with a lora", "fp8 with a lora", "schnell with a lora"),
     *("off", "gguf", "fp8 again", "sd15 at last", "a dog"),
 )
+ENCODED = ("first", "a dog", "lora")
 # Of each checkpoint a request without LoRAs.
 CLEAN = {checkpoint: what for what, (checkpoint, prompt, _) in REQUESTS.items() if "<lora" not in prompt}
 
@@ -138,11 +140,15 @@ class Made:
 
 
 def made(
-    neo_dir: Path, folder: Path, requests: Iterable[str], where_not_all_fits: Iterable[str]
+    neo_dir: Path,
+    folder: Path,
+    requests: Iterable[str],
+    where_not_all_fits: Iterable[str],
+    encoded: Iterable[str],
 ) -> tuple[Made, Made]:
     """Without and with the extension."""
     alone = {EVERYTHING_FITS: requests, NOT_EVEN_ONE: where_not_all_fits}
-    ours = {**alone, ONE_AT_A_TIME: where_not_all_fits}
+    ours = {**alone, BESIDE: encoded, ONE_AT_A_TIME: where_not_all_fits}
     return (
         Made(neo_dir, folder / "alone", alone, {}),
         Made(neo_dir, folder / "ours", dict(sorted(ours.items(), reverse=True)), {"flux-speedup": EXTENSION}),
@@ -151,7 +157,7 @@ def made(
 
 @pytest.fixture(scope="module")
 def both(neo_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Made, Made]:
-    return made(neo_dir, tmp_path_factory.mktemp("neo"), REQUESTS, SHORT)
+    return made(neo_dir, tmp_path_factory.mktemp("neo"), REQUESTS, SHORT, ENCODED)
 
 
 @pytest.fixture
@@ -214,14 +220,32 @@ def test_where_models_take_turns_the_images_are_the_same(
 ) -> None:
     with_us = both[1].on[ONE_AT_A_TIME]
     alone = fits[0]
-    assert with_us.images == {what: alone.images[what] for what in SHORT}
-    for what in SHORT:
-        # What has left the card for the VAE is as it is in its file.
-        clean = alone.bytes[CLEAN[REQUESTS[what][0]]]
-        for part, found in with_us.bytes[what].items():
-            assert found in (alone.bytes[what][part], clean[part]), (what, part)
+    assert different_where_models_take_turns(with_us, alone) == []
     assert with_us.unloads_per_image() > fits[1].unloads_per_image() + 1
     assert with_us.again[0] == with_us.again[1]
+
+
+def test_where_text_encoders_find_room_beside_the_transformer_it_stays_and_the_images_are_the_same(
+    both: tuple[Made, Made], fits: tuple[Sequence, Sequence]
+) -> None:
+    with_us = both[1].on[BESIDE]
+    assert different_where_models_take_turns(with_us, fits[0]) == []
+    encodings = [each for each in with_us.events if (each["kind"], each["what"]) == ("move", "text encoders")]
+    assert sum("stream through a ring" in each["detail"] for each in encodings) == len(encodings) - 1 > 0
+    assert ("unload", "transformer") not in {(each["kind"], each["what"]) for each in with_us.events}
+
+
+def different_where_models_take_turns(with_us: Sequence, alone: Sequence) -> list[str]:
+    """What is not as it is alone, where everything fits: images, and parts of models."""
+    found = [what for what, image in with_us.images.items() if image != alone.images[what]]
+    for what, parts in with_us.bytes.items():
+        # What has left the card for the VAE is as it is in its file.
+        clean = alone.bytes[CLEAN[REQUESTS[what][0]]]
+        theirs = alone.bytes[what]
+        found += [
+            f"{part} of {what}" for part, sum_of in parts.items() if sum_of not in (theirs[part], clean[part])
+        ]
+    return found
 
 
 def test_where_nothing_fits_whole_the_images_are_the_same(both: tuple[Made, Made]) -> None:

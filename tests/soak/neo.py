@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.integration.other_hosts import checkout
-from tests.integration.test_neo_images import EVERYTHING_FITS, NOT_EVEN_ONE, ONE_AT_A_TIME, REQUESTS, made
+from tests.integration.test_neo_images import (
+    BESIDE,
+    EVERYTHING_FITS,
+    NOT_EVEN_ONE,
+    ONE_AT_A_TIME,
+    REQUESTS,
+    different_where_models_take_turns,
+    made,
+)
 from tests.soak.outcome import Outcome
 
 
@@ -18,17 +27,23 @@ def run(orders: int, folder: Path) -> Outcome:
         return outcome
     for seed in range(orders):
         order = random.Random(seed).sample(list(REQUESTS), len(REQUESTS))
-        alone, ours = made(neo_dir, folder / str(seed), order, order)
-        for card, theirs in (
-            (EVERYTHING_FITS, EVERYTHING_FITS),
-            (ONE_AT_A_TIME, EVERYTHING_FITS),
-            (NOT_EVEN_ONE, NOT_EVEN_ONE),
-        ):
-            outcome.tried += len(order)
-            for what in order:
-                if (ours.on[card].images[what], ours.on[card].bytes[what]) != (
-                    alone.on[theirs].images[what],
-                    alone.on[theirs].bytes[what],
-                ):
-                    outcome.finding(f"seed {seed} on {card} GiB: another image or weight, {what}")
+        alone, ours = made(neo_dir, folder / str(seed), order, order, order)
+        outcome.tried += 4 * len(order)
+        for card in (BESIDE, ONE_AT_A_TIME):
+            different = different_where_models_take_turns(ours.on[card], alone.on[EVERYTHING_FITS])
+            _report(outcome, f"seed {seed} on {card} GiB", different)
+        for card in (EVERYTHING_FITS, NOT_EVEN_ONE):
+            mine, theirs = ours.on[card], alone.on[card]
+            different = [
+                what
+                for what in order
+                if (mine.images[what], mine.bytes[what]) != (theirs.images[what], theirs.bytes[what])
+            ]
+            _report(outcome, f"seed {seed} on {card} GiB", different)
+        _report(outcome, f"seed {seed}", ours.complaints())
     return outcome
+
+
+def _report(outcome: Outcome, where: str, different: Iterable[str]) -> None:
+    for what in different:
+        outcome.finding(f"{where}: {what}")

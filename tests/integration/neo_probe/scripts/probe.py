@@ -1,14 +1,27 @@
 """Test extension: Forge Neo or reForge tells what ours knows of its weights; A1111 believes in a card."""
 
 import os
+import sys
 from pathlib import Path
 
 from modules import script_callbacks
 
+OURS = "flux_speedup.hosts.neo.webui"
 WHOLE = ("BaseModel", "SD1ClipModel", "AutoencoderKL", "LatentDiffusion", "KModel")
 
 
+def small_models_are_worth_streaming():
+    from flux_speedup.hosts.forge import need, split_models, streamed
+    from flux_speedup.weights.streaming import split
+
+    split_models.LEAST_MODEL = need.QUIET = 1 << 20
+    streamed.RING, split.LEAST = 4 << 20, 1 << 17
+
+
 def on_app_started(_demo, app):
+    if OURS in sys.modules:
+        small_models_are_worth_streaming()
+
     @app.get("/probe/weights")
     def weights():
         """What our residencies know, by the class of the module; of kept ones and the one in use, of that."""
