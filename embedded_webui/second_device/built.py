@@ -34,6 +34,7 @@ def _compile(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     words = [compiler, "-O1", "-std=c++20", "-shared", "-fPIC", f"-I{folder / 'include'}", str(SOURCE)]
+    words.append(f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}")  # as PyTorch was
     words += ["-o", str(partial), f"-L{folder / 'lib'}", "-ltorch_cpu", "-ltorch", "-lc10"]
     try:
         subprocess.run(words, check=True, capture_output=True, text=True)
