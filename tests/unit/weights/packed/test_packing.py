@@ -250,6 +250,35 @@ def test_the_weight_file_is_never_touched(tmp_path: Path) -> None:
     assert (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ctime_ns) == before
 
 
+def test_where_what_is_no_use_is_open_and_cannot_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows: nothing is written into a file that somebody has mapped; it is made anew once it is gone."""
+    loading, room = Loading.of(tmp_path), room_in(tmp_path / "packed")
+    right = loading.load()[0]
+    pack(loading.path, room)
+    there = loading.places.packed.read_bytes()
+    loading.places.index.unlink()
+    unlink = Path.unlink
+
+    def refused(this: Path, missing_ok: bool = False) -> None:
+        if this.suffix == ".packed":
+            raise PermissionError(13, "in use")
+        unlink(this, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(FileExistsError):
+        pack(loading.path, room)
+    assert loading.places.packed.read_bytes() == there
+    assert set(loading.load()[1]) == {loading.path}
+    monkeypatch.undo()
+    assert pack(loading.path, room)[-1] == "packed"
+    loading.store.look_again()
+    found, read = loading.load()
+    assert found == right
+    assert loading.places.packed in read
+
+
 def test_where_a_whole_one_is_open_and_cannot_be_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,9 @@ def test_an_index_that_is_written_and_read(tmp_path: Path) -> None:
     assert found is not None
     assert found.path == loading.path
     assert found.identity == replace(loading.registry.open(loading.path).identity, device=0)
+    index = loading.places.index
+    index.write_bytes(index.read_bytes().replace(b"\n", b"\r\n"))  # as Windows writes texts
+    assert Index.read(loading.places.packed) == found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="files are registered on Linux only")
