@@ -97,7 +97,7 @@ def test_the_checksum_is_the_same(kernel: Any, size: int) -> None:
 
 def test_they_compile_for_cards(tmp_path: Path) -> None:
     """To machine code: needs no card, but Triton's own assembler."""
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", minversion="3.3")  # before, sources were given in another way
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
     words = [sys.executable, "-c", COMPILED, str(Path(flux_speedup.__file__).parents[1])]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)

@@ -250,6 +250,50 @@ def test_the_weight_file_is_never_touched(tmp_path: Path) -> None:
     assert (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ctime_ns) == before
 
 
+def test_an_index_that_somebody_reads_just_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows: what is open cannot be replaced. It is written again for the next tensor."""
+    loading, replace, tried = Loading.of(tmp_path), os.replace, []
+
+    def refused(source: str, target: Path) -> None:
+        tried.append(target)
+        if len(tried) in (2, 3):
+            raise PermissionError(13, "in use")
+        replace(source, target)
+
+    making = begun(loading.path, room_in(loading.folder), 0)
+    monkeypatch.setattr(os, "replace", refused)
+    next(making), next(making)
+    assert loading.places.entries() == 0
+    next(making)
+    assert loading.places.entries() == 3
+    assert finish(making)[-1] == "packed"
+    assert {path.suffix for path in loading.folder.iterdir()} == {".packed", ".index"}
+
+
+def test_a_good_one_stays_where_its_index_cannot_be_read_just_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows: somebody looks for viruses in it, say."""
+    loading, room = Loading.of(tmp_path), room_in(tmp_path / "packed")
+    pack(loading.path, room)
+
+    def refused(this: Path, *_: object, **__: object) -> str:
+        raise PermissionError(13, "in use", str(this))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flux_speedup.weights.packed.room.identity", lambda path: None)
+        assert room.sweep() == {}  # nor the weight file
+    monkeypatch.setattr(Path, "read_text", refused)
+    loading.store.look_again()
+    assert set(loading.load()[1]) == {loading.path}
+    assert room.sweep() == {}
+    assert "it needs" in room.refuses(1 << 40, loading.places.packed.with_name("0" * 20 + ".packed"))
+    with pytest.raises(PermissionError):
+        pack(loading.path, room)
+    monkeypatch.undo()
+    assert pack(loading.path, room) == ["packed"]
+
+
 def test_where_what_is_no_use_is_open_and_cannot_be_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

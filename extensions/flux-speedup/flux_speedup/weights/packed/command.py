@@ -49,10 +49,10 @@ def _pack(path: Path, room: Room) -> int:
         return 1
     finally:
         bar.close()
-    found = identity(path)
-    packed = size_of(packed_of(found, room.folder)) if found is not None else 0
-    said = f"{size(now.bytes)} -> {size(packed)} ({packed / now.bytes:.1%}), the same bit for bit"
-    sys.stdout.write(f"{path.name}: {said}\n")
+    if (found := identity(path)) is not None:
+        packed = packed_of(found, room.folder)
+        share = f"{size(found.size)} -> {size(size_of(packed))} ({size_of(packed) / found.size:.1%})"
+        sys.stdout.write(f"{path.name}: {share}, the same bit for bit\n{packed}\n")
     return 0
 
 

@@ -59,8 +59,8 @@ class Index:
 
     @classmethod
     def read(cls, packed: Path) -> Index | None:
-        """That of a packed file; None where there is none, or none that is as it was written."""
-        with suppress(OSError, ValueError, TypeError, RecursionError):
+        """That of a packed file; None where there is none, or none that is as it was written. Raises OSError."""
+        with suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
             digest, _, body = index_of(packed).read_text(encoding="utf-8").partition("\n")
             if digest == _digest(body):
                 path, identity, entries, whole = json.loads(body)
@@ -70,10 +70,11 @@ class Index:
     @classmethod
     def counting(cls, packed: Path, identity: FileIdentity) -> Index | None:
         """The same, where the packed file is all there and was compared with exactly this weight file."""
-        found = cls.read(packed)
-        if found is None or not found.whole or found.identity != replace(identity, device=0):
-            return None
-        return found if size_of(packed) == found.entries[-1].end else None
+        with suppress(OSError):
+            found = cls.read(packed)
+            if found is not None and found.whole and found.identity == replace(identity, device=0):
+                return found if size_of(packed) == found.entries[-1].end else None
+        return None
 
 
 def packed_of(identity: FileIdentity, folder: Path) -> Path:

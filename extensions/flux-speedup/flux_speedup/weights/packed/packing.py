@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,7 +75,10 @@ def packing(path: Path, room: Room, each: Map = map) -> Generator[FileProgress, 
                     if why := room.refuses(form.length, packed):
                         raise NotPacked(path, why)
                     entries.append(_written(file, tensor, form, content))
-                    Index(path, now, tuple(entries)).write(packed)
+                    with suppress(
+                        PermissionError
+                    ):  # somebody reads it (Windows): the next one has this entry too
+                        Index(path, now, tuple(entries)).write(packed)
                 if not _is_right(file, entries[compared], raw):
                     raise NotPacked(
                         path, f"{tensor.name} came back with other bytes; it is made anew the next time"

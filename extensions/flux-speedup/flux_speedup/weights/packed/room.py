@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import shutil
 import time
@@ -64,13 +65,17 @@ class Room:
         """
         found: dict[Path, int] = {}
         for packed in self._all():
-            index = Index.read(packed)
+            try:
+                index = Index.read(packed)
+            except OSError as error:  # somebody reads it just now (Windows): nobody knows whose it is
+                _log.info("%s: cannot be read now (%s)", index_of(packed), error)
+                continue
             now = identity(index.path) if index is not None else None
             if index is not None and now is not None and packed_of(now, self.folder) == packed:
                 found |= {} if Index.counting(packed, now) else {index.path: now.size}
             elif index is not None and (other := _elsewhere(index, packed)) is not None:
                 found[other] = index.identity.size
-            elif index is None or now is not None or index.path.parent.is_dir():  # else a drive is unplugged
+            elif index is None or now is not None or _is_gone(index.path):
                 self._drop(packed, "its weight file is another one, or gone")
         for packed in self._oldest_first():
             if self._is_there(0, RESERVE // 2):
@@ -110,12 +115,18 @@ def busy() -> None:
     raise BlockingIOError("another process packs it")
 
 
+def _is_gone(path: Path) -> bool:
+    """And not on a drive that is unplugged, or a file that cannot be read just now."""
+    return path.parent.is_dir() and not path.exists()
+
+
 def _used(packed: Path) -> float:
-    """When that was; 0 of what is not whole."""
-    index = Index.read(packed)
-    with suppress(OSError):
+    """When that was; 0 of what is not whole, infinite where nobody knows."""
+    try:
+        index = Index.read(packed)
         return index_of(packed).stat().st_mtime if index is not None and index.whole else 0.0
-    return 0.0
+    except OSError:
+        return math.inf
 
 
 def _elsewhere(index: Index, packed: Path) -> Path | None:
