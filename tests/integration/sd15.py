@@ -29,7 +29,6 @@ class Size:
     vae_widths: tuple[int, int, int, int]
 
 
-REAL = Size((320, 640, 1280, 1280), 2, 12, (128, 256, 512, 512))
 SMALL_UNET = Size((320, 320), 1, 12, (128, 256, 512, 512))
 """What every WebUI of the family takes for Stable Diffusion 1.5: text encoder and VAE have their real size."""
 TINY = Size((320, 320), 1, 2, (32, 64, 128, 128))
