@@ -70,9 +70,10 @@ class Choice:
                 self.decoder = found
             finally:
                 self.device = device
-        rates = speed(found.rate / 1e9), speed(self.bus / 1e9)
-        said = "packed weights: decoded by %s operations on %s at %s, its bus brings %s"
-        _log.info(said, found.name, device, *rates)
+        if found.rate:
+            rates = speed(found.rate / 1e9), speed(self.bus / 1e9)
+            said = "packed weights: decoded by %s operations on %s at %s, its bus brings %s"
+            _log.info(said, found.name, device, *rates)
 
     def pays_loading(self, device: torch.device, *, cold: bool) -> bool:
         """In a load copies and decoding go side by side. `cold`: the weights come from a disk."""

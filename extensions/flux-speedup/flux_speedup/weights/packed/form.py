@@ -35,9 +35,7 @@ RAW, ABSENT = -1, -2
 """In the place of a number of escapes: it is as in the weight file; it is in the weight file alone."""
 
 Bytes = NDArray[np.uint8]
-_Block = tuple[
-    np.uint8, Bytes, Bytes, NDArray[np.int64]
-]  # base; signs and mantissas; exponents; places of escapes
+_Block = tuple[np.uint8, Bytes, NDArray[np.int64]]  # base, body, places of escapes
 Map = Callable[[Callable[[int], _Block], Iterable[int]], Iterable[_Block]]
 
 
@@ -97,7 +95,7 @@ def encode(bits: NDArray[np.uint16], each: Map = map) -> tuple[Form, Bytes] | No
     if not 0 < bits.size <= LARGEST:
         return None
     found = each(lambda start: _block(bits[start : start + BLOCK], start), range(0, bits.size, BLOCK))
-    bases, kept, pairs, escapes = zip(*found, strict=True)
+    bases, bodies, escapes = zip(*found, strict=True)
     places = np.concatenate(escapes)
     form = Form(bits.nbytes, places.size)
     if form.length > MOST * form.size:
@@ -106,7 +104,6 @@ def encode(bits: NDArray[np.uint16], each: Map = map) -> tuple[Form, Bytes] | No
     head = np.concatenate([*escaped, np.array(bases)])
     packed = np.zeros(form.length, np.uint8)
     packed[: head.size] = head
-    bodies = [part for block in zip(kept, pairs, strict=True) for part in block]
     np.concatenate(bodies, out=packed[form.head :])
     return form, packed
 
@@ -123,4 +120,4 @@ def _block(bits: NDArray[np.uint16], start: int) -> _Block:
     half = -(-codes.size // 2)
     pairs = codes[:half].copy()
     pairs[: codes.size - half] += codes[half:] * np.uint8(16)
-    return base, kept, pairs, np.flatnonzero(outside) + start
+    return base, np.concatenate((kept, pairs)), np.flatnonzero(outside) + start

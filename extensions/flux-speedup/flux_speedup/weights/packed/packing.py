@@ -94,11 +94,8 @@ def packing(path: Path, room: Room, each: Map = map) -> Generator[FileProgress, 
 def _useless_goes(room: Room, packed: Path) -> Iterator[None]:
     try:
         yield
-    except NotPacked as error:
-        room.drop(packed, str(error))
-        raise
-    except OSError as error:
-        if error.errno in _FULL:
+    except (NotPacked, OSError) as error:
+        if isinstance(error, NotPacked) or error.errno in _FULL:
             room.drop(packed, str(error))
         raise
 
