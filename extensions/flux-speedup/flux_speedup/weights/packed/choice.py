@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -37,60 +37,6 @@ def candidates() -> list[Decoder]:
         _log.debug("no Triton kernels for packed weights (%s)", error)
         return [PLAIN]
     return [PLAIN, TRITON]
-
-
-class Choice:
-    """The decoder of one device, whose rate is 0 until one was found. `find` is called once, off everybody's way;
-    the rest from any thread.
-    """
-
-    def __init__(
-        self,
-        candidates: Callable[[], Sequence[Decoder]] = candidates,
-        bus: Callable[[torch.device], float] | None = None,
-        kinds: frozenset[str] = KINDS,
-    ) -> None:
-        """`bus`: bytes a second from pinned RAM to the device. `kinds`: of devices that are asked at all."""
-        self._candidates = candidates
-        self._measure = bus or _bus
-        self._kinds = kinds
-        self._lock = threading.Lock()
-        self.device: torch.device | None = None
-        self.decoder = PLAIN
-        self.bus = 0.0
-
-    def find(self, device: torch.device) -> None:
-        """Measure: the fastest that is right, where the device is of a kind that is asked."""
-        with self._lock:
-            if self.device == device or device.type not in self._kinds:
-                return
-            self.decoder = PLAIN
-            try:
-                found, self.bus = _fastest(self._candidates(), device), self._measure(device)
-                self.decoder = found
-            finally:
-                self.device = device
-        if found.rate:
-            rates = speed(found.rate / 1e9), speed(self.bus / 1e9)
-            said = "packed weights: decoded by %s operations on %s at %s, its bus brings %s"
-            _log.info(said, found.name, device, *rates)
-
-    def pays_loading(self, device: torch.device, *, cold: bool) -> bool:
-        """In a load copies and decoding go side by side. `cold`: the weights come from a disk."""
-        rate, source = self._rate(device), min(self.bus, DISK) if cold else self.bus
-        return rate > 0 and GAIN * rate >= source
-
-    def pays_cold(self) -> bool:
-        """Whether loads from a disk will read packed weights; yes until that was measured."""
-        return self.device is None or self.pays_loading(self.device, cold=True)
-
-    def pays_streaming(self, device: torch.device) -> bool:
-        """What streams comes while others compute: decoding takes from their time."""
-        rate = self._rate(device)
-        return rate > 0 and SHARE + self.bus / rate <= GAIN
-
-    def _rate(self, device: torch.device) -> float:
-        return self.decoder.rate if device == self.device else 0.0
 
 
 def _fastest(candidates: Sequence[Decoder], device: torch.device) -> Decoder:
@@ -145,3 +91,53 @@ def _seconds(device: torch.device, act: Callable[[], object]) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
+
+
+@dataclass(eq=False)
+class Choice:
+    """The decoder of one device, whose rate is 0 until one was found. `find` is called once, off everybody's way;
+    the rest from any thread.
+
+    `measure`: bytes a second from pinned RAM to a device. `kinds`: of devices that are asked at all.
+    """
+
+    candidates: Callable[[], Sequence[Decoder]] = candidates
+    measure: Callable[[torch.device], float] = _bus
+    kinds: frozenset[str] = KINDS
+    device: torch.device | None = None
+    decoder: Decoder = PLAIN
+    bus: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def find(self, device: torch.device) -> None:
+        """Measure: the fastest that is right, where the device is of a kind that is asked."""
+        with self._lock:
+            if self.device == device or device.type not in self.kinds:
+                return
+            self.decoder = PLAIN
+            try:
+                found, self.bus = _fastest(self.candidates(), device), self.measure(device)
+                self.decoder = found
+            finally:
+                self.device = device
+        if found.rate:
+            rates = speed(found.rate / 1e9), speed(self.bus / 1e9)
+            said = "packed weights: decoded by %s operations on %s at %s, its bus brings %s"
+            _log.info(said, found.name, device, *rates)
+
+    def pays_loading(self, device: torch.device, *, cold: bool) -> bool:
+        """In a load copies and decoding go side by side. `cold`: the weights come from a disk."""
+        rate, source = self._rate(device), min(self.bus, DISK) if cold else self.bus
+        return rate > 0 and GAIN * rate >= source
+
+    def pays_cold(self) -> bool:
+        """Whether loads from a disk will read packed weights; yes until that was measured."""
+        return self.device is None or self.pays_loading(self.device, cold=True)
+
+    def pays_streaming(self, device: torch.device) -> bool:
+        """What streams comes while others compute: decoding takes from their time."""
+        rate = self._rate(device)
+        return rate > 0 and SHARE + self.bus / rate <= GAIN
+
+    def _rate(self, device: torch.device) -> float:
+        return self.decoder.rate if device == self.device else 0.0

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...stats.report import size as in_words
@@ -24,22 +25,18 @@ _NAME = re.compile(r"[0-9a-f]{20}")  # what is called otherwise is not ours
 _log = logging.getLogger("flux_speedup")
 
 
+@dataclass(eq=False)
 class Room:
-    """`limit`: bytes that all packed files may take. Safe from any thread, and from several processes."""
+    """`limit`: bytes that all packed files may take. Safe from any thread, and from several processes.
 
-    def __init__(
-        self,
-        folder: Path,
-        limit: int,
-        *,
-        free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
-        let_go: Callable[[Path], object] = lambda packed: None,
-    ) -> None:
-        """`let_go`: told of a packed file before it is deleted: whoever has it open closes it."""
-        self.folder = folder
-        self.limit = limit
-        self._free = free
-        self._let_go = let_go
+    `free`: bytes that a folder's disk has left. `let_go`: told of a packed file before it is deleted: whoever has
+    it open closes it.
+    """
+
+    folder: Path
+    limit: int
+    free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
+    let_go: Callable[[Path], object] = lambda packed: None
 
     def taken(self) -> int:
         """Bytes of all there is."""
@@ -54,7 +51,7 @@ class Room:
                 self._drop(other, "there is no room for it beside a newer one")
                 if self._is_there(size):
                     return ""
-        free = in_words(self._free(self.folder))
+        free = in_words(self.free(self.folder))
         return f"it needs {in_words(size)}, of {in_words(self.limit)} allowed, and the disk has {free} left"
 
     def sweep(self) -> dict[Path, int]:
@@ -87,7 +84,7 @@ class Room:
         """For whoever has its lock. What somebody has open on Windows stays until the next time."""
         if packed.exists():
             _log.info("%s is deleted: %s", packed, why)
-            self._let_go(packed)
+            self.let_go(packed)
         for path in packed.parent.glob(f"{packed.stem}.*"):
             if path != lock_of(packed):
                 with suppress(OSError):
@@ -98,7 +95,7 @@ class Room:
             self.drop(packed, why)
 
     def _is_there(self, size: int, reserve: int = RESERVE) -> bool:
-        return self.taken() + size <= self.limit and self._free(self.folder) - size >= reserve
+        return self.taken() + size <= self.limit and self.free(self.folder) - size >= reserve
 
     def _oldest_first(self) -> list[Path]:
         return sorted(self._all(), key=_used)
