@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             -1 if item.path == LONGEST else rooms.get(item.path.relative_to(HERE).parts[0], len(rooms))
         )
     )
+
+
+@pytest.fixture(autouse=True)
+def _as_fast_as_before() -> Iterator[None]:
+    """Fails a test that has lowered the priority of this thread: all tests after it would crawl."""
+    before = getattr(os, "nice", int)(0)
+    yield
+    assert getattr(os, "nice", int)(0) == before, "a background thread's work was called in this one"
 
 
 @pytest.fixture(scope="session")

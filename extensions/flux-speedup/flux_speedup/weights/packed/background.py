@@ -14,7 +14,6 @@ import torch
 from ...storage.file_lock import is_locked
 from ..errors import WeightsError
 from ..files.mapping import MAPPINGS, FileIdentity, Registry
-from ..files.step_back import step_back
 from ..transfer.idle import QUIET_S, WhileIdle
 from .index import lock_of, packed_of
 from .packing import packing
@@ -104,7 +103,6 @@ class Background:
             _log.info("packed weights: not measured (%s); weight files are read", error)
 
     def _sweep(self) -> bool:
-        step_back()
         for path, whole in self.room.sweep().items():
             if path not in self._files:
                 self._add(path, whole)

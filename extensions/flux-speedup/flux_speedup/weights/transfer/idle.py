@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 
+from ..files.step_back import step_back
+
 QUIET_S = 4.0
 _POLL_S = 1.0
 _WATCH_S = 10.0
@@ -71,6 +73,7 @@ class WhileIdle:
             self._thread = thread
 
     def _work(self) -> None:
+        step_back()
         watching = True
         while True:
             with self._lock:
