@@ -32,7 +32,7 @@ from modules_forge.packages.comfy.weight_adapter.loha import LoHaAdapter
 from safetensors.torch import save_file
 
 from tests.integration.random_loads import HOME, MIB, Believed, Block, Loads, Ours
-from tests.second_device import CARD
+from tests.second_device import CARD, refusals
 
 SIZE, INFERENCE, WIDE = 28 * MIB, 12 * MIB, 512
 believed = Believed(manager, INFERENCE)
@@ -82,6 +82,7 @@ class OursStreaming(Ours):
 
     def __init__(self):
         from flux_speedup.hosts.forge import need, split_models, streamed
+        from flux_speedup.hosts.forge.streamed_pass import Passes
         from flux_speedup.hosts.neo import one_pass, reserve, streaming, weights
         from flux_speedup.hosts.neo.webui import Neo
         from flux_speedup.weights.streaming import split, timeline
@@ -91,12 +92,14 @@ class OursStreaming(Ours):
         need.QUIET, split_models.LEAST_MODEL = 2 * MIB, MIB
         one_pass.PARTS |= {"layers", "norm"}
         streaming.timeline_for = timeline.PlainTimeline
+        streaming.refusals = lambda device: refusals()
         # Its loader imports everything.
         names = dataclasses.replace(Neo.taken_over, reading="backend.utils")
         super().__init__(lambda placement: weights.NeoAttachment(names, placement))
         self.streaming = streaming.Streaming(names, self.placement, Direct())
         self.attachment.stream_by(self.streaming)
         self.streaming.on = True
+        self.run = Passes(self.streaming._make_room).wrap(self.run)
         # And the tier keeps half as much again for inference.
         self.begin(*self.streaming.changes(), *reserve.Reserve(manager, INFERENCE * 3 // 2).changes())
 
@@ -221,8 +224,8 @@ def weights(kind, name, tensor):
 
 PATCHED = ("unet", "packed", "gguf")
 STEPS = (*PATCHED, "packed", "gguf", "encoder", "small", "beside", "apart", "room", "lora", "lora", "unload")
-STEPS += ("raise", "full", "encoder of gguf", "merge")
-everywhere = {name: partial(with_loha, name) for name in ("encoder", "small")}
+STEPS += ("raise", "full", "encoder of gguf", "merge", "pass")
+everywhere = {name: partial(with_loha, name) for name in ("encoder", "small", "unet")}
 found = []
 for seed, mib in json.loads(sequences):
     cudart.seen.clear()

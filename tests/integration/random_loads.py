@@ -50,6 +50,12 @@ class Believed:
         card._load().card_limit(self._begin + self.size + more)
 
 
+def one_pass(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Of a model that is on the card."""
+    found: torch.Tensor = model(x.to(CARD))
+    return found
+
+
 class Ours:
     """What the extension puts in force, without the rest of a WebUI. `failed`: what of it has."""
 
@@ -62,6 +68,7 @@ class Ours:
 
         merging.LANES, signature._ROWS = ("hpu",), (64,)
         merging.refusals = lambda device: card.refusals()
+        self.run = one_pass
         self.failed: list[str] = []
         self.placement = Placement(lanes=PlainLane)
         self.attachment = attach(self.placement)
@@ -88,6 +95,12 @@ class Ours:
 
     def streams(self, model: torch.nn.Module) -> bool:
         return False
+
+    def for_checks(self) -> int:
+        """Bytes of the card that checks of weights take."""
+        from flux_speedup.weights.residency import signature
+
+        return signature.taken(CARD)
 
 
 class Block(torch.nn.Module):
@@ -121,7 +134,7 @@ class Loads:
         self.ours: Ours | None = None
         self.x = torch.randn(2, wide, generator=torch.Generator().manual_seed(4))
         self.seen: dict[str, Any] = {"images": [], "loaded": [], "streamed": [], "books": {}, "errors": 0}
-        self.seen |= {"sizes": [], "pushed": 0, "beside": 0, "merged": [], "lora is wrong": []}
+        self.seen |= {"sizes": [], "pushed": 0, "beside": 0, "merged": [], "passed": [], "lora is wrong": []}
 
     def play(
         self,
@@ -160,6 +173,8 @@ class Loads:
             self._unload()
         elif what == "merge":
             self._merge_where_room_is_short()
+        elif what == "pass":
+            self._pass_where_room_is_short()
         elif what == "full":
             self._unload()
             # One that fits: of a load in part that fails the hosts themselves leave marks behind.
@@ -175,7 +190,7 @@ class Loads:
 
     def _merge_where_room_is_short(self) -> None:
         """Beside another model, and then alone, with all of the card."""
-        name = self.chance.choice(list(self._everywhere))
+        name = self.chance.choice([one for one in self._everywhere if one in self._fit])
         others = [one for one in self._fit if one != name]
         self._unload()
         for other in self.chance.sample(others, min(1, len(others))):
@@ -191,9 +206,30 @@ class Loads:
         self.seen["merged"].append([short, self._image_or_nothing(name), refused])
         self.chosen[name] = self.models[name]
 
-    def _image_or_nothing(self, name: str) -> str:
+    def _pass_where_room_is_short(self) -> None:
+        """Of a model that is there in part, with a LoRA that is computed at each use; before that, with room."""
+        name = self.chance.choice([one for one in self._everywhere if one in self._patched])
+        self._unload()
+        self.chosen[name] = self._everywhere[name]()
+        whole = self._image_or_nothing(name)
+        layer = self.x.shape[1] ** 2 * 4
+        more = layer + self.chance.randrange(4 * layer)
+        before = card.refusals()
+        more += self.ours.for_checks() if self.ours is not None else 0
+        self._card.ends_here(self._on_the_card([name]) + more - self._card.size)
+        short = self._image_or_nothing(name, load=False)
+        refused = card.refusals() - before
+        self._card.ends_here()
+        self._unload()
+        self.seen["passed"].append([short, whole, refused])
+        self.chosen[name] = self.models[name]
+
+    def _image_or_nothing(self, name: str, *, load: bool = True) -> str:
         try:
-            self._run(name)
+            if load:
+                self._run(name)
+            else:
+                self._pass(name, self.chosen[name])
         except torch.OutOfMemoryError:
             return ""
         self.seen["lora is wrong"].pop()
@@ -253,7 +289,8 @@ class Loads:
 
     def _pass(self, name: str, patcher: Any) -> None:
         with torch.inference_mode():
-            out = patcher.model(self.x.to(CARD)).cpu()
+            run = one_pass if self.ours is None else self.ours.run
+            out = run(patcher.model, self.x).cpu()
         self.seen["errors"] += not torch.isfinite(out).all().item()
         self.seen["lora is wrong"].append(not _is_in_each_once(patcher))
         self.seen["images"].append(f"{name} {hashlib.sha256(out.numpy().tobytes()).hexdigest()[:16]}")

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from ...patching.change import Call, Change, Function, Undo
-from ...weights.errors import WeightsError
+from ...patching.change import Call, Change, Function, Undo, whatever_is_there
+from ...weights.errors import OUT_OF_MEMORY, WeightsError, refusals
 from ...weights.residency.placement import Placement
 from ...weights.streaming.timeline import Timeline, timeline_for
 from ...weights.transfer.direct import Direct
@@ -57,8 +57,10 @@ class Streaming:
 
         one_pass = Function("backend.modules.k_model", "KModel.apply_model", wrap, guarded=False)
         loads = Function(self._names.manager, "load_models_gpu", self._wrap_load_models)
+        lora = Function(self._names.patcher, "LowVramPatch.__call__", self._wrap_lora, guarded=False)
+        loras = Call(lambda: whatever_is_there([lora]), module=self._names.patcher)
         begin = Call(self._begin, module=self._names.manager)
-        return [begin, loads, *self._one_pass.changes(), one_pass, *asking.changes()]
+        return [begin, loads, *self._one_pass.changes(), one_pass, loras, *asking.changes()]
 
     def _free_alone(self, device: Any, free: int) -> int:
         return free + sum(split.besides for split in self._splits.values() if split.device == device)
@@ -73,6 +75,20 @@ class Streaming:
             return host(*args, **kwargs)
 
         return load_models_gpu
+
+    def _wrap_lora(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def __call__(lora: Any, weight: torch.Tensor) -> Any:
+            before = refusals(weight.device)
+            found = original(lora, weight)
+            if refusals(weight.device) != before and self._with_loras():
+                # Some of the host's kinds of LoRA go on without themselves then; the pass is made again instead.
+                raise OUT_OF_MEMORY(f"a LoRA of {weight.numel()} weights ran out of memory")
+            return found
+
+        return __call__
+
+    def _with_loras(self) -> dict[torch.nn.Module, Split]:
+        return {model: split for model, split in self._splits.items() if not split.own}
 
     def of(self, model: torch.nn.Module) -> Split | None:
         """The split of a model, if it is split."""
@@ -202,6 +218,10 @@ class Streaming:
         for loaded in list(manager.current_loaded_models):
             if loaded.model is not None and gone < size:
                 gone += self.give_way(loaded.model, size - gone)
+        # Of one with LoRAs no layer can leave; without our ring it takes what it would without us.
+        for model, split in self._with_loras().items() if not gone else ():
+            gone += split.ring
+            self.drop(model)
         return gone
 
     def _begin(self) -> Undo:

@@ -6,15 +6,16 @@ from ...patching.change import Change
 from ...weights.residency.placement import Placement
 from ..comfy.names import Names
 from ..comfy.weights import Attachment
-from . import quantised
+from . import computed_loras, quantised
 from .files import NeoFiles
 
 
 class NeoAttachment(Attachment):
-    """And its quantised weights are known."""
+    """And its quantised weights are known, and LoRAs that are computed at each use are there once."""
 
     def __init__(self, names: Names, placement: Placement) -> None:
         super().__init__(names, placement, NeoFiles)
+        self._patcher = names.patcher
 
     def changes(self) -> list[Change]:
-        return [*super().changes(), *quantised.changes()]
+        return [*super().changes(), *quantised.changes(), *computed_loras.changes(self._patcher)]
