@@ -13,10 +13,12 @@ import torch
 
 from flux_speedup.weights.errors import HeaderError, MappingError
 from flux_speedup.weights.files.header import DTYPES
+from flux_speedup.weights.files.mapped import Held
 from flux_speedup.weights.files.mapping import Near, Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.files.written import PAGE, _by_scan, _by_smaps, overlaps, written_ranges
 from tests.unit.weights.weight_files import identity_of, random_tensor, raw_bytes, write_weights
+from tests.waiting import eventually
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")
 
@@ -168,6 +170,25 @@ def test_written_pages_are_found_and_untouched_ones_stay_out_of_ram(
     assert not overlaps(ranges, views["b"].data_ptr(), views["b"].nbytes)
     assert not overlaps(ranges, views["a"].data_ptr(), 3 * PAGE)
     assert sum(end - begin for begin, end in ranges) <= 3 * PAGE
+
+
+@pytest.mark.parametrize("leases", [False, True])
+def test_what_dies_while_it_is_looked_at_was_not_written_over(
+    tmp_path: Path, leases: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry(leases=leases)
+    views = registry.open(write_weights(tmp_path / "a.safetensors", {"a": torch.ones(9)})).views()
+    is_current = Held.is_current
+
+    def dies_first(held: Held, *, closely: bool = True) -> bool:
+        views.clear()
+        gc.collect()
+        return is_current(held, closely=closely)
+
+    monkeypatch.setattr(Held, "is_current", dies_first)
+    assert registry.lost() == []
+    assert eventually(lambda: registry.live() == [])  # the watching thread may be looking as well
+    assert (registry.writers.over, caplog.messages) == ([], [])
 
 
 def test_overlap_is_about_shared_bytes() -> None:

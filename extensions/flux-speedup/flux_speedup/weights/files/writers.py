@@ -59,15 +59,18 @@ class Writers:
 
     def check(self, held: Held, *, closely: bool) -> None:
         """Where its file was written over, or somebody waits to, its bytes go to RAM or are lost."""
+        # Held while it is looked at: else its descriptor may be closed meanwhile, and be of another file then.
+        buffer = held.buffer()
         with held.lock:
-            if held.buffer() is None or held.standing is not Standing.FILE:
+            if buffer is None or held.standing is not Standing.FILE:
                 return
             try:
                 if held.is_current(closely=closely):
                     return
                 self.over.append(held.identity)  # before anybody writes
+                del buffer  # whoever can do without it lets it go now
                 self.wait(held.identity)
-                buffer = held.buffer()  # it lives until this ends, if it does still
+                buffer = held.buffer()
                 if buffer is not None:
                     self._give_way(held)
             except OSError as error:
