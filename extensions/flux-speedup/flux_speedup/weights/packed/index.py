@@ -50,10 +50,8 @@ class Index:
 
     def write(self, packed: Path) -> None:
         """Beside a packed file. Raises OSError."""
-        identity = asdict(self.identity) | {
-            "device": 0,
-            "around": (),
-        }  # devices get other numbers at each start
+        # Devices get other numbers at each start.
+        identity = asdict(self.identity) | {"device": 0, "around": ()}
         body = json.dumps([str(self.path), identity, self.entries, self.whole])
         whole_file.write(index_of(packed), f"{_digest(body)}\n{body}")
 

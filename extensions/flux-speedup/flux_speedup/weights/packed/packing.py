@@ -75,14 +75,12 @@ def packing(path: Path, room: Room, each: Map = map) -> Generator[FileProgress, 
                     if why := room.refuses(form.length, packed):
                         raise NotPacked(path, why)
                     entries.append(_written(file, tensor, form, content))
-                    with suppress(
-                        PermissionError
-                    ):  # somebody reads it (Windows): the next one has this entry too
+                    # Somebody reads it (Windows): the next one has this entry too.
+                    with suppress(PermissionError):
                         Index(path, now, tuple(entries)).write(packed)
                 if not _is_right(file, entries[compared], raw):
-                    raise NotPacked(
-                        path, f"{tensor.name} came back with other bytes; it is made anew the next time"
-                    )
+                    reason = f"{tensor.name} came back with other bytes; it is made anew the next time"
+                    raise NotPacked(path, reason)
             compared += 1
             done = sum(tensor.length for tensor in tensors[:compared])
             yield FileProgress(path.name, now.size, done, "comparing" if whole else "packing")
