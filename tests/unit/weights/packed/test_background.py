@@ -146,8 +146,7 @@ def test_what_another_process_packs_is_left_to_it_and_found(tmp_path: Path) -> N
     made = background(loading, busy)
     other = begun(loading.path, made.room)
     end = made.begin()
-    made._look()
-    assert states(made)[0][1] == "another process packs it"
+    assert eventually(lambda: made._look() and states(made)[0][1] == "another process packs it")
     finish(other)
     other.close()
     made._look()
