@@ -196,7 +196,7 @@ class Loads:
         for other in self.chance.sample(others, min(1, len(others))):
             self._run(other)
         self.chosen[name] = self._everywhere[name]()
-        more = self.chance.randrange(8 * self.x.shape[1] ** 2 * 4)  # up to eight layers in single precision
+        more = self.chance.randrange(6 * self.x.shape[1] ** 2 * 4)  # up to six layers in single precision
         before = card.refusals()
         with card.full(self.chosen[name].model_size() + more):
             short = self._image_or_nothing(name)
