@@ -64,14 +64,14 @@ class InUse:
         """One call of its module is over; whether all are, and its parameters are at home again."""
         if not unit.users:
             return False
+        if unit.users == 1:
+            self.end(unit)
+            return True
         unit.users -= 1
         place = self._places.get(unit.number)
-        if place is not None:
+        if place is not None:  # this call's own stream
             place.computed.append(self._timeline.computed())
-        if unit.users:
-            return False
-        self.end(unit)
-        return True
+        return False
 
     def end(self, unit: Unit) -> None:
         """Its parameters are at home, and its place is free once what was computed with it is over."""
