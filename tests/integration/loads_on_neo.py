@@ -82,7 +82,6 @@ class OursStreaming(Ours):
 
     def __init__(self):
         from flux_speedup.hosts.forge import need, split_models, streamed
-        from flux_speedup.hosts.forge.streamed_pass import Passes
         from flux_speedup.hosts.neo import one_pass, reserve, streaming, weights
         from flux_speedup.hosts.neo.webui import Neo
         from flux_speedup.weights.streaming import split, timeline
@@ -99,7 +98,7 @@ class OursStreaming(Ours):
         self.streaming = streaming.Streaming(names, self.placement, Direct())
         self.attachment.stream_by(self.streaming)
         self.streaming.on = True
-        self.run = Passes(self.streaming._make_room).wrap(self.run)
+        self.run = self.streaming.around_pass(self.run)
         # And the tier keeps half as much again for inference.
         self.begin(*self.streaming.changes(), *reserve.Reserve(manager, INFERENCE * 3 // 2).changes())
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ...patching.change import Call, Change, Function, Undo, whatever_is_there
+from ...patching.change import Call, Change, Function, Undo
 from ...weights.errors import OUT_OF_MEMORY, WeightsError, refusals
 from ...weights.residency.placement import Placement
 from ...weights.streaming.timeline import Timeline, timeline_for
@@ -50,17 +50,15 @@ class Streaming:
         self._one_pass = OnePass(names.manager, self._may_split)
 
     def changes(self) -> list[Change]:
-        passes, asking = Passes(self._make_room), Asking(self._free_alone)
+        asking = Asking(self._free_alone)
 
         def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-            return asking.around_pass(passes.wrap(original))
+            return asking.around_pass(self.around_pass(original))
 
         one_pass = Function("backend.modules.k_model", "KModel.apply_model", wrap, guarded=False)
         loads = Function(self._names.manager, "load_models_gpu", self._wrap_load_models)
-        lora = Function(self._names.patcher, "LowVramPatch.__call__", self._wrap_lora, guarded=False)
-        loras = Call(lambda: whatever_is_there([lora]), module=self._names.patcher)
         begin = Call(self._begin, module=self._names.manager)
-        return [begin, loads, *self._one_pass.changes(), one_pass, loras, *asking.changes()]
+        return [begin, loads, *self._one_pass.changes(), one_pass, *asking.changes()]
 
     def _free_alone(self, device: Any, free: int) -> int:
         return free + sum(split.besides for split in self._splits.values() if split.device == device)
@@ -76,16 +74,18 @@ class Streaming:
 
         return load_models_gpu
 
-    def _wrap_lora(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def __call__(lora: Any, weight: torch.Tensor) -> Any:
-            before = refusals(weight.device)
-            found = original(lora, weight)
-            if refusals(weight.device) != before and self._with_loras():
-                # Some of the host's kinds of LoRA go on without themselves then; the pass is made again instead.
-                raise OUT_OF_MEMORY(f"a LoRA of {weight.numel()} weights ran out of memory")
+    def around_pass(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """One that runs out of memory is made again, as often as something gives way."""
+
+        def one_pass(*args: Any, **kwargs: Any) -> Any:
+            before = {split.device: refusals(split.device) for split in self._with_loras().values()}
+            found = original(*args, **kwargs)
+            if any(refusals(device) != count for device, count in before.items()):
+                # Some of the host's kinds of LoRA go on without themselves then.
+                raise OUT_OF_MEMORY("a LoRA that is computed at its use ran out of memory")
             return found
 
-        return __call__
+        return Passes(self._make_room).wrap(one_pass)
 
     def _with_loras(self) -> dict[torch.nn.Module, Split]:
         return {model: split for model, split in self._splits.items() if not split.own}

@@ -1,0 +1,42 @@
+"""A pass in which a LoRA went on without itself for want of memory is made again, without our ring."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from flux_speedup.hosts.neo import streaming
+from flux_speedup.hosts.neo.webui import MANAGER, Neo
+
+CARD = torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(("own", "expected"), [(False, "with the LoRA"), (True, "without it")])
+def test_what_a_lora_was_refused_counts_where_one_is_computed(
+    monkeypatch: pytest.MonkeyPatch, own: bool, expected: str
+) -> None:
+    manager: Any = ModuleType(MANAGER)
+    manager.current_loaded_models, manager.soft_empty_cache = [], lambda: None
+    monkeypatch.setitem(sys.modules, MANAGER, manager)
+    refused: list[torch.device] = []
+    monkeypatch.setattr(streaming, "refusals", lambda device: refused.count(device))
+    closed: list[bool] = []
+    nothing: Any = None
+    models = streaming.Streaming(Neo.taken_over, nothing, nothing)
+    model: Any = torch.nn.Linear(1, 1)
+    split: Any = SimpleNamespace(own=own, device=CARD, ring=1 << 20, close=lambda: closed.append(True))
+    models._splits[model] = split
+
+    def one_pass() -> str:
+        if not closed:
+            refused.append(CARD)  # and somebody caught it
+            return "without it"
+        return "with the LoRA"
+
+    assert models.around_pass(one_pass)() == expected
+    assert len(refused) == 1
+    assert closed == ([] if own else [True])
