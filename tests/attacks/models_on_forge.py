@@ -67,7 +67,7 @@ def ours(manager: Any, events: list[Any]) -> Iterator[Any]:
     """Everything that we do in a Forge to models' weights, as its room puts it together."""
     from flux_speedup.hosts.forge import need, split_models, streamed
     from flux_speedup.hosts.forge.webui import Forge
-    from flux_speedup.patching.change import apply_all
+    from flux_speedup.patching.change import Declined, apply_all
     from flux_speedup.weights.residency import signature
     from flux_speedup.weights.streaming import split, timeline
     from flux_speedup.weights.transfer.lane import LANES, PlainLane
@@ -79,7 +79,9 @@ def ours(manager: Any, events: list[Any]) -> Iterator[Any]:
     host = Forge(manager)
     changes = [*host.weight_changes(0.0)]
     changes += host.checkpoint_changes((32, 8 * GIB), events.append, lambda: frozenset({"weights"}))
-    changes += [*host.streaming_changes(False), *host.timing_changes(events.append)]
+    with contextlib.suppress(Declined):  # where the models' device is none that they could stream to
+        changes += host.streaming_changes(False)
+    changes += host.timing_changes(events.append)
     undo = apply_all(changes)
     try:
         yield host
