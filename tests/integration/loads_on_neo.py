@@ -206,9 +206,9 @@ def with_loha(name):
     patched = models[name].clone()
     factors = [torch.ones(WIDE, 2) / 10, torch.ones(2, WIDE) / 10]
     loha = LoHaAdapter(set(), (*factors, 2.0, *factors, None, None, None))
-    for number in (
-        number for number in range(12) if number % 5 != 4
-    ):  # what stands for a card rounds no INT8
+    for number in range(12):
+        if number % 5 == 4:
+            continue  # INT8: what stands for a card rounds none
         patch = loha if loads.chance.random() < 0.5 else ("diff", (change,))
         patched.add_patches({f"layers.{number}.weight": patch}, 0.5)
     return patched

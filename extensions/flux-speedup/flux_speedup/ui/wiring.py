@@ -40,13 +40,13 @@ def _follow(page: Page, blocks: gr.Blocks, sent: Any, chosen: Any) -> None:
     view, panel = page.view, page.changes
     outputs = [*_parts(page), page.texts["pulse"], sent]
 
-    def refreshed(chosen_key: str | None, ticked: list[str], offered: list[str]) -> list[Any]:
-        return [*_all(page, chosen_key, {}), *changes.followed(view, ticked, offered), *_measuring(page)]
-
     def live(
         chosen_key: str | None, before: dict[str, int], ticked: list[str], offered: list[str]
     ) -> list[Any]:
         return [*_all(page, chosen_key, before), *changes.followed(view, ticked, offered), *_measuring(page)]
+
+    def refreshed(chosen_key: str | None, ticked: list[str], offered: list[str]) -> list[Any]:
+        return live(chosen_key, {}, ticked, offered)
 
     def after_change(chosen_key: str | None) -> list[Any]:
         return _all(page, chosen_key, {})

@@ -294,6 +294,18 @@ def test_a_good_one_stays_where_its_index_cannot_be_read_just_now(
     assert pack(loading.path, room) == ["packed"]
 
 
+def cannot_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed files, as on Windows while somebody has them mapped."""
+    unlink = Path.unlink
+
+    def refused(this: Path, missing_ok: bool = False) -> None:
+        if this.suffix == ".packed":
+            raise PermissionError(13, "in use")
+        unlink(this, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+
+
 def test_where_what_is_no_use_is_open_and_cannot_be_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,14 +315,7 @@ def test_where_what_is_no_use_is_open_and_cannot_be_deleted(
     pack(loading.path, room)
     there = loading.places.packed.read_bytes()
     loading.places.index.unlink()
-    unlink = Path.unlink
-
-    def refused(this: Path, missing_ok: bool = False) -> None:
-        if this.suffix == ".packed":
-            raise PermissionError(13, "in use")
-        unlink(this, missing_ok)
-
-    monkeypatch.setattr(Path, "unlink", refused)
+    cannot_be_deleted(monkeypatch)
     with pytest.raises(FileExistsError):
         pack(loading.path, room)
     assert loading.places.packed.read_bytes() == there
@@ -331,14 +336,7 @@ def test_where_a_whole_one_is_open_and_cannot_be_deleted(
     pack(path, room)
     places = places_of(path, room.folder)
     path.unlink()
-    original = Path.unlink
-
-    def unlink(this: Path, missing_ok: bool = False) -> None:
-        if this.suffix == ".packed":
-            raise PermissionError(13, "in use")
-        original(this, missing_ok)
-
-    monkeypatch.setattr(Path, "unlink", unlink)
+    cannot_be_deleted(monkeypatch)
     room.sweep()
     assert places.packed.exists()
     assert not places.index.exists()

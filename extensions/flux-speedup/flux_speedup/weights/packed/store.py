@@ -47,7 +47,10 @@ class Packed:
 
     file: PackedFile
     entry: Entry
-    form: Form
+
+    @functools.cached_property
+    def form(self) -> Form:
+        return self.entry.form
 
     @functools.cached_property
     def span(self) -> Span:
@@ -183,7 +186,7 @@ class Store:
         if mapping.identity.size != index.entries[-1].end:
             return None
         found = PackedFile(mapping, self)
-        found.tensors |= {e.source: Packed(found, e, e.form) for e in index.entries if e.escapes != ABSENT}
+        found.tensors |= {e.source: Packed(found, e) for e in index.entries if e.escapes != ABSENT}
         with suppress(OSError):
             os.utime(index_of(packed))  # used: others go first where room is short
         return found

@@ -120,8 +120,9 @@ class Staged:
         if target.numel() != length:
             raise ValueError(f"{length} bytes do not go where {target.numel()} are")
         mapping = self._registry.around(address, length)
-        in_ram = mapping is None or mapping.standing is Standing.RAM  # the file was written over
-        if mapping is None or in_ram or self._is_written(mapping.identity, address, length):
+        if mapping is not None and mapping.standing is Standing.RAM:
+            mapping = None  # its file was written over
+        if mapping is None or self._is_written(mapping.identity, address, length):
             return Part(target, self._in_ram(source), 0)
         file = self._files.get(mapping.identity)
         if file is None:
