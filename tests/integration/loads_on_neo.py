@@ -102,6 +102,9 @@ class OursStreaming(Ours):
         # And the tier keeps half as much again for inference.
         self.begin(*self.streaming.changes(), *reserve.Reserve(manager, INFERENCE * 3 // 2).changes())
 
+    def for_rings(self):
+        return sum(split.held for split in self.streaming._splits.values())
+
     def streams(self, model):
         found = self.streaming.of(model)
         return found is not None and found.coming > 0

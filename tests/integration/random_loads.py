@@ -102,6 +102,16 @@ class Ours:
 
         return signature.taken(CARD)
 
+    def built(self, models: Mapping[str, Any]) -> Any:
+        """What is kept of models that are not to be built again."""
+        from flux_speedup.weights.residency.as_built import AsBuilt
+
+        return [AsBuilt(patcher.model) for patcher in models.values()]
+
+    def for_rings(self) -> int:
+        """And what streams."""
+        return 0
+
 
 class Block(torch.nn.Module):
     """Layers one after the other, of the kind that the host puts in place of PyTorch's."""
@@ -148,6 +158,7 @@ class Loads:
         """
         gc.collect()
         self._card.ends_here()
+        built = self.ours.built(self.models) if self.ours is not None else None
         self._with_lora, self._everywhere = with_lora, everywhere
         self._patched, self._fit = list(patched), [name for name in self.models if name not in patched]
         for what in steps:
@@ -158,6 +169,7 @@ class Loads:
                 self._step(what)
             self._compare_books()
         self._end()
+        del built
 
     def _step(self, what: str) -> None:
         if what == "room":
@@ -320,6 +332,9 @@ class Loads:
             sizes[f"what they take of {name}"] = sum(each[0] for each in layers)
             off = abs(loaded.model_loaded_memory() - there)
             self.seen["books"][name] = max(off, self.seen["books"].get(name, 0))
+        if self.ours is not None:
+            known = self._on_the_card(self.models) + self.ours.for_checks() + self.ours.for_rings()
+            self.seen["nobody's"] = max(self._card.taken() - known, self.seen.get("nobody's", 0))
 
     def _size_on_the_card(self, module: torch.nn.Module) -> int:
         """Bytes by the manager's measure, in which a packed weight's scales and what is told of it count."""

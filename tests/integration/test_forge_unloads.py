@@ -16,6 +16,7 @@ import pytest
 from tests.integration import tiny_flux
 from tests.integration.forge import EXTENSION, Forge
 from tests.integration.tiny_flux import COMMON
+from tests.served import WAIT_MS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -74,11 +75,21 @@ NOTHING = {"encodings": 0, "unloads": 0, "unload events": 0, "checkpoint events"
 
 def load_page(browser: Browser, forge: Forge) -> None:
     context = browser.new_context()
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
-    # gradio's stream of answers ends when all that the page has asked for is answered.
-    with page.expect_event("requestfinished", lambda request: "/queue/data" in request.url):
-        page.goto(forge.url)
+    # gradio's stream of answers ends when all that the page has asked for is answered, by whichever end is faster:
+    # to the browser it is over, or has failed.
+    ended: list[str] = []
+    page.on("requestfinished", lambda request: ended.append(request.url))
+    page.on("requestfailed", lambda request: ended.append(request.url))
+    page.goto(forge.url)
     page.wait_for_selector("#tab_txt2img", state="attached")
+    for _ in range(WAIT_MS // 50):
+        if any("/queue/data" in url for url in ended):
+            break
+        page.wait_for_timeout(50)
+    else:
+        raise AssertionError("the page's questions are not answered")
     context.close()
 
 

@@ -108,6 +108,7 @@ def check(alone: dict[str, Any], ours: dict[str, Any]) -> None:
     assert (ours["errors"], ours["hooks"], ours["copies"]) == (0, 0, 0)
     assert alone["errors"] == 0
     assert ours["left"] == alone["left"]
+    assert ours["nobody's"] < 1 << 20  # a layer
     assert (ours.get("pinned", 0), ours.get("pinned views", 0)) == (0, 0)
 
 

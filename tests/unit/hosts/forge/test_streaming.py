@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from flux_speedup.hosts.forge.streamed import Means, Streamed
+from flux_speedup.hosts.forge.streamed import Means, Streamed, streamable
 from flux_speedup.hosts.forge.streaming import Streaming
 from flux_speedup.weights.residency.placement import Placement
 from flux_speedup.weights.streaming import split
@@ -76,7 +76,7 @@ def test_of_a_model_that_everybody_forgets_nothing_is_left(monkeypatch: pytest.M
     timeline = PlainTimeline(CARD)
     timeline.pinned = True  # what is not registered is read ahead, by threads
     model: Any = torch.nn.Sequential(Layer(64, 64), Layer(64, 64)).requires_grad_(False)
-    found = Streamed(model, CARD, Means(Placement(), timeline, None), 1 << 20, None)
+    found = Streamed(model, streamable(model), CARD, Means(Placement(), timeline, None), 1 << 20, None)
     found.split.give_way(0)
     gone, x = weakref.ref(found), torch.ones(1, 64)
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,26 @@ def test_a_parameter_under_two_names_is_one_again(tmp_path: Path) -> None:
     built.restore()
     assert module.one is module.inner.two
     assert module.one.sum() == 3
+
+
+def test_what_was_replaced_keeps_no_memory_and_is_made_anew() -> None:
+    module = torch.nn.Linear(3, 3)
+    module.requires_grad_(False)
+    home, tied = module.weight.data, module.weight
+    module.other = torch.nn.Module()
+    module.other.tied = tied
+    built = AsBuilt(module)
+    tied.data = on_the_card = torch.ones(3, 3)  # brought to a device
+    gone = weakref.ref(on_the_card.untyped_storage())
+    module.weight = module.other.tied = torch.nn.Parameter(torch.zeros(3, 3), False)  # merged into
+    del tied, on_the_card
+    assert gone() is None
+    built.leave(())
+    for _ in range(2):
+        assert built.restore() in (0, 2)
+        assert module.weight is module.other.tied
+        assert not module.weight.requires_grad
+        assert module.weight.data_ptr() == home.data_ptr()
 
 
 @pytest.mark.parametrize("change", ["parameter", "module", "replaced module"])

@@ -240,6 +240,18 @@ class TestLeavingOneByOne:
         case.expect(a=torch.zeros(50, 64, dtype=torch.bfloat16))
         assert find(case.parameters["a"].detach(), case.registry) is None
 
+    def test_what_has_just_come_is_not_looked_through(self, case: Case) -> None:
+        """Nobody can have written there; that nobody looks is seen by somebody who has."""
+        case.residency.load(CARD)
+        with torch.no_grad():
+            case.parameters["a"].zero_()
+            case.parameters["b"].zero_()
+        leave = case.residency.leaving(["a", "b"], fresh=["a"])
+        leave(case.parameters["a"])
+        leave(case.parameters["b"])
+        assert raw_bytes(case.parameters["a"]) == raw_bytes(case.tensors["a"])
+        case.expect(b=torch.zeros_like(case.tensors["b"]))
+
 
 def test_some_by_name_then_the_rest(case: Case) -> None:
     assert case.residency.load(CARD, {"a", "ram"}).bytes == case.tensors["a"].nbytes + case.ram.nbytes

@@ -38,6 +38,14 @@ class Stream:
         self.queue: deque[tuple[str, Any]] = deque()
         self._device = device
 
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return other is not None and self is not other  # as PyTorch's own
+
+    __hash__ = None  # type: ignore[assignment]
+
     def wait_event(self, mark: Point) -> None:
         self.queue.append(("wait", mark))
 
@@ -111,6 +119,9 @@ class Device(CudaTimeline):
         made = [partial(self.do, make) for make in load.made]
         return self.through.bring(Load(copies, casts, made), after)
 
+    def go(self) -> None:
+        self.through.go()
+
     def rest(self) -> None:
         self.through.rest()
 
@@ -120,7 +131,7 @@ class Device(CudaTimeline):
     # Time.
 
     def compute(self, what: Callable[[], object]) -> None:
-        self._computing.queue.append(("do", what))
+        self.do(what)
 
     def do(self, what: Callable[[], object]) -> None:
         """On the current stream."""

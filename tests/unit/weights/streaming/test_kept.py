@@ -15,6 +15,7 @@ from flux_speedup.weights.streaming.kept import Copy, Kept
 from flux_speedup.weights.streaming.stream import Stream
 from flux_speedup.weights.streaming.unit import Unit
 from flux_speedup.weights.transfer.blocks import Blocks
+from flux_speedup.weights.transfer.spare import Spare
 from tests.unit.weights.streaming.simulated import Device, Leaf
 
 
@@ -30,13 +31,14 @@ class Run:
         self.merges = 0
         self.ledger = Held(lambda _: Free(1 << 40, 1 << 40))
         self.ledger.room = lambda share=0.5: room - self.ledger.bytes  # type: ignore[method-assign]
+        self.spare = Spare(self.ledger, quiet_s=60.0)
         self.keeps_clean = clean
         self.ring = max(ring, *(-(-4 * size // 256) * 256 + 256 for size in sizes))
         self.begin()
 
     def begin(self) -> None:
         """A stream of these leaves."""
-        blocks = Blocks(pinned=False, held=self.ledger)
+        blocks = Blocks(pinned=False, held=self.ledger, spare=self.spare)
         self.kept = Kept(self.device, blocks, lambda _: self.keeps_clean)
         by_leaf = dict(zip(self.leaves, self.units, strict=True))
         self.stream = Stream(by_leaf, self.device, self.device, self.ring, kept=self.kept)
@@ -44,10 +46,8 @@ class Run:
 
     def again(self) -> None:
         """The model is loaded once more: another stream goes on with the memory of the copies."""
-        blocks = self.stream.hand_over()
         self.stream.close()
         self.begin()
-        self.stream.take_over(blocks)
 
     def lora(self, number: int, added: float) -> None:
         """Another LoRA for one of them; 0: none. What was made with the old one does not count."""
@@ -85,6 +85,7 @@ class Run:
         assert sum(leaf.wrong for leaf in self.leaves) == 0
         assert all(torch.equal(a.weight.data, b) for a, b in zip(self.leaves, self.clean, strict=True))
         self.stream.close()
+        self.spare.drop()
         assert self.ledger.bytes == 0
 
     def _expect(self, number: int) -> None:
@@ -148,6 +149,7 @@ def test_a_lora_is_merged_once_where_there_is_room_and_else_each_time(room: int,
         run.lora(number, 0.0)
     assert (run.ledger.bytes > 0) == (room > 0)
     run.stream.trim(range(4))
+    run.spare.drop()
     assert run.ledger.bytes == 0
     run.round()
     run.end()
@@ -179,17 +181,8 @@ def test_a_model_that_is_loaded_again_goes_on_with_the_memory_of_its_copies() ->
     run.end()
 
 
-def test_memory_of_another_size_is_asked_for_anew() -> None:
-    run = Run([50], 1024, 1 << 20, clean=True)
-    run.stream.take_over({0: torch.zeros(8, dtype=torch.uint8)})
-    run.round()
-    run.round()
-    assert run.kept.find(run.units[0]) is not None
-    run.end()
-
-
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("way", ["trim", "hand over", "another size"])
+@pytest.mark.parametrize("way", ["trim", "again", "another size"])
 def test_memory_goes_once_nothing_is_copied_into_it_though_the_copy_counts_no_more(
     way: str, seed: int
 ) -> None:
@@ -200,8 +193,8 @@ def test_memory_goes_once_nothing_is_copied_into_it_though_the_copy_counts_no_mo
     if way == "trim":
         run.keeps_clean = False
         run.stream.trim([0])
-    elif way == "hand over":
-        run.stream.hand_over()
+    elif way == "again":
+        run.again()
     else:
         run.replace(0, seed, 100)
         run.leaves[0]()
@@ -219,5 +212,5 @@ def test_a_block_of_another_size_that_cannot_be_had_leaves_none() -> None:
     run.ledger.room = lambda share=0.5: 0  # type: ignore[method-assign]
     run.replace(0, 1, 100)
     run.leaves[0]()
-    assert run.ledger.bytes == 0
+    assert run.kept.find(run.units[0]) is None
     run.end()

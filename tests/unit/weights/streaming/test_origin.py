@@ -20,6 +20,7 @@ from flux_speedup.weights.streaming.unit import Unit
 from flux_speedup.weights.transfer.blocks import Blocks
 from flux_speedup.weights.transfer.direct import Direct
 from flux_speedup.weights.transfer.registration import Registrar
+from flux_speedup.weights.transfer.spare import Spare
 
 LAYERS = 4
 SIZE = 65 * 65 * 4
@@ -57,7 +58,8 @@ class Machine:
         registrar = Registrar(lambda _a, _s: 0, lambda _a: 0)
         direct = Direct(self.registry, registrar=registrar, held=self.ledger, share=0.0)
         timeline = Pinned(torch.device("cpu"))
-        blocks = Blocks(registrar=registrar, held=self.ledger, rest=0.0)
+        self.spare = Spare(self.ledger, quiet_s=60.0)
+        blocks = Blocks(registrar=registrar, held=self.ledger, rest=0.0, spare=self.spare)
         self.origin = Origin(timeline, self.registry, direct if registers else None, blocks=blocks)
         self.units = {layer: Unit(number, str(number)) for number, layer in enumerate(model)}
         kept, pieces = self.origin.kept, self.origin.pieces
@@ -116,4 +118,5 @@ def test_else_as_much_is_pinned_as_the_rule_allows(tmp_path: Path, layers: int, 
     assert torch.equal(machine.model(machine.x), now)  # as at home
     assert not torch.equal(now, machine.expected)
     machine.origin.close()
+    machine.spare.drop()
     assert machine.ledger.bytes == 0

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from flux_speedup.weights.residency.forms import KINDS, Recipe
+from flux_speedup.weights.residency.forms import KINDS
 from flux_speedup.weights.streaming.stream import Stream
 from flux_speedup.weights.streaming.supply import Straight
 from flux_speedup.weights.streaming.timeline import PlainTimeline
 from flux_speedup.weights.streaming.unit import Unit
 from tests.second_device import CARD
 from tests.second_device.marks import needs_card
+from tests.unit.weights.streaming.kinds import Kind
 
 pytestmark = needs_card
 
@@ -25,15 +26,7 @@ class Scaled(torch.nn.Parameter):
     scales: torch.Tensor
 
 
-class Kind:
-    foreign = ""
-
-    def owns(self, tensor: Any) -> bool:
-        return True
-
-    def recipe(self, tensor: Any) -> Recipe | None:
-        return None
-
+class WithScales(Kind):
     def companions(self, tensor: Any) -> Mapping[str, torch.Tensor]:
         return {"scales": tensor.scales}
 
@@ -61,7 +54,7 @@ def scaled(values: torch.Tensor) -> Scaled:
 
 @pytest.fixture(autouse=True)
 def kind() -> Iterator[None]:
-    KINDS[Scaled] = Kind()
+    KINDS[Scaled] = WithScales()
     yield
     del KINDS[Scaled]
 

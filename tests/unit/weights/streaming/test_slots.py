@@ -60,9 +60,9 @@ class Machine:
         ]
         arrival = self.supply.bring(Load(copies), self.computed.pop(place, []))
         if used:
-            self.device.computing_waits(arrival())
+            self.device.computing_waits(self.device.computing(), arrival())
             self.device.compute(lambda: self._look(memory[: len(truth)], truth))
-            self.computed[place] = [self.device.computed()]
+            self.computed[place] = [self.device.computed(self.device.computing())]
 
     def end(self) -> None:
         self.supply.rest()

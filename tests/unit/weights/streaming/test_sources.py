@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from flux_speedup.ram import Free, Held
 from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.streaming.loads import Loads
 from flux_speedup.weights.streaming.sources import Sources
 from flux_speedup.weights.streaming.unit import Unit
 from flux_speedup.weights.transfer.direct import Direct
@@ -161,3 +162,19 @@ def test_a_file_that_is_written_over_while_it_streams_gives_its_old_bytes(tmp_pa
     ]
     assert files.inside() == [False, False]
     assert files.settled == [True]  # whoever was reading had ended before anybody could write
+
+
+@pytest.mark.parametrize("piece", [4096, 1 << 30])
+def test_what_lies_side_by_side_in_one_registration_comes_in_one_copy(tmp_path: Path, piece: int) -> None:
+    files = Files(tmp_path, piece=piece)
+    loads = Loads(torch.zeros(files.unit.place, dtype=torch.uint8), files.sources.pieces)
+    assert len(loads.into(files.unit, 0, None)[0].copies) == 2  # at home the host may have pinned each alone
+    assert files.sources.hold([files.layer.weight, files.layer.bias])
+    load, views = loads.into(files.unit, 0, None)
+    for target, source in load.copies:
+        target.copy_(source)
+        first, last = source.data_ptr(), source.data_ptr() + source.numel() - 1
+        assert any(at <= first and last < at + size for at, size in files.registered.items())
+    assert all(torch.equal(view, slot.home) for view, slot in zip(views, files.unit.slots, strict=True))
+    assert len(load.copies) == len(files.registered)
+    files.sources.close()

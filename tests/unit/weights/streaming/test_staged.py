@@ -12,13 +12,14 @@ from safetensors.torch import save_file
 
 from flux_speedup.weights.errors import ReadError
 from flux_speedup.weights.files.mapping import Registry
+from flux_speedup.weights.streaming import staged as staging_room
 from flux_speedup.weights.streaming.staged import Staged
 from flux_speedup.weights.streaming.stream import Stream
 from flux_speedup.weights.streaming.supply import Load
 from flux_speedup.weights.streaming.timeline import PlainTimeline
 from flux_speedup.weights.streaming.unit import Unit
 from flux_speedup.weights.transfer.reader import MemorySource
-from flux_speedup.weights.transfer.staging import Arena
+from flux_speedup.weights.transfer.staging import Arena, SpareArena
 from tests.unit.weights.streaming.simulated import Device, Memory
 from tests.waiting import PATIENCE_S
 
@@ -160,3 +161,21 @@ def test_memory_of_what_cannot_be_read_to_its_end_may_be_let_go_at_once(seed: in
     device.run_all()
     assert torch.equal(target, then)
     supply.close()
+
+
+def test_the_next_one_stages_in_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Arena] = []
+
+    def make() -> Arena:
+        made.append(Arena(limit=2 * staging_room.CHUNK, chunk=staging_room.CHUNK))
+        return made[-1]
+
+    monkeypatch.setattr(staging_room, "SPARE_ARENA", SpareArena(make, lambda: False))
+    for number in range(3):
+        supply = Staged(TIMELINE, Registry(), "page cache", 2)
+        target, source = torch.zeros(5000, dtype=torch.uint8), torch.full((5000,), number, dtype=torch.uint8)
+        supply.bring(Load([(target, source)]), ())()
+        supply.close()
+        assert target.equal(source)
+    assert len(made) == 1
+    assert made[0].bytes == 2 * staging_room.CHUNK

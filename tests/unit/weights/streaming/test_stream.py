@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import random
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -273,6 +275,39 @@ def test_of_what_fails_half_way_nothing_is_under_way(staged: bool) -> None:
     supply.close()
 
 
+def test_what_fails_keeps_nothing_back_that_is_queued_with_it() -> None:
+    def fails() -> None:
+        raise RuntimeError("no kernel today")
+
+    supply = Straight(PlainTimeline(torch.device("cpu")), "test")
+    targets = [torch.zeros(3, dtype=torch.uint8) for _ in range(3)]
+    loads = [Load([(target, torch.ones_like(target))], made=[]) for target in targets]
+    loads[1] = Load(loads[1].copies, made=[fails])
+    arrivals = [supply.bring(load, ()) for load in loads]
+    supply.go()
+    for arrival in arrivals[::2]:
+        arrival()
+    with pytest.raises(RuntimeError, match="no kernel"):
+        arrivals[1]()
+    assert all(target.all() for target in targets)
+
+
+@pytest.mark.parametrize("go", ["rest", "close"])
+def test_no_memory_of_the_ring_is_held_by_what_has_run(go: str) -> None:
+    run = Streamed([100] * 40, 12 * 1024)
+    for number in range(40):
+        run.call(number)
+        if run.stream._in_use.over:
+            break
+    run.check()
+    places = [weakref.ref(place) for place in run.stream._bringing._ring._places]
+    assert places
+    getattr(run.stream, go)()
+    run.device.run_all()
+    gc.collect()
+    assert not [one for one in places if one() is not None]
+
+
 def test_without_memory_of_its_own_it_streams_on() -> None:
     run = Streamed([100] * 4, 2 * 1024)
     run.come([1, 2, 3])
@@ -313,6 +348,45 @@ def test_a_call_from_inside_the_same_module_and_from_other_threads() -> None:
         thread.join()
     again.remove()
     run.check()
+
+
+@pytest.mark.parametrize("ring", [1024, 4096, 1 << 20])
+def test_each_stream_that_computes_waits_for_its_weights_and_is_waited_for(ring: int) -> None:
+    for seed in range(30):
+        run, chance = Streamed([100] * 12, ring, seed), random.Random(seed)
+        streams = [run.device.Stream(run.device.device), run.device._computing]
+        runs: set[int] = set()
+
+        def again(leaf: Any, args: object, run: Streamed = run, on: Any = streams, runs: Any = runs) -> None:
+            """The module is run inside itself, on both streams."""
+            for stream in on if not runs else ():
+                runs.add(1)
+                with run.device.stream(stream):
+                    leaf()
+            runs.clear()
+
+        run.leaves[4].register_forward_pre_hook(again)
+        for number in [*range(12)] * 6:
+            with run.device.stream(chance.choice(streams) if chance.random() < 0.3 else streams[1]):
+                run.call(number)
+        run.check()
+
+
+def test_of_two_calls_at_once_the_last_one_to_end_is_waited_for_where_it_computes() -> None:
+    for seed in range(30):
+        run = Streamed([100] * 3, 1024, seed)
+        first, last = run.device._computing, run.device.Stream(run.device.device)
+        leaf, unit = run.leaves[0], run.units[run.leaves[0]]
+        for stream in (first, last):  # two threads
+            with run.device.stream(stream):
+                run.stream._before(unit, leaf)
+        for stream in (first, last):
+            with run.device.stream(stream):
+                leaf.forward()
+                run.stream._after(unit)
+        for number in (1, 2, 1, 2):
+            run.call(number)
+        run.check()
 
 
 def test_a_copy_of_the_model_is_on_its_own() -> None:

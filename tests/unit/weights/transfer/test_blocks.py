@@ -11,6 +11,7 @@ import torch
 from flux_speedup.ram import Free, Held
 from flux_speedup.weights.transfer.blocks import Blocks
 from flux_speedup.weights.transfer.registration import Registrar
+from flux_speedup.weights.transfer.spare import Spare
 
 
 class System:
@@ -57,7 +58,8 @@ def ask(blocks: Blocks, size: int) -> torch.Tensor | None:
 
 def test_blocks_are_made_until_the_rule_says_no_and_again_when_some_are_let_go() -> None:
     system, held = System(), ledger(10_000)
-    blocks = Blocks(registrar=system.registrar(), held=held, rest=0.0)
+    spare = Spare(held, quiet_s=60.0)
+    blocks = Blocks(registrar=system.registrar(), held=held, rest=0.0, spare=spare)
     first, second = ask(blocks, 4096), ask(blocks, 4096)
     assert first is not None
     assert second is not None
@@ -66,19 +68,41 @@ def test_blocks_are_made_until_the_rule_says_no_and_again_when_some_are_let_go()
     assert not blocks.ask(1, lambda _: None)
     assert held.bytes == 8192
     gone = [first]
-    view, first = first[5:7], None
     blocks.let_go(gone)
     assert not gone
-    assert ask(blocks, 4096) is None  # a view keeps it
-    view.fill_(1)
-    del view
-    blocks.let_go([])
-    assert ask(blocks, 4096) is not None
+    assert ask(blocks, 4096) is first  # who wants as much gets it as it is
+    assert ask(blocks, 4096) is None
+    blocks.let_go([first])
+    first = None
+    smaller = ask(blocks, 2048)  # there is room once what is spare has gone
+    assert smaller is not None
+    assert sorted(system.registered.values()) == [2048, 4096]
     blocks.close()
     assert [thread for thread in threading.enumerate() if "pinning" in thread.name] == []
-    del second
+    del second, smaller
     assert not system.registered
     assert held.bytes == 0
+
+
+def test_what_is_spare_goes_once_nobody_computes_and_at_once_where_ram_is_short() -> None:
+    free = Free(1 << 30, 1 << 30)
+    held = Held(lambda _: free)
+    spare = Spare(held, quiet_s=0.01)
+    spare.busy = lambda: busy
+    busy = True
+    spare.put([torch.zeros(5), torch.zeros(5), torch.zeros(7)])
+    assert not spare._idle.wait(0.2)
+    assert spare.take(6) is None
+    assert spare.take(7) is not None
+    assert spare._relieve()
+    free = Free(1 << 20, 1 << 30)
+    assert not spare._relieve()
+    assert spare.take(5) is None
+    spare.put([torch.zeros(5)])
+    busy = False
+    assert spare._idle.wait(30.0)
+    assert spare.take(5) is None
+    assert not spare.drop()
 
 
 @pytest.mark.parametrize("room", [10_000, 5000])

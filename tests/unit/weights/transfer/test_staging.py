@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from flux_speedup.weights.transfer.staging import LIMIT, Arena
+from flux_speedup.weights.transfer.staging import LIMIT, Arena, SpareArena
 from tests.unit.weights.registering import ledger
 
 MB = 1 << 20
@@ -88,3 +88,27 @@ def test_one_load_uses_it_at_a_time() -> None:
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+class TestSpareArena:
+    """Whoever streams again finds memory that is pinned already."""
+
+    def test_one_waits_and_the_others_go(self) -> None:
+        spare = SpareArena(lambda: Arena(limit=2 * MB, chunk=MB), lambda: False)
+        one, other = spare.take(), spare.take()
+        for each in (one, other):
+            with each.slots(pinned=False):
+                assert each.bytes
+            spare.give(each)
+        assert (one.bytes, other.bytes) == (2 * MB, 0)
+        assert spare.take() is one
+        assert spare.take() is not one
+
+    def test_while_ram_is_short_none_waits(self) -> None:
+        spare = SpareArena(lambda: Arena(limit=2 * MB, chunk=MB), lambda: True)
+        one = spare.take()
+        with one.slots(pinned=False):
+            assert one.bytes
+        spare.give(one)
+        assert one.bytes == 0
+        assert spare.take() is not one

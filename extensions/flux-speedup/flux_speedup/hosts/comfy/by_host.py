@@ -44,11 +44,6 @@ def names_within(model: torch.nn.Module, chosen: list[torch.nn.Module]) -> set[s
     return {name for name, tensor in named if id(tensor) in wanted}
 
 
-def own_names(prefix: str, module: torch.nn.Module) -> set[str]:
-    own = [*module.named_parameters(prefix), *module.named_buffers(prefix)]
-    return {name for name, _ in own}
-
-
 def move_the_rest(model: torch.nn.Module, device: torch.device, names: tuple[str, ...]) -> None:
     """Move what ours does not: quantised weights, buffers of the host's own making, merged weights elsewhere."""
     for parent in dict.fromkeys(name.rpartition(".")[0] for name in names):

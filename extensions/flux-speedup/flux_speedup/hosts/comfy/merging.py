@@ -101,11 +101,18 @@ class Merging:
             self._placement.load(model, device, merges.keys())
         except WeightsError as error:
             log.warning("%s: %s; the WebUI merges into what is in RAM", name_of(model), error)
-        waiting = set(merges)
+        residency, waiting = self._placement.of(model), set(merges)
+        # What is around others, and is replaced, lives on where the model is kept, with its memory on the device.
+        leave = residency.leaving(merges)
         for key, merge in merges.items():
-            if not merge.is_made(device):
+            clean = model.get_parameter(key)
+            made = merge.is_made(device)
+            if not made:
                 merge.undo()
-                self._placement.of(model).unload(waiting)
+            if model.get_parameter(key) is not clean:
+                leave(clean)
+            if not made:
+                residency.unload(waiting)
                 sys.modules[self._names.manager].soft_empty_cache()  # type: ignore[attr-defined]
                 merge.run()
             waiting.remove(key)

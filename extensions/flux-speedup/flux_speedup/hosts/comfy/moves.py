@@ -21,7 +21,7 @@ from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
 from ...weights.residency.signature import taken
 from ..common.timing import name_of
-from .by_host import move_the_rest, moved_or_as_before, names_within, own_names
+from .by_host import move_the_rest, moved_or_as_before, names_within
 from .merging import Merges, Merging, are_twice, is_streamed
 from .names import Names
 
@@ -170,16 +170,19 @@ class Moves:
             if gone >= memory_to_free > 0:
                 return gone
             self._end_streaming(patcher.model)
-            called = {id(module): name for name, module in patcher.model.named_modules()}
+            chosen: list[torch.nn.Module] = []
 
-            def drop(module: torch.nn.Module, device: torch.device) -> bool:
-                if device == CPU and id(module) in called:
-                    self._let_go(patcher.model, own_names(called[id(module)], module))
-                return False
+            def collect(module: torch.nn.Module, device: torch.device) -> bool:
+                if device == CPU:
+                    chosen.append(module)
+                return device == CPU
 
             home = self._home(patcher, device_to)
-            with self._taking(drop if home == CPU else None):
+            with self._taking(collect if home == CPU else None):
                 gone += original(patcher, home, memory_to_free - gone, *args, **kwargs)
+            if chosen:
+                self._let_go(patcher.model, names_within(patcher.model, chosen))
+                moved_or_as_before(chosen, CPU)
             if streaming is not None and is_streamed(patcher.load_device):
                 streaming.around(patcher, patcher.load_device)
             return gone

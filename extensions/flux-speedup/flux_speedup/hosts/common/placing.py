@@ -10,6 +10,7 @@ from typing import Any
 from ...patching.change import Call, Change, Undo
 from ...weights.residency.placement import Placement
 from ...weights.transfer.direct import Direct
+from ...weights.transfer.spare import SPARE
 
 
 class Placing:
@@ -22,6 +23,7 @@ class Placing:
         device: Callable[[], Any],
     ) -> None:
         self.direct = Direct(busy=busy)
+        SPARE.busy = busy
         self.placement = Placement(quiet=quiet, direct=self.direct)
         self._device = device
         self._warmed = False

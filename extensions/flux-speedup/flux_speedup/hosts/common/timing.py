@@ -83,7 +83,7 @@ def _time_unload(record: Record, witness: Witness, original: Callable[..., Any])
         seconds = time.perf_counter() - started
         # Where ours let go, nothing was copied: the weights are still in their files.
         ours = witness.departure(self.model.model)
-        left = max(ours, size - on_device(self))
+        left = ours if ours >= size else max(ours, size - on_device(self))
         tell(record, Event("unload", name, left, seconds, device, "" if ours else "RAM"))
         return done
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ...patching.change import Call, Change, Function, Undo
+from ...weights.named import parameters_of
 from ...weights.residency.forms import KINDS, Merge, Recipe
 
 PARAMETERS = "backend.operations_gguf"
@@ -71,7 +72,7 @@ def is_raw(tensor: Any) -> bool:
 
 def to_be_baked(model: torch.nn.Module) -> None:
     """The host's next load bakes what is not baked: it asks the model, not the weights, whether that was done."""
-    if any(is_raw(parameter) for parameter in model.parameters()):
+    if any(map(is_raw, parameters_of(model))):
         vars(model).pop("gguf_baked", None)
 
 

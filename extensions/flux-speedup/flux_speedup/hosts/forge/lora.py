@@ -15,7 +15,7 @@ import inspect
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from ...weights.residency.forms import KINDS
 from ...weights.residency.placement import Placement
 from ...weights.residency.residency import Residency
 from ..common.engine import CPU
-from .merged import DROPPED, put_merged, slot, take_back
+from .merged import DROPPED, put_merged, slots, take_back
 
 # sha256 of the source of LoraLoader.refresh, white space aside, that ours was written against.
 KNOWN_SOURCES = frozenset(
@@ -82,11 +82,11 @@ class Merges:
         lora = _host_lora()
         devices = lora.get_parameter_devices(loader.model)
         try:
-            self._read_anew(loader, devices)
+            fresh = self._read_anew(loader, devices)
             residency = self._placement.of(loader.model)
             if not _can(residency, loader, lora_patches):
                 return False
-            merge_in(residency, loader, merges_of(lora_patches))
+            merge_in(residency, loader, merges_of(lora_patches), fresh)
         except (RuntimeError, MemoryError, WeightsError) as error:
             loader.loaded_hash = DROPPED
             let_go(error)
@@ -103,19 +103,22 @@ class Merges:
         lora.set_parameter_devices(loader.model, parameter_devices=devices)
         return False
 
-    def _read_anew(self, loader: Any, devices: dict[str, torch.device]) -> None:
-        """The clean weights again where merged ones were, each on the device that the merged one was on."""
+    def _read_anew(self, loader: Any, devices: dict[str, torch.device]) -> set[str]:
+        """The clean weights again where merged ones were, each on the device that the merged one was on; the names
+        of those that were brought there now.
+        """
         keys = list(loader.backup)
         take_back(loader)
         by_device: dict[torch.device, list[str]] = {}
-        for key in keys:
+        for key, (_, _, now) in slots(loader.model, keys).items():
             device = devices.get(key, CPU)
-            if device != CPU and slot(loader.model, key)[2].device != device:
+            if device != CPU and now.device != device:
                 by_device.setdefault(device, []).append(key)
         for device, names in by_device.items():
             skipped = self._placement.load(loader.model, device, names).skipped
             if skipped:
                 raise WeightsError(None, f"{skipped[0]} could not be read back to {device}")
+        return {name for names in by_device.values() for name in names}
 
 
 @contextlib.contextmanager
@@ -153,12 +156,10 @@ def _can(residency: Residency, loader: Any, lora_patches: Any) -> bool:
     """Whether all there is to do is to merge into plain weights, at home or on the device by our doing."""
     if loader.online_backup or any(online for (_, _, _, online) in lora_patches):
         return False
-    movable = residency.movable()
-    return all(
-        key in movable and isinstance(slot(loader.model, key)[2], torch.nn.Parameter)
-        for patches in lora_patches.values()
-        for key in patches
-    )
+    keys = {key for patches in lora_patches.values() for key in patches}
+    if not keys <= residency.movable(keys):
+        return False
+    return all(isinstance(now, torch.nn.Parameter) for _, _, now in slots(loader.model, keys).values())
 
 
 Merge = Callable[[torch.Tensor], torch.Tensor]
@@ -193,13 +194,19 @@ def merges_of(lora_patches: Any) -> dict[str, Merge]:
     return {key: LoraMerge(current, key) for key, current in by_key.items()}
 
 
-def merge_in(residency: Residency, loader: Any, merges: Mapping[str, Merge]) -> None:
-    """Merge into clean weights of the loader's module, as they are now; the clean ones are its backup."""
+def merge_in(
+    residency: Residency, loader: Any, merges: Mapping[str, Merge], fresh: Collection[str] = ()
+) -> None:
+    """Merge into clean weights of the loader's module, as they are now; the clean ones are its backup.
+
+    `fresh`: names of those that have just come, where nobody has written yet.
+    """
     tied = Counter(id(p) for _, p in loader.model.named_parameters(remove_duplicate=False))
     # What somebody changed on the device is found out before anything is merged over it, and saved.
-    leave = residency.leaving(merges)
+    leave = residency.leaving(merges, fresh)
+    found = slots(loader.model, merges)
     for key, merge in merges.items():
-        clean = slot(loader.model, key)[2]
-        put_merged(loader, key, merge(clean))
+        clean = found[key][2]
+        put_merged(loader, key, found[key], merge(clean))
         if tied[id(clean)] == 1:
             leave(clean)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ...weights.errors import WeightsError
+from ...weights.named import named_modules
 from ..common.engine import CPU
 
 # What a loader has loaded once merged weights were dropped: equal to no list of LoRAs.
 DROPPED = "merged weights were dropped with the model"
+
+
+class Slot(NamedTuple):
+    """The part of a model that has a weight, its name there, and what is there now."""
+
+    owner: Any
+    leaf: str
+    now: Any
 
 
 class Merged(dict[str, torch.nn.Parameter]):
@@ -32,7 +41,7 @@ class Merged(dict[str, torch.nn.Parameter]):
         """From the host's own backup."""
         merged = cls()
         merged.update(backup)
-        merged.owners = {key: slot(model, key)[0] for key in backup}
+        merged.owners = {key: owner for key, (owner, _, _) in slots(model, backup).items()}
         return merged
 
     def take_back(self, key: str) -> torch.Tensor | None:
@@ -53,9 +62,9 @@ class TakenBack:
     bytes: int
 
 
-def put_merged(loader: Any, key: str, merged: torch.Tensor) -> None:
+def put_merged(loader: Any, key: str, place: Slot, merged: torch.Tensor) -> None:
     """A merged weight takes the place of the clean one, which the loader's backup has from now on."""
-    owner, leaf, clean = slot(loader.model, key)
+    owner, leaf, clean = place
     if not isinstance(loader.backup, Merged):
         if loader.backup:
             raise WeightsError(None, f"{key}: the WebUI has merged by itself, and has the clean weights")
@@ -100,8 +109,13 @@ def is_merged(module: torch.nn.Module) -> bool:
     return isinstance(backup, Merged) and bool(backup)
 
 
-def slot(model: torch.nn.Module, key: str) -> tuple[Any, str, Any]:
-    """The module that has a weight, its name there, and what is there now."""
-    parent, _, leaf = key.rpartition(".")
-    owner = model.get_submodule(parent)
-    return owner, leaf, getattr(owner, leaf)
+def slots(model: torch.nn.Module, keys: Iterable[str]) -> dict[str, Slot]:
+    """Where weights are, by their names. Raises AttributeError for a name that the model does not have."""
+    parts = dict(named_modules(model))
+    found: dict[str, Slot] = {}
+    for key in keys:
+        parent, _, leaf = key.rpartition(".")
+        # Parts are listed under their first names.
+        owner = parts[parent] if parent in parts else model.get_submodule(parent)
+        found[key] = Slot(owner, leaf, getattr(owner, leaf))
+    return found

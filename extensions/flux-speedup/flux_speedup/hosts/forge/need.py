@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..common.engine import CPU
@@ -27,6 +27,10 @@ class Loading:
     models: Sequence[Any]
     need: int
     least: int
+    pushes: dict[int, bool] = field(default_factory=dict)
+    """What was decided of a model, by its id: see `split_models.pushes`."""
+    units: dict[int, Mapping[Any, Any]] = field(default_factory=dict)
+    """What of a model may stream, by its id: see `SplitModels.units`."""
 
     @classmethod
     def of(cls, models: Sequence[Any], memory_required: float, hard_memory_preservation: float) -> Loading:

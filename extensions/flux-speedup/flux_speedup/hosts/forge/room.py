@@ -40,7 +40,7 @@ class Room:
             if pushes(self._models, model):
                 wanted += self._models.at_home(model)
             else:
-                wanted += least(model, self._models.here(model))
+                wanted += least(model, self._models.units(model), self._models.here(model))
                 besides = need.QUIET
         return min(memory_required, wanted + besides)
 
@@ -102,7 +102,8 @@ class Room:
             self._unload_others(wanted, streamed.device, kept)
         if is_diffusion(model) or len(beside) > 1:
             self._models.fit(streamed, model, later=True)
-        streamed.measure()
+        if is_diffusion(model):  # what else runs has no second round
+            streamed.measure()
 
     def _unload_others(self, wanted: int, device: Any, kept: Collection[int]) -> None:
         """As the host does it for a model that comes, those used longest ago first."""

@@ -12,9 +12,11 @@ import torch
 
 from ...stats.report import size as in_words
 from ...weights.errors import OUT_OF_MEMORY, WeightsError, let_go
+from ...weights.named import all_tensors, parameters_of
 from ...weights.residency.placement import Placement
 from ...weights.streaming.clock import Timed
 from ...weights.streaming.timeline import Timeline, timeline_for
+from ...weights.streaming.unit import Unit
 from ...weights.transfer.direct import Direct
 from ..common.engine import CPU
 from ..common.timing import name_of as name_of
@@ -42,9 +44,6 @@ class SplitModels:
         self._streamed: weakref.WeakKeyDictionary[torch.nn.Module, Streamed] = weakref.WeakKeyDictionary()
         self._timed: weakref.WeakKeyDictionary[torch.nn.Module, Timed] = weakref.WeakKeyDictionary()
         self._timelines: dict[torch.device, Timeline] = {}
-        self._pinned: weakref.WeakKeyDictionary[torch.nn.Module, Mapping[int, torch.Tensor]] = (
-            weakref.WeakKeyDictionary()
-        )
         self._thread = threading.local()
         self._said: dict[str, str] = {}
 
@@ -73,28 +72,33 @@ class SplitModels:
         """Whether a part of any model streams now, if only on its way to stay."""
         return any(streamed.stream.streamed for streamed in list(self._streamed.values()))
 
-    def drop(self, model: torch.nn.Module, *, again: bool = False) -> None:
-        """It is not split any more: what stays, stays, the rest is at home. A LoRA must be merged anew.
-
-        `again`: it is loaded now. If it is split then, it goes on with the pinned RAM that it has, until `loaded`.
-        """
+    def drop(self, model: torch.nn.Module) -> None:
+        """It is not split any more: what stays, stays, the rest is at home. A LoRA must be merged anew."""
         found = self._streamed.pop(model, None)
         if found is not None:
-            if again:
-                self._pinned[model] = found.stream.hand_over()
             found.close()
             self.loras.dropped(model, found.split)
             to_be_baked(model)
-
-    def loaded(self, model: torch.nn.Module) -> None:
-        """Its load is over: pinned RAM that it has not gone on with goes."""
-        self._pinned.pop(model, None)
 
     def rest(self, kept: Collection[int]) -> None:
         """Rings of models that are not among these (by id) take no memory until they run again."""
         for model, streamed in list(self._streamed.items()):
             if id(model) not in kept:
                 streamed.stream.rest()
+
+    def units(self, model: torch.nn.Module) -> Mapping[torch.nn.Module, Unit]:
+        """What of a model may stream; in one load of the host's that is found out once."""
+        known = self.loads.units if self.loads is not None else {}
+        if id(model) not in known:
+            known[id(model)] = streamable(model)
+        return known[id(model)]
+
+    def _own_units(self, model: torch.nn.Module) -> Mapping[torch.nn.Module, Unit]:
+        """The same, for the one who changes them from now on."""
+        units = self.units(model)
+        if self.loads is not None:
+            del self.loads.units[id(model)]
+        return units
 
     def look_again(self, model: torch.nn.Module) -> None:
         """At the begin of a load: what was measured and what was written at home counts from now on."""
@@ -111,14 +115,13 @@ class SplitModels:
 
         `known`: the LoRAs in it. `one_pass`: nothing of it but what must is brought to stay.
         """
-        if sum(tensor.nbytes for tensor in model.parameters()) < LEAST_MODEL:
+        if sum(tensor.nbytes for tensor in parameters_of(model)) < LEAST_MODEL:
             return None
         room, streamed = free(device), None
         to_be_free = self.loading().need
         try:
-            streamed = Streamed(model, device, self._means(device), room - to_be_free, self._timed.get(model))
-            streamed.flags = False  # the host sets them itself
-            streamed.stream.take_over(self._pinned.pop(model, {}))
+            units, timed = self._own_units(model), self._timed.get(model)
+            streamed = Streamed(model, units, device, self._means(device), room - to_be_free, timed)
             streamed.split.set_merges(at_hand(known.merges))
             least = self.at_home(model) - streamed.split.streaming + streamed.stream.ring
             if least > room - need.QUIET // 2:
@@ -136,6 +139,7 @@ class SplitModels:
             log.warning("%s: not streamed (%s); the WebUI swaps by itself", name_of(model), skipped[0])
             if streamed is not None:
                 streamed.close()
+                streamed.take_flags_off()
                 self.loras.dropped(model, streamed.split)
             return None
         self._streamed[model] = streamed
@@ -147,14 +151,15 @@ class SplitModels:
     def split_resident(self, loaded: Any, missing: int) -> Streamed | None:
         """Split a model that is on the card as a whole, by us, and of which only a part has to leave."""
         model = loaded.model.model
-        names = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
-        own = sum(tensor.nbytes for tensor in model.parameters())
+        names = {name for name, _ in all_tensors(model)}
+        own = sum(tensor.nbytes for tensor in parameters_of(model))
         if own < LEAST_MODEL or missing >= own or loaded.model.offload_device != CPU:
             return None
         if not names <= self.here(model) or not self.loras.can_split(model):
             return None
         try:
-            streamed = Streamed(model, loaded.device, self._means(loaded.device), own, self._timed.get(model))
+            units, timed = self._own_units(model), self._timed.get(model)
+            streamed = Streamed(model, units, loaded.device, self._means(loaded.device), own, timed)
         except ValueError:
             return None
         streamed.split.set_merges(at_hand(self.loras.known(model).merges))
@@ -194,8 +199,7 @@ class SplitModels:
     def at_home(self, model: torch.nn.Module) -> int:
         """Bytes of it that are not on the device."""
         here = self.here(model)
-        named = [*model.named_parameters(), *model.named_buffers()]
-        return sum(tensor.nbytes for name, tensor in named if name not in here)
+        return sum(tensor.nbytes for name, tensor in all_tensors(model) if name not in here)
 
     def here(self, model: torch.nn.Module) -> set[str]:
         """Names of its weights that are on the device."""
@@ -230,4 +234,6 @@ def pushes(models: SplitModels, model: torch.nn.Module) -> bool:
     loads = models.loads
     if is_diffusion(model) or loads is None or len(loads.models) > 1:
         return True
-    return models.at_home(model) < LEAST_MODEL or not streamable(model)
+    if id(model) not in loads.pushes:
+        loads.pushes[id(model)] = models.at_home(model) < LEAST_MODEL or not models.units(model)
+    return loads.pushes[id(model)]

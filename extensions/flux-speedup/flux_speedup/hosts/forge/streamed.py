@@ -8,11 +8,11 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from ...stats.report import size as in_words
+from ...weights.named import all_tensors, named_modules
 from ...weights.residency.forms import bytes_of, known
 from ...weights.residency.placement import Placement
 from ...weights.streaming.clock import Clock, Timed
@@ -28,6 +28,8 @@ from ..common.timing import name_of
 from .streamed_moves import Moves
 
 RING = 512 << 20
+# The host's mark, and what was there before it.
+_CAST, _BEFORE = "parameters_manual_cast", "prev_parameters_manual_cast"
 log = logging.getLogger("flux_speedup")
 
 
@@ -44,19 +46,26 @@ class Streamed:
     """A split model of Forge. `always`: names of what is on the device besides units."""
 
     def __init__(
-        self, model: torch.nn.Module, device: torch.device, means: Means, room: int, timed: Timed | None
+        self,
+        model: torch.nn.Module,
+        units: Mapping[torch.nn.Module, Unit],
+        device: torch.device,
+        means: Means,
+        room: int,
+        timed: Timed | None,
     ) -> None:
-        """`room`: bytes for weights and ring. `timed`: of the model's last time. Holds the model weakly.
+        """`units`: what of it may stream; they are its own from now on. `room`: bytes for weights and ring.
+        `timed`: of the model's last time. Holds the model weakly.
 
         Raises ValueError where nothing of the model may stream.
         """
         self._means = means
         self.name = name_of(model)
         self.device = device
-        self.units = streamable(model)
+        self.units = units
         if not self.units:
             raise ValueError("none of its layers can be streamed")
-        everything = [*model.named_parameters(), *model.named_buffers()]
+        everything = all_tensors(model)
         own = {id(p) for module in self.units for p in module._parameters.values() if p is not None}
         self.always = {name for name, tensor in everything if id(tensor) not in own}
         self.always_bytes = sum(tensor.nbytes for _, tensor in everything if id(tensor) not in own)
@@ -76,9 +85,7 @@ class Streamed:
         self._clock: Clock | None = None
         self.timed = timed
         self.least = 0  # bytes that the host alone would have kept free at the last load
-        self.flags = True
-        for module in self.units:
-            self._set_flags(module, False)  # of an earlier load, if there are any
+        self.take_flags_off()  # of an earlier load, if there are any
         if timed is not None and set(timed.seconds) <= {unit.number for unit in self.units.values()}:
             self.split.measured(timed)
         self._forgotten = weakref.finalize(model, _close_soon, self)  # its parts do not hold the model
@@ -179,8 +186,7 @@ class Streamed:
         """Nothing of it is on the device any more. Raises WeightsError where something cannot leave."""
         self.split.give_way(sum(unit.bytes for unit in self.units.values()))
         self._moves.unload(self.always)
-        for module in self.units:
-            self._set_flags(module, False)  # nobody is left who would take them off
+        self.take_flags_off()  # nobody is left who would
 
     def close(self) -> None:
         self._forgotten.detach()
@@ -195,17 +201,18 @@ class Streamed:
         ring = in_words(self.stream.ring)
         return f"{stay} stay on the card, {stream} stream through a ring of {ring} ({self.source})"
 
+    def take_flags_off(self) -> None:
+        """The host finds no mark on any layer."""
+        for module in self.units:
+            self._set_flags(module, False)
+
     def _set_flags(self, module: torch.nn.Module, at_home: bool) -> None:
         """As the host marks what it swaps: then it moves by itself whatever is not there when it is needed."""
-        if not self.flags:
-            return
-        found: Any = module
-        if at_home and not hasattr(found, "prev_parameters_manual_cast"):
-            found.prev_parameters_manual_cast = found.parameters_manual_cast
-            found.parameters_manual_cast = True
-        elif not at_home and hasattr(found, "prev_parameters_manual_cast"):
-            found.parameters_manual_cast = found.prev_parameters_manual_cast
-            del found.prev_parameters_manual_cast
+        own = vars(module)
+        if at_home and _BEFORE not in own:
+            own[_BEFORE], own[_CAST] = getattr(module, _CAST), True
+        elif not at_home and _BEFORE in own:
+            own[_CAST] = own.pop(_BEFORE)
 
 
 def _close_soon(streamed: Streamed) -> None:
@@ -216,17 +223,18 @@ def _close_soon(streamed: Streamed) -> None:
 
 def streamable(model: torch.nn.Module) -> Mapping[torch.nn.Module, Unit]:
     """The layers that the host itself could swap, but for embeddings (of which a few rows are used)."""
-    if any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
+    if any(getattr(part, "_compiled_call_impl", None) is not None for _, part in named_modules(model)):
         return {}
     return units_of(model, _may_stream, bytes_of)
 
 
-def least(model: torch.nn.Module, here: Collection[str]) -> int:
-    """Bytes without which it cannot run: what cannot stream, and a small ring. `here`: names that are there."""
-    units = streamable(model)
+def least(model: torch.nn.Module, units: Mapping[torch.nn.Module, Unit], here: Collection[str]) -> int:
+    """Bytes without which it cannot run: what cannot stream, and a small ring.
+
+    `units`: what can stream. `here`: names that are there.
+    """
     own = {id(each) for module in units for each in module._parameters.values()}
-    named = [*model.named_parameters(), *model.named_buffers()]
-    home = {id(tensor): tensor.nbytes for name, tensor in named if name not in here}
+    home = {id(tensor): tensor.nbytes for name, tensor in all_tensors(model) if name not in here}
     fixed = sum(size for tensor, size in home.items() if tensor not in own)
     return min(sum(home.values()), fixed + 3 * max(unit.bytes for unit in units.values()))
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ...weights.errors import WeightsError
+from ...weights.named import named_parameters
 from ...weights.residency.data import own_copy
 from ...weights.residency.placement import Placement
 from ...weights.streaming.split import Arrive
@@ -20,8 +21,8 @@ SMALL = 1 << 20
 
 def cast_there(model: torch.nn.Module, device: torch.device) -> set[str]:
     """Names of small parameters on the device, such as biases that the host has put in the places of GGUF's."""
-    named = model.named_parameters()
-    return {name for name, one in named if one.data.nbytes <= SMALL and one.data.device == device}
+    there = [(name, one.data) for name, one in named_parameters(model) if one.device == device]
+    return {name for name, data in there if data.nbytes <= SMALL}
 
 
 class Moves:

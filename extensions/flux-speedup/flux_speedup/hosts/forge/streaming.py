@@ -32,11 +32,12 @@ ENGINE = "backend.diffusion_engine.base"
 TEXT = "backend.text_processing"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Placed:
-    """What stands in a profile for all that we have put on the device: the host finds nothing to move."""
+    """What stands in a profile for all that we have put where it is, and marked: the host finds nothing to move."""
 
     total_mem: int
+    parameters_manual_cast: bool = False
 
     def to(self, _device: Any) -> None:
         return None
@@ -150,7 +151,7 @@ class Streaming:
             if is_hosts(loader):
                 take_back(loader)  # weights that the host itself has merged into are no clean ones to bring
             self._thread.known = self.models.loras.known(model)
-            self.models.drop(model, again=True)
+            self.models.drop(model)
             self._swapped.discard(model)
             host = manager()
             pinned = host.PIN_SHARED_MEMORY
@@ -165,11 +166,7 @@ class Streaming:
                 raise
             finally:
                 self._thread.loading = None
-                self.models.loaded(model)
                 host.PIN_SHARED_MEMORY = pinned
-                found = self.models.of(model)
-                if found is not None:
-                    found.flags = True
 
         return model_load
 
@@ -185,13 +182,8 @@ class Streaming:
             if streamed is None:
                 self._swapped.add(model)
                 return original(model, model_gpu_memory_when_using_cpu_swap)
-            at_home = list(streamed.split.modules)
-            for module in at_home:
-                found: Any = module
-                sizes = manager().module_size(module, return_split=True)
-                found.total_mem, found.weight_mem, found.extra_mem = sizes
             manager().PIN_SHARED_MEMORY = False  # until the load is over: ours are where they are to be read
-            return [Placed(streamed.resident)], [], at_home
+            return [Placed(streamed.resident)], [], [Placed(streamed.split.streaming)]
 
         return build_module_profile
 

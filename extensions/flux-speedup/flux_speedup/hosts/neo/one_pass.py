@@ -97,7 +97,7 @@ class OnePass:
         if not self._thread.streams:
             return memory_required
         here = {name for name, one in patcher.model.named_parameters() if one.device == device}
-        return min(memory_required, least(patcher.model, here) + need.QUIET)
+        return min(memory_required, least(patcher.model, streamable(patcher.model), here) + need.QUIET)
 
     def _pushes_others(self, device: Any) -> bool:
         current = self._manager().current_loaded_models

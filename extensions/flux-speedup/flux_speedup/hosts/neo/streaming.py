@@ -194,11 +194,12 @@ class Streaming:
 
     def _split(self, model: torch.nn.Module, device: torch.device, room: float, **kind: bool) -> Split | None:
         timeline = self._timeline(device)
-        if timeline is None or not streamable(model) or (kind["own"] and not self._moves_all_of(model)):
+        units = streamable(model)
+        if timeline is None or not units or (kind["own"] and not self._moves_all_of(model)):
             return None
         direct = self._direct if self._direct.serves(device) and self.registers else None
         means = Means(self._placement, timeline, direct)
-        return Split(model, device, means, int(room), None, **kind)
+        return Split(model, units, device, means, int(room), None, **kind)
 
     def _may_split(self, patcher: Any) -> bool:
         there = self.on and self._timeline(patcher.load_device) is not None

@@ -144,7 +144,7 @@ def _is_right(file: BinaryIO, entry: Entry, raw: Bytes) -> bool:
         return True
     memory = torch.empty(form.size, dtype=torch.uint8)
     memory[form.size - form.length :] = torch.from_numpy(_read(file, entry.offset, form.length))
-    return int(unpack(memory, form, PLAIN)) == entry.checksum and np.array_equal(memory.numpy(), raw)
+    return int(unpack(memory, form, PLAIN)) == entry.checksum and torch.equal(memory, torch.from_numpy(raw))
 
 
 def _read(file: BinaryIO, offset: int, length: int) -> Bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import Any
+import weakref
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,29 +18,48 @@ _CPU = torch.device("cpu")
 _Slot = tuple[dict[str, Any], str, "torch.Tensor | None"]
 
 
+class _Own(NamedTuple):
+    """A tensor object that a module was built with, and what it showed. `alive` answers None once it is gone."""
+
+    alive: Callable[[], torch.Tensor | None]
+    data: torch.Tensor
+    requires_grad: bool
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> _Own:
+        # One that tells nothing but its data can be made anew. Held, it would keep memory on a device once the host
+        # has put another in its place.
+        plain = type(tensor) is torch.nn.Parameter and not vars(tensor)
+        return cls(weakref.ref(tensor) if plain else lambda: tensor, tensor.data, tensor.requires_grad)
+
+    def anew(self) -> torch.Tensor:
+        return torch.nn.Parameter(self.data, self.requires_grad)
+
+
 class AsBuilt:
     """Remembers which tensor objects a module had at home, which memory each showed, its hooks and attributes.
 
     What a part was given since (a hook, a `forward` of its own, whatever a cache was put into) is taken from it, as
     a new build would not have it. Costs no memory while the module still uses its own; where somebody gave it
-    another tensor or other data (a merge, a cast, pinned copies), the first one stays alive here. What was written
-    in place is not seen.
+    another tensor or other data (a merge, a cast, pinned copies), what it showed at home stays alive here. What was
+    written in place is not seen.
 
     Raises WeightsError for a module with a tensor that is not at home, or that only the host can move.
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._module = module
-        self._slots = list(_slots(module))
+        slots = list(_slots(module))
+        self._slots = [(place, name, None if tensor is None else id(tensor)) for place, name, tensor in slots]
         self._shape = _shape(module)
-        tensors = {id(tensor): tensor for _, _, tensor in self._slots if tensor is not None}
+        tensors = {id(tensor): tensor for _, _, tensor in slots if tensor is not None}
         for own in list(tensors.values()):
             tensors |= {id(each): each for each in (*companions_of(own).values(), *parts_of(own).values())}
         left = next((t for t in tensors.values() if not known(t) or t.device != _CPU), None)
         if left is not None:
             name = type(module).__name__
             raise WeightsError(None, f"{name} has a {type(left).__name__} on {left.device} that stays there")
-        self._data = [(tensor, tensor.data) for tensor in tensors.values() if type(tensor) not in SHELLS]
+        self._tensors = {number: _Own.of(tensor) for number, tensor in tensors.items()}
         # What a class of the host's tells of its tensors, such as in which form their data are.
         classes = KINDS.keys() | SHELLS.keys()
         self._told = [(tensor, dict(vars(tensor))) for tensor in tensors.values() if type(tensor) in classes]
@@ -52,7 +72,7 @@ class AsBuilt:
 
         What the host itself has made of them there it would else copy to RAM, for `restore` to drop.
         """
-        set_data([(t, data) for t, data in self._data if t.device != _CPU and id(t) not in ours])
+        set_data([(t, data) for t, data in self._shown() if t.device != _CPU and id(t) not in ours])
 
     def restore(self) -> int:
         """Make the module what it was; returns how many tensors were others, or showed others' data.
@@ -62,15 +82,22 @@ class AsBuilt:
         if _shape(self._module) != self._shape:
             reason = f"{type(self._module).__name__} has other parts than it was built with"
             raise WeightsError(None, reason)
-        other = [(t, data) for t, data in self._data if not same_memory(t, data) or t.device != _CPU]
+        other = [(t, data) for t, data in self._shown() if not same_memory(t, data) or t.device != _CPU]
         set_data(list(other))
         for one, told in self._told:
             vars(one).clear()
             vars(one).update(told)
             settle(one)
-        replaced = [slot for slot in self._slots if slot[0][slot[1]] is not slot[2]]
-        for tensors, name, tensor in replaced:
-            tensors[name] = tensor
+        now: dict[int | None, torch.Tensor | None] = {None: None}
+        for number, each in self._tensors.items():
+            tensor = each.alive()
+            if tensor is None:
+                tensor = each.anew()
+                self._tensors[number] = _Own.of(tensor)
+            now[number] = tensor
+        replaced = [slot for slot in self._slots if slot[0][slot[1]] is not now[slot[2]]]
+        for tensors, name, kept in replaced:
+            tensors[name] = now[kept]
         for part, attributes in self._attributes:
             for name in vars(part).keys() - attributes.keys() - _OWN:
                 del part.__dict__[name]
@@ -80,6 +107,13 @@ class AsBuilt:
                 hooks.clear()
                 hooks.update(own)
         return len(other) + len(replaced)
+
+    def _shown(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Those of its tensors that are alive, and what each showed."""
+        for own in self._tensors.values():
+            tensor = own.alive()
+            if tensor is not None and type(tensor) not in SHELLS:
+                yield tensor, own.data
 
 
 def _slots(module: torch.nn.Module) -> Iterator[_Slot]:

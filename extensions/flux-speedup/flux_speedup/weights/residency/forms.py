@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 
 from ..files.span import dense, plain
-from .shells import parts_of
+from .shells import SHELLS, parts_of
 
 Told = Callable[[torch.Tensor], None]
 Merge = Callable[[torch.Tensor], torch.Tensor]
@@ -99,6 +99,8 @@ def companions_of(tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
 
 def bytes_of(tensor: torch.Tensor) -> int:
     """Bytes of a tensor on a device, with its companions, or of a shell's parts."""
+    if type(tensor) not in KINDS and type(tensor) not in SHELLS:
+        return tensor.nbytes
     parts = parts_of(tensor)
     if parts:
         return sum(part.nbytes for part in parts.values())

@@ -27,6 +27,7 @@ from .landing import Landing, Runner, nothing_placed
 from .report import LoadReport, UnloadReport
 from .returning import changed, way_home
 from .roster import Entry, Roster
+from .shells import parts_of
 from .signature import Signature
 from .state import AtHome, OnDevice, is_on
 
@@ -108,7 +109,7 @@ class Residency:
         started = time.perf_counter()
         with self._lock:
             self._landing.stop()
-            entries = self._roster.entries(names)
+            entries = self._roster.entries(names, ours=True)
             # What the host has put others in the place of may be alive: whoever keeps models keeps it.
             entries += self._roster.replaced(entries) if names is None else []
             there = _there(entries)
@@ -134,19 +135,21 @@ class Residency:
                 raise TransferError(None, "some of them are not to be brought as they are at home")
             return Arriving(going, self._landing.signature(going, device), self._roster, self._lock)
 
-    def leaving(self, names: Collection[str]) -> Callable[[torch.Tensor], None]:
-        """`unload` for one weight at a time, while their owner puts others in their places: all are checked now.
+    def leaving(self, names: Collection[str], fresh: Collection[str] = ()) -> Callable[[torch.Tensor], None]:
+        """`unload` for one weight at a time, while their owner puts others in their places: all are checked now but
+        `fresh` ones, which have just come.
 
         The answer takes such a weight home; where it is at home, or was moved meanwhile, nothing happens. It is
         good until the next load or unload, and while nobody writes on the device. Raises what `unload` raises.
         """
         with self._lock:
-            spoiled = changed(_there(self._roster.entries(names)))
+            spoiled = changed(_there(self._roster.entries(set(names).difference(fresh), ours=True)))
 
         def leave(tensor: torch.Tensor) -> None:
             with self._lock:
-                own = [(each, self._roster.state(each)) for each in (tensor, *companions_of(tensor).values())]
-                self._take_home([(t, state) for t, state in own if isinstance(state, OnDevice)], spoiled)
+                own = (tensor, *companions_of(tensor).values(), *parts_of(tensor).values())
+                states = [(each, self._roster.state(each)) for each in own]
+                self._take_home([(t, state) for t, state in states if isinstance(state, OnDevice)], spoiled)
 
         return leave
 
@@ -185,10 +188,10 @@ class Residency:
         finally:
             self._lock.release()
 
-    def movable(self) -> frozenset[str]:
-        """Names of what is at home, or on a device by our doing."""
+    def movable(self, names: Collection[str] | None = None) -> frozenset[str]:
+        """Names (or those of `names`) of what is at home, or on a device by our doing."""
         with self._lock:
-            known = [e for e in self._roster.entries() if isinstance(e.state, (AtHome, OnDevice))]
+            known = [e for e in self._roster.entries(names) if isinstance(e.state, (AtHome, OnDevice))]
             return frozenset(_names(known))
 
     @property
@@ -201,11 +204,7 @@ class Residency:
     def resident(self) -> tuple[str, ...]:
         """Names whose data is on a device by our doing."""
         with self._lock:
-            if (
-                not self._roster.away
-            ):  # what most who ask before a load find, without looking through the model
-                return ()
-            return _names(e for e in self._roster.entries() if isinstance(e.state, OnDevice))
+            return _names(self._roster.entries(ours=True))
 
     @property
     def held(self) -> frozenset[int]:

@@ -10,6 +10,7 @@ import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..files.mapping import Near, Registry
+from ..named import all_names
 from .forms import KINDS, companions_of
 from .shells import SHELLS, parts_of
 from .state import Elsewhere, OnDevice, State, look
@@ -43,18 +44,28 @@ class Roster:
         self._registry = registry
         self._noted: MutableMapping[torch.Tensor, OnDevice] = WeakTensorKeyDictionary()
 
-    def entries(self, names: Collection[str] | None = None) -> list[Entry]:
-        """Entries of the tensors that the module has now, or of those that have one of `names`."""
+    def entries(self, names: Collection[str] | None = None, *, ours: bool = False) -> list[Entry]:
+        """Entries of the tensors that the module has now, or of those that have one of `names`.
+
+        `ours`: of those among them that are on a device by our doing, without a look at any other.
+        """
+        near, noted = Near(self._registry), self._all_noted()
+        if ours and not noted:
+            return []
         found: dict[int, tuple[torch.Tensor, list[str]]] = {}
-        near = Near(self._registry)
         for name, tensor in self._named(near):
-            found.setdefault(id(tensor), (tensor, []))[1].append(name)
+            known = found.get(id(tensor))
+            if known is not None:
+                known[1].append(name)
+            elif not ours or id(tensor) in noted:
+                found[id(tensor)] = tensor, [name]
         wanted = None if names is None else set(names)
-        return [
-            Entry(tensor, tuple(own_names), self.state(tensor, near))
-            for tensor, own_names in found.values()
-            if wanted is None or any(name.partition(_OF)[0] in wanted for name in own_names)
+        entries = [
+            Entry(tensor, tuple(own), self._look(tensor, noted.get(key), near))
+            for key, (tensor, own) in found.items()
+            if wanted is None or _is_among(own, wanted)
         ]
+        return [entry for entry in entries if isinstance(entry.state, OnDevice)] if ours else entries
 
     def replaced(self, entries: Iterable[Entry]) -> list[Entry]:
         """Tensors on a device by our doing that the module, of which these are all, has others for by now."""
@@ -71,10 +82,7 @@ class Roster:
     def state(self, tensor: torch.Tensor, registry: Registry | Near | None = None) -> State:
         """Where a tensor is now, of the module or one that was."""
         noted = self._noted.get(tensor) if self.away else None
-        state = look(tensor, noted, registry or self._registry)
-        if noted is not None and state is not noted:
-            del self._noted[tensor]
-        return state
+        return self._look(tensor, noted, registry or self._registry)
 
     def there(self) -> list[torch.Tensor]:
         """Tensors that are on a device by our doing, of the module or ones that were."""
@@ -93,12 +101,19 @@ class Roster:
         """Whether any tensor may be on a device by our doing, as far as is known without a look."""
         return len(self._noted) > 0
 
+    def _look(self, tensor: torch.Tensor, noted: OnDevice | None, registry: Registry | Near) -> State:
+        state = look(tensor, noted, registry)
+        if noted is not None and state is not noted:
+            del self._noted[tensor]
+        return state
+
+    def _all_noted(self) -> dict[int, OnDevice]:
+        """What is noted, by the ids of tensors that live: asked once for all of them, that costs far less."""
+        return {id(tensor): state for tensor, state in list(self._noted.items())} if self.away else {}
+
     def _named(self, near: Near) -> Iterator[tuple[str, torch.Tensor]]:
         module = self._module()
-        parameters: list[tuple[str, torch.Tensor]] = []
-        buffers: list[tuple[str, torch.Tensor]] = []
-        if module is not None:
-            _collect(module, "", parameters, buffers)
+        parameters, buffers = all_names(module) if module is not None else ([], [])
         for name, tensor in parameters:
             if type(tensor) not in SHELLS and type(tensor) not in KINDS:
                 yield name, tensor
@@ -116,15 +131,6 @@ class Roster:
         yield from buffers
 
 
-def _collect(
-    module: torch.nn.Module,
-    prefix: str,
-    parameters: list[tuple[str, torch.Tensor]],
-    buffers: list[tuple[str, torch.Tensor]],
-) -> None:
-    # What named_parameters and named_buffers give, with duplicates, in a fifth of their time: at every load.
-    for own, listed in ((module._parameters, parameters), (module._buffers, buffers)):
-        listed += [(prefix + name, tensor) for name, tensor in own.items() if tensor is not None]
-    for name, child in module._modules.items():
-        if child is not None:
-            _collect(child, f"{prefix}{name}.", parameters, buffers)
+def _is_among(names: Collection[str], wanted: Collection[str]) -> bool:
+    """Whether one of an entry's names, or that of the parameter it is a companion of, is wanted."""
+    return any(name in wanted or (_OF in name and name.partition(_OF)[0] in wanted) for name in names)

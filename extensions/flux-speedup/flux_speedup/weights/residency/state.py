@@ -77,7 +77,16 @@ def look(tensor: torch.Tensor, noted: OnDevice | None, registry: Registry | Near
 
 def is_there(tensor: torch.Tensor, noted: OnDevice) -> bool:
     """Whether a tensor shows the memory that its last load gave it."""
-    return tensor.device == noted.place.device and Place.of(tensor) == noted.place
+    place = noted.place
+    if tensor.device != place.device:
+        return False
+    data = tensor.data
+    return (
+        data.data_ptr() == place.address
+        and data.dtype == place.dtype
+        and data.shape == place.shape
+        and data.stride() == place.strides
+    )
 
 
 def is_on(tensor: torch.Tensor, state: State, device: torch.device) -> bool:

@@ -19,6 +19,9 @@ from .supply import Arrival, Supply
 from .timeline import Timeline
 from .unit import Pieces, Unit
 
+FEW = 4
+"""Units on their way; with no more, nothing is waited for to bring others."""
+
 
 @dataclass
 class Figures:
@@ -53,6 +56,7 @@ class Bringing:
         """`ring`: bytes, which take device memory from the first unit brought there on, until `rest`."""
         self.figures = Figures()
         self.size = ring
+        self._batch = ring // 4
         self.supply = supply
         self.cursor = Cursor(())
         self.coming: frozenset[int] = frozenset()
@@ -86,6 +90,7 @@ class Bringing:
         """What is on its way for these is not what they need."""
         for number in numbers:
             self._ring.forget(number)
+            self._units[number].let_go()
         self.let_go(numbers)
         self._drop(numbers)
 
@@ -101,6 +106,8 @@ class Bringing:
 
     def own(self, unit: Unit) -> Own | None:
         """Its weights in memory of their own, if it is one of those that come to stay; they are the caller's."""
+        if unit.number not in self.coming and not self._own:
+            return None
         if unit.number in self.coming and unit.number not in self._own:
             self.figures.unexpected += 1
             self._bring_own(unit)
@@ -110,31 +117,49 @@ class Bringing:
             self._ring.forget(unit.number)
         return found
 
-    def place(self, unit: Unit) -> Place | None:
-        """The place with the unit's weights, brought now if nobody expected it; None where the ring has no room."""
-        found = self._find(unit)
-        if found is None:
-            self.figures.unexpected += 1
-            found = self._bring(unit, force=True)
+    def find(self, unit: Unit) -> Place | None:
+        """The place with its weights; one that has others' LoRAs in them is not to be found any more."""
+        found = self._ring.find(unit.number)
+        if found is not None and found.made is not None and not found.made.is_of(unit):
+            self._ring.forget(unit.number)
+            return None
         return found
+
+    def bring(self, unit: Unit) -> Place | None:
+        """A place for a unit that nobody expected, brought now; None where the ring has no room."""
+        self.figures.unexpected += 1
+        return self._bring(unit, force=True)
 
     def alone(self, unit: Unit) -> list[torch.Tensor]:
         """Beside the ring, which has no room: in memory of its own, on the stream that computes."""
         return brought_alone(unit, self._timeline.memory)
 
+    def is_time(self, size: int) -> bool:
+        """Whether to `fill` now where so many bytes may have become free: a few units are brought together."""
+        return size >= self._batch or self.cursor.ahead <= FEW
+
     def fill(self) -> None:
         """Bring what comes next, as far as there is room."""
-        while (number := self.cursor.upcoming()) is not None:
-            if number not in self._own and not self._bring_own(self._units[number]):
-                place = self._find(self._units[number]) or self._bring(self._units[number])
-                if place is None:
-                    return
-                place.expected = True  # still there from the last time, or asked for twice
-            self.cursor.brought()
+        gone = self.figures.bytes
+        try:
+            while (number := self.cursor.upcoming()) is not None:
+                if number not in self._own and not self._bring_own(self._units[number]):
+                    place = self.find(self._units[number]) or self._bring(self._units[number])
+                    if place is None:
+                        return
+                    place.expected = True  # still there from the last time, or asked for twice
+                self.cursor.brought()
+                if self.figures.bytes - gone >= self._batch:
+                    self.supply.go()
+                    gone = self.figures.bytes
+        finally:
+            self.supply.go()
 
     def rest(self) -> None:
         """Nobody runs the model for a while: no memory is held until somebody does, and none comes to stay."""
         self.come(())
+        for unit in self._units.values():
+            unit.let_go()
         if self._loads is None:
             return
         self.settle()
@@ -153,8 +178,9 @@ class Bringing:
     def settle(self) -> None:
         """Whoever gets memory that is let go now comes after what may still be brought there."""
         made = self._made()
-        self._timeline.computing_waits(self._timeline.copied())
-        self._timeline.computing_waits(made)
+        computing = self._timeline.computing()
+        self._timeline.computing_waits(computing, self._timeline.copied())
+        self._timeline.computing_waits(computing, made)
 
     def _made(self) -> Mark:
         self.supply.rest()
@@ -181,19 +207,32 @@ class Bringing:
         self._count(unit)
         return True
 
-    def _find(self, unit: Unit) -> Place | None:
-        """The place with its weights; one that has others' LoRAs in them is not to be found any more."""
-        found = self._ring.find(unit.number)
-        if found is not None and found.made is not None and not found.made.is_of(unit):
-            self._ring.forget(unit.number)
-            return None
-        return found
-
     def _bring(self, unit: Unit, *, force: bool = False) -> Place | None:
         """A place of the ring for a unit, its bytes on their way. `force`: what others expect gives way."""
         found = self._ring.place(unit.number, unit.place, self._made)
-        expected = self._ring.expected() if force and found is None else []
-        followed = True
+        if found is None and force:
+            found = self._instead(unit)
+        if found is None:
+            return None
+        place, marks = found
+        try:
+            copy = self._kept.find(unit) if self._kept is not None else None
+            if self._loads is None:
+                self._loads = Loads(self._timeline.memory(self.size), self._pieces)
+            load, views = self._loads.into(unit, place.start, copy)
+            after = marks if copy is None or copy.mark is None else [*marks, copy.mark]
+            place.arrival = self.supply.bring(load, after)
+        except BaseException:
+            self._ring.hand_back(unit.number, marks)
+            raise
+        place.views, place.made = views, None if copy is None else copy.made
+        self._count(unit)
+        return place
+
+    def _instead(self, unit: Unit) -> tuple[Place, list[Mark]] | None:
+        """A place where what others expect was, as little of it as that takes."""
+        found, followed = None, True
+        expected = self._ring.expected()
         for place in sorted(expected, key=lambda each: not self.cursor.is_skipped(each.unit)):
             place.expected = False
             followed = self.cursor.is_skipped(place.unit)
@@ -206,22 +245,8 @@ class Bringing:
             self.cursor.restart(self.cursor.order, unit.number)
             for place in self._ring.expected():
                 place.expected = found is not None and place is found[0]
-        if found is None:
-            return None
-        place, marks = found
-        try:
-            copy = self._kept.find(unit) if self._kept is not None else None
-            if self._loads is None:
-                self._loads = Loads(self._timeline.memory(self.size), self._pieces)
-            load, views = self._loads.into(unit, place.start, copy)
-            place.arrival = self.supply.bring(load, marks if copy is None else [*marks, copy.mark])
-        except BaseException:
-            self._ring.hand_back(unit.number, marks)
-            raise
-        place.views, place.made = views, None if copy is None else copy.made
-        self._count(unit)
-        return place
+        return found
 
     def _count(self, unit: Unit) -> None:
-        self.figures.bytes += sum(slot.home.nbytes for slot in unit.slots)
+        self.figures.bytes += unit.brought
         self.figures.units += 1

@@ -70,7 +70,14 @@ class Hooks:
         self._before = before
         self._after = after
         self._handles: dict[int, tuple[RemovableHandle, RemovableHandle]] = {}
-        self.numbers: frozenset[int] = frozenset()
+        self._numbers: frozenset[int] | None = None
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """Of the units that have hooks."""
+        if self._numbers is None:
+            self._numbers = frozenset(self._handles)
+        return self._numbers
 
     def add(self, module: torch.nn.Module, unit: Unit) -> None:
         """Ours come last before the module and first after it, at the time they are added."""
@@ -79,12 +86,12 @@ class Hooks:
             _Leaving(unit, module, self._after), prepend=True, always_call=True
         )
         self._handles[unit.number] = entering, leaving
-        self.numbers = frozenset(self._handles)
+        self._numbers = None
 
     def remove(self, number: int) -> None:
         for handle in self._handles.pop(number, ()):
             handle.remove()
-        self.numbers = frozenset(self._handles)
+        self._numbers = None
 
     def remove_all(self) -> None:
         for number in list(self._handles):

@@ -28,6 +28,8 @@ class Made:
 
     def is_of(self, unit: Unit) -> bool:
         """Whether the unit has these very weights, and gets these very LoRAs."""
+        if self.slots is unit.slots:
+            return self.merges is unit.merges
         pairs = list(zip(self.slots, unit.slots, strict=False))
         return (
             self.merges is unit.merges
@@ -42,9 +44,9 @@ class Made:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Copy:
-    """A unit's weights; `pieces`: bytes for each slot, in one piece. They are there once `mark` is reached."""
+    """A unit's weights; `pieces`: bytes for each slot, in one piece. There once `mark`, if any, is reached."""
 
     made: Made
     pieces: Sequence[Sequence[torch.Tensor]]
@@ -73,7 +75,11 @@ class Kept:
     def find(self, unit: Unit) -> Copy | None:
         """The copy of a unit that counts for it now."""
         copy = self._copies.get(unit.number)
-        return copy if copy is not None and copy.made.is_of(unit) else None
+        if copy is None or not copy.made.is_of(unit):
+            return None
+        if copy.mark is not None and self._timeline.reached(copy.mark):
+            copy.mark = None  # nothing to wait for, in any round from now on
+        return copy
 
     def keep(self, unit: Unit) -> None:
         """Its parameters have the data on the device that they compute with: copy it back, if there is a block."""
@@ -84,17 +90,18 @@ class Kept:
         block = self._block(unit.number, sum(_aligned(slot.bytes) for slot in unit.slots))
         if block is None:
             return
-        found: list[tuple[torch.Tensor]] = []
+        found: dict[Slot, tuple[torch.Tensor]] = {}
         at = 0
         try:
-            for slot in unit.slots:
+            for slot in sorted(unit.slots, key=lambda each: each.start):  # as they lie in a place
                 piece = block[at : at + slot.bytes]
-                found.append((piece,))
+                found[slot] = (piece,)
                 self._timeline.back(piece, slot.parameter.data.reshape(-1).view(torch.uint8))
                 at += _aligned(slot.bytes)
         finally:
-            mark = self._written[unit.number] = self._timeline.computed()
-        self._copies[unit.number] = Copy(Made(unit.slots, unit.merges), found, mark)
+            mark = self._written[unit.number] = self._timeline.computed(self._timeline.computing())
+        pieces = [found[slot] for slot in unit.slots]
+        self._copies[unit.number] = Copy(Made(unit.slots, unit.merges), pieces, mark)
 
     def forget(self, numbers: Collection[int]) -> None:
         """These copies are not what their units are any more. Their blocks stay, for the next ones."""
@@ -110,23 +117,6 @@ class Kept:
                 gone += self._taken(number)
         self._blocks.let_go(gone)
 
-    def hand_over(self) -> dict[int, torch.Tensor]:
-        """Its blocks, by unit, for `take_over` of another one. Nobody reads them any more."""
-        for mark in self._written.values():
-            self._timeline.wait(mark)
-        self._copies.clear()
-        self._written.clear()
-        with self._lock:
-            own, self._own = self._own, {}
-            self._asked -= own.keys()
-        return own
-
-    def take_over(self, blocks: Mapping[int, torch.Tensor]) -> None:
-        """Memory that units of these numbers need not ask for."""
-        with self._lock:
-            self._own |= blocks
-            self._asked |= blocks.keys()
-
     def close(self) -> None:
         """Nothing is kept any more, and no thread is left."""
         self.trim(())
@@ -136,13 +126,17 @@ class Kept:
         return bool(unit.merges) or self._clean(unit)
 
     def _block(self, number: int, size: int) -> torch.Tensor | None:
+        gone: list[torch.Tensor] = []
         with self._lock:
             found = self._own.get(number)
             if found is not None and found.numel() != size:
                 self._timeline.drain()  # the old copy may be on its way to the device
-                self._taken(number)
+                gone = self._taken(number)
             ask = number not in self._asked
             self._asked.add(number)
+        if gone:
+            found = None
+            self._blocks.let_go(gone)
         if ask and not self._blocks.ask(size, partial(self._ready, number), partial(self._is_asked, number)):
             with self._lock:
                 self._asked.discard(number)

@@ -68,6 +68,7 @@ class Loads:
         as_computed: bool,
     ) -> tuple[Load, list[torch.Tensor]]:
         copies: Pairs = []
+        elsewhere: Pairs = []  # from what is not the weight's home, which the host may have pinned by itself
         casts: Pairs = []
         made: list[Callable[[], object]] = []
         views: list[torch.Tensor] = []
@@ -82,7 +83,8 @@ class Loads:
                 at = first = begin if raw is None else start + raw
                 at += _begin(found, own, slot, made)
                 for piece in found:
-                    copies.append((memory[at : at + piece.numel()], piece))
+                    pairs = copies if piece.data_ptr() == slot.address else elsewhere
+                    pairs.append((memory[at : at + piece.numel()], piece))
                     at += piece.numel()
                 if raw is None:
                     continue
@@ -91,7 +93,7 @@ class Loads:
                     casts.append((view, brought))
                 else:
                     made.append(partial(_make, slot.recipe, view, brought))
-        return Load(copies, casts, made), views
+        return Load([*copies, *_joined(elsewhere)], casts, made), views
 
 
 def load_of_own(
@@ -134,6 +136,24 @@ def _begin(
     if not pieces.packed.is_there:
         made.append(partial(pieces.packed.unpack_now, memory, home_bytes(slot)[0]))
     return memory.numel() - pieces.packed.form.length
+
+
+def _joined(copies: Pairs) -> Pairs:
+    """The same bytes in as few copies as they can be: of what lies side by side in one memory, here and there."""
+    found: Pairs = []
+    for pair in sorted(copies, key=lambda each: each[0].data_ptr()):
+        before = found[-1] if found else pair
+        if all(_follows(one, other) for one, other in zip(before, pair, strict=True)):
+            size = before[0].numel() + pair[0].numel()
+            found[-1] = before[0].as_strided((size,), (1,)), before[1].as_strided((size,), (1,))
+        else:
+            found.append(pair)
+    return found
+
+
+def _follows(one: torch.Tensor, other: torch.Tensor) -> bool:
+    memories = one.untyped_storage().data_ptr(), other.untyped_storage().data_ptr()
+    return memories[0] == memories[1] and one.data_ptr() + one.numel() == other.data_ptr()
 
 
 def _make(recipe: Recipe, target: torch.Tensor, raw: torch.Tensor) -> None:

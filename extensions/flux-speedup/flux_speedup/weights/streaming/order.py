@@ -55,9 +55,14 @@ class Cursor:
         self._ahead = 0  # the next to be brought
         self._skipped: dict[int, int] = {}  # with their positions, the oldest first
 
+    @property
+    def ahead(self) -> int:
+        """How many calls copies are ahead of computing."""
+        return self._ahead - self._now
+
     def upcoming(self) -> int | None:
         """The unit to bring next; None where a whole round is on its way or there is nothing."""
-        if not self.order or self._ahead - self._now >= len(self.order):
+        if not self.order or self.ahead >= len(self.order):
             return None
         return self.order[self._ahead % len(self.order)]
 

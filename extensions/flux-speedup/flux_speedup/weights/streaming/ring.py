@@ -63,12 +63,13 @@ class Ring:
         if size > self.size:
             return None
         start = self._end if self._end + size <= self.size else 0
-        wraps = start == 0 and self._end != 0
+        end, wraps = start + size, start == 0 and self._end != 0
         marks = list(self._owed)
         taken, unused = 0, False
         for old in self._places:
-            if not self._in_the_way(old, start, start + size, wraps):
-                break
+            # Whatever lies between the circle's end and the block's end is skipped with the wrap.
+            if (old.start >= end or start >= old.end) and not (wraps and old.start >= self._end):
+                break  # not in the way
             if not old.free:
                 return None
             marks += old.computed
@@ -79,10 +80,10 @@ class Ring:
         self._owed.clear()
         for _ in range(taken):
             self._drop(self._places.popleft())
-        new = Place(unit, start, start + size)
+        new = Place(unit, start, end)
         self._places.append(new)
         self._by_unit[unit] = new
-        self._end = start + size
+        self._end = end
         return new, marks
 
     def hand_back(self, unit: int, marks: list[Mark]) -> None:
@@ -99,10 +100,6 @@ class Ring:
     def expected(self) -> list[Place]:
         """Places that were brought ahead and not used, the oldest first."""
         return [place for place in self._places if place.expected]
-
-    def _in_the_way(self, old: Place, start: int, end: int, wraps: bool) -> bool:
-        # Whatever lies between the circle's end and the block's end is skipped with the wrap.
-        return (old.start < end and start < old.end) or (wraps and old.start >= self._end)
 
     def _drop(self, old: Place) -> None:
         if self._by_unit.get(old.unit) is old:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from ...ram import HALF
-from ..files.mapping import FileIdentity, Registry
+from ..files.mapping import FileIdentity, Near, Registry
 from ..files.span import Span, find
 from ..files.written import Ranges, overlaps
 from ..packed.store import PACKED, Packed, Store
@@ -50,7 +50,8 @@ class Sources:
         Reads what is not in RAM yet. Where there is no room for what is missing of a file, nothing more of it is
         registered. `soon`: the device, for which this is done once nobody computes.
         """
-        spans = [self._where(find(home.data, self._registry)) for home in homes]
+        near = Near(self._registry)
+        spans = [self._where(find(home.data, near)) for home in homes]
         by_file: dict[FileIdentity, list[Span]] = {}
         for span in spans:
             if span is not None:
@@ -58,7 +59,7 @@ class Sources:
         for identity, parts in by_file.items():
             self.is_written(identity, 0, 0)  # looked at from now on
             self._hold(identity, parts, soon)
-        return bool(spans) and all(span is not None and self._read(span) is not None for span in spans)
+        return bool(spans) and None not in spans and all(map(self._are_read, by_file, by_file.values()))
 
     def look_again(self) -> None:
         """What has been registered meanwhile, and is asked for again by `hold`, counts from now on."""
@@ -145,6 +146,10 @@ class Sources:
     def _where(self, span: Span | None) -> Span | None:
         packed = self._packed(span) if span is not None else None
         return span if packed is None else packed.span
+
+    def _are_read(self, identity: FileIdentity, parts: Sequence[Span]) -> bool:
+        """Whether all of these are where the device reads them, and may."""
+        return self._direct is not None and identity in self._lent and self._direct.has(identity, parts)
 
     def _read(self, span: Span) -> Sequence[torch.Tensor] | None:
         """Its bytes where the device reads them, if it may."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..named import named_modules
 from .clock import Clock, Timed
 from .giving_way import fitting, leaving
 from .spread import Cost
@@ -209,13 +210,13 @@ def units_of(
     A weight that has several owners streams with none of them.
     """
     owners: dict[int, int] = {}
-    named = dict(model.named_modules())
-    for module in named.values():
+    named = [(name, module) for name, module in named_modules(model) if module._parameters]
+    for _, module in named:
         for parameter in module._parameters.values():
             if parameter is not None:
                 owners[id(parameter)] = owners.get(id(parameter), 0) + 1
     units: dict[torch.nn.Module, Unit] = {}
-    for name, module in named.items():
+    for name, module in named:
         own = [parameter for parameter in module._parameters.values() if parameter is not None]
         if not own or not may(module) or any(owners[id(one)] > 1 for one in own):
             continue

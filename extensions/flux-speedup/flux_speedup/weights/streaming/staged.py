@@ -18,7 +18,7 @@ import torch
 
 from ..files.mapping import FileIdentity, Registry, Standing
 from ..transfer.reader import FileSource, MemorySource, Source
-from ..transfer.staging import Arena, Slot
+from ..transfer.staging import Arena, Slot, SpareArena
 from .cached import CachedPart
 from .job import Job
 from .ring import Mark
@@ -28,6 +28,8 @@ from .timeline import Timeline
 
 LIMIT = 160 << 20
 CHUNK = 8 << 20
+SPARE_ARENA = SpareArena(lambda: Arena(limit=LIMIT, chunk=CHUNK))
+"""A text encoder streams for a second at each prompt."""
 WRITER_S = 5.0
 """Whoever writes over a file waits no longer for what was to be read from it: the system lets him go by itself."""
 
@@ -61,7 +63,9 @@ class Staged:
         self._in_ram = in_ram
         self._is_written = is_written
         self._cached = cached or CachedPart()
-        self._arena = arena or Arena(limit=LIMIT, chunk=CHUNK)
+        self._given = arena
+        self._chunk = CHUNK if arena is None else arena.chunk
+        self._arena: Arena | None = None  # from the first load until `close`
         self._to_read: queue.SimpleQueue[_ToRead | None] = queue.SimpleQueue()
         self._to_queue: queue.SimpleQueue[_Read | None] = queue.SimpleQueue()
         self._readers: list[threading.Thread] = []
@@ -81,7 +85,7 @@ class Staged:
                 parts.append(self._part(target, source))
         # All of a weight at once: what the system keeps together goes only as a whole.
         passing = [part for part in parts if isinstance(part.source, FileSource) and not self._stays(part)]
-        chunks = packed(parts, self._arena.chunk)
+        chunks = packed(parts, self._chunk)
         sources = {id(part.source): part.source for part in parts}
         job = Job(load, tuple(after), straight, tuple(sources.values()), passing, len(chunks))
         self._start()
@@ -91,6 +95,9 @@ class Staged:
         if not chunks:
             self._to_queue.put((job, (), None))
         return job.arrival
+
+    def go(self) -> None:
+        return
 
     def rest(self) -> None:
         with contextlib.suppress(IndexError):  # there is none
@@ -110,7 +117,11 @@ class Staged:
         if self._lent is not None:
             self._lent.__exit__(None, None, None)
             self._lent = None
-        self._arena.release()
+        if self._arena is not None and self._given is None:
+            SPARE_ARENA.give(self._arena)
+        elif self._arena is not None:
+            self._arena.release()
+        self._arena = None
         for source in self._files.values():
             source.close()
         self._files.clear()
@@ -137,6 +148,7 @@ class Staged:
         if self._queuer is not None:
             return
         if self._lent is None:
+            self._arena = self._given or SPARE_ARENA.take()
             lent = self._arena.slots(pinned=self._timeline.pinned)
             self._slots = Slots(lent.__enter__(), self._timeline)
             self._lent = lent
@@ -236,7 +248,7 @@ class Staged:
                     source.check()
                 for part in job.passing:
                     part.source.forget(part.offset, part.length)
-                job.mark = finish(job.load, self._timeline)
+                job.mark = finish([job.load], self._timeline)
         except BaseException as error:
             job.error = error
         if job.error is not None:  # a reader's, perhaps: copies of what had been read are under way

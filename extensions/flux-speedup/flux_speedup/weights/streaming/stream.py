@@ -92,12 +92,13 @@ class Stream:
         """From here on exactly these are streamed; each is at home. Not while a pass is under way."""
         with self._lock:
             wanted = {unit.number for unit in modules.values()}
-            gone = self.streamed - wanted
+            there = self.streamed
+            gone = there - wanted
             for number in gone:
                 self._hooks.remove(number)
             self._bringing.forget(gone)
             for module, unit in modules.items():
-                if unit.number in self.streamed:
+                if unit.number in there:
                     continue
                 if unit.look(module, self._dtype_of):
                     self._hooks.add(module, unit)
@@ -122,29 +123,12 @@ class Stream:
     def trim(self, numbers: Collection[int]) -> None:
         """Copies are kept in RAM of these units alone, and of those only that need it. Not while one runs."""
         with self._lock:
-            kept = self._kept_at_rest()
-            if kept is not None:
-                kept.trim([self._units[number] for number in numbers])
-
-    def hand_over(self) -> dict[int, torch.Tensor]:
-        """Memory of the copies in RAM, by unit, for `take_over` of the model's next stream. Not while one runs."""
-        with self._lock:
-            kept = self._kept_at_rest()
-            return kept.hand_over() if kept is not None else {}
-
-    def take_over(self, blocks: Mapping[int, torch.Tensor]) -> None:
-        """Copies in RAM are made in this memory first."""
-        if self._kept is not None:
-            self._kept.take_over(blocks)
-
-    def _kept_at_rest(self) -> Kept | None:
-        """What keeps copies, if there are any and none of its units runs: nobody reads them then."""
-        if self._kept is None or self._kept.is_empty or self._in_use.numbers:
-            return None
-        self._bringing.supply.rest()
-        self._timeline.drain()
-        self._bringing.let_go(self._units.keys())
-        return self._kept
+            if self._kept is None or self._kept.is_empty or self._in_use.numbers:
+                return
+            self._bringing.supply.rest()
+            self._timeline.drain()
+            self._bringing.let_go(self._units.keys())
+            self._kept.trim([self._units[number] for number in numbers])
 
     def order(self) -> tuple[int, ...]:
         """All units in the order in which they run, as far as that is known."""
@@ -167,6 +151,7 @@ class Stream:
         """Nobody runs the model for a while: the ring's memory is free for others until its next call."""
         with self._lock:
             if not self._in_use.numbers:
+                self._in_use.let_go()
                 self._bringing.rest()
 
     def close(self) -> None:
@@ -177,6 +162,7 @@ class Stream:
             self._hooks.remove_all()
             for number in self._in_use.numbers:
                 self._in_use.end(self._units[number])
+            self._in_use.let_go()
             self._bringing.close()
             if self._kept is not None:
                 self._kept.close()
@@ -198,7 +184,11 @@ class Stream:
                 self._learn(unit.number)
                 self._bringing.ran(unit.number)
                 if not self._stay(unit):
-                    self._in_use.enter(unit, self._bringing.place(unit))
+                    place = self._bringing.find(unit)
+                    if place is None:
+                        self._in_use.release()
+                        place = self._bringing.bring(unit)
+                    self._in_use.enter(unit, place)
             except Exception as error:
                 self._bringing.forget([unit.number])
                 self._in_use.end(unit)
@@ -218,7 +208,7 @@ class Stream:
         own = self._bringing.own(unit)
         if own is None or self._arrived is None:
             return False
-        self._timeline.computing_waits(own.arrival())
+        self._timeline.computing_waits(self._timeline.computing(), own.arrival())
         self._arrived(unit, own.views)
         self._hooks.remove(unit.number)
         self._bringing.cursor.drop(unit.number)
@@ -258,7 +248,10 @@ class Stream:
 
     def _fill(self, unit: Unit) -> None:
         """Bring what comes next. Where that fails it is brought when it is needed, and its error comes then."""
+        if not self._bringing.is_time(self._in_use.over):
+            return
         try:
+            self._in_use.release()
             self._bringing.fill()
         except Exception as error:
             self._say(f"what follows {unit.name} could not be brought ahead ({error})")

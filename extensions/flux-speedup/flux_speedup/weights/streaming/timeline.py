@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from .ring import Mark
 
 
 class Timeline(Protocol):
-    """`computing_*` speak of the caller's current stream, wherever it is called."""
+    """A device's queues as the stream sees them. Safe from any thread."""
 
     pinned: bool
     device: torch.device
@@ -43,20 +43,24 @@ class Timeline(Protocol):
         """A mark after all making queued so far."""
         ...
 
-    def computing_waits(self, mark: Mark) -> None:
-        """What computing queues from here on begins after the mark."""
+    def computing(self) -> Any:
+        """The stream that the caller computes on now."""
         ...
 
-    def computed(self) -> Mark:
-        """A mark after all computing queued so far."""
+    def computing_waits(self, stream: Any, mark: Mark) -> None:
+        """What is queued for computing on that stream from here on begins after the mark."""
+        ...
+
+    def computed(self, stream: Any) -> Mark:
+        """A mark after all computing queued on that stream so far."""
         ...
 
     def back(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        """Computing queues a copy from the device to `target`, in RAM."""
+        """The caller's computing queues a copy from the device to `target`, in RAM."""
         ...
 
     def stamp(self) -> Any:
-        """As `computed`, and with the time at which it is reached."""
+        """A mark after all the caller's computing so far, with the time at which it is reached."""
         ...
 
     def seconds(self, first: Any, then: Any) -> float | None:
@@ -100,10 +104,13 @@ class PlainTimeline:
     def made(self) -> Mark:
         return None
 
-    def computing_waits(self, mark: Mark) -> None:
+    def computing(self) -> Any:
+        return None
+
+    def computing_waits(self, stream: Any, mark: Mark) -> None:
         return
 
-    def computed(self) -> Mark:
+    def computed(self, stream: Any) -> Mark:
         return None
 
     def back(self, target: torch.Tensor, source: torch.Tensor) -> None:
@@ -131,15 +138,12 @@ class CudaTimeline:
     pinned = True
     _streams: dict[tuple[Any, torch.device], Any] = {}  # noqa: RUF012 - two streams a device and process
 
-    def __init__(
-        self, device: torch.device, others: Callable[[], Sequence[Any]] = tuple, *, module: Any = None
-    ) -> None:
-        """`others`: streams besides the current one that computing may use weights on. `module`: torch.cuda."""
+    def __init__(self, device: torch.device, *, module: Any = None) -> None:
+        """`module`: torch.cuda."""
         self._module: Any = module or torch.cuda
         if device.index is None:
             device = torch.device(device.type, self._module.current_device())
         self.device = device
-        self._others = others
         key = (self._module, device)
         if key not in self._streams:
             # What was made is waited for: it is not to stand in line behind what computes.
@@ -150,7 +154,7 @@ class CudaTimeline:
         with torch.inference_mode(False):
             made = torch.empty(size, dtype=torch.uint8, device=self.device)
         # A block that the allocator hands out may still be read by work queued before it was freed.
-        self._copies.wait_stream(self._module.current_stream(self.device))
+        self._copies.wait_stream(self.computing())
         return made
 
     @contextlib.contextmanager
@@ -175,20 +179,21 @@ class CudaTimeline:
     def made(self) -> Mark:
         return self._makes.record_event()
 
-    def computing_waits(self, mark: Mark) -> None:
-        self._module.current_stream(self.device).wait_event(mark)
-        for stream in self._others():
-            stream.wait_event(mark)
+    def computing(self) -> Any:
+        return self._module.current_stream(self.device.index)  # a number is looked up faster than a device
 
-    def computed(self) -> Mark:
-        return self._module.current_stream(self.device).record_event()
+    def computing_waits(self, stream: Any, mark: Mark) -> None:
+        stream.wait_event(mark)
+
+    def computed(self, stream: Any) -> Mark:
+        return stream.record_event()
 
     def back(self, target: torch.Tensor, source: torch.Tensor) -> None:
         _back(target, source)
 
     def stamp(self) -> Any:
         event = self._module.Event(enable_timing=True)
-        event.record(self._module.current_stream(self.device))
+        event.record(self.computing())
         return event
 
     def seconds(self, first: Any, then: Any) -> float | None:
@@ -211,8 +216,8 @@ def _back(target: torch.Tensor, source: torch.Tensor) -> None:
         target.copy_(source, non_blocking=True)
 
 
-def timeline_for(device: torch.device, others: Callable[[], Sequence[Any]] = tuple) -> Timeline | None:
+def timeline_for(device: torch.device) -> Timeline | None:
     """The timeline of a device; None for a kind that has none."""
     if is_plain(device.type):
         return PlainTimeline(device)
-    return CudaTimeline(device, others) if device.type == "cuda" else None
+    return CudaTimeline(device) if device.type == "cuda" else None

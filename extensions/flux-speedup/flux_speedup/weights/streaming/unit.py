@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from .ring import ALIGN
 
 DtypeOf = Callable[[torch.Tensor], torch.dtype]
 """The dtype that a weight at home has on the device (where it is a cast of its file)."""
+SMALL = 128 << 10
+"""Bytes of a cast that is kept on the device: a bias, which the host would cast once, where it stays."""
 Merge = Callable[[torch.Tensor], torch.Tensor]
 """The weight with a LoRA in it, from the weight on the device, in new memory."""
 
@@ -31,10 +34,13 @@ class Slot:
     parameter: torch.Tensor
     home: torch.Tensor
     dtype: torch.dtype
-    start: int  # in the place
-    raw: int | None  # in the place: where its bytes go before they are cast, or made something of
+    address: int  # of its home
     recipe: Recipe | None = None
+    start: int = 0  # in the place
+    raw: int | None = None  # in the place: where its bytes go before they are cast, or made something of
     shown: int | None = None  # address of the data it has while its module runs; 0 where that has no bytes
+    cast: torch.nn.Parameter | None = None  # what the host has put in its place
+    cast_with: Mapping[str, Merge] | None = None  # the unit's merges then
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -44,10 +50,6 @@ class Slot:
     @property
     def bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
-
-    def is_at(self, tensor: torch.Tensor) -> bool:
-        """Whether this is still the module's tensor and has its home data."""
-        return tensor is self.parameter and tensor.data_ptr() == self.home.data_ptr()
 
     def show(self, data: torch.Tensor) -> None:
         """The tensor has this data while its module runs."""
@@ -69,8 +71,9 @@ class Slot:
 class Unit:
     """One leaf module's weights. `bytes`: those that stay take; `place`: a place in the ring takes.
 
-    `users`: passes that are inside the module now. `seconds`: computing from its start to the next one's.
-    `merges`: how parameters get their LoRA, by name. `alone`: memory beside the ring, held while it runs.
+    `brought`: bytes at home. `users`: passes that are inside the module now. `seconds`: computing from its start to
+    the next one's. `merges`: how parameters get their LoRA, by name. `alone`: memory beside the ring, held while it
+    runs.
     """
 
     number: int
@@ -78,29 +81,50 @@ class Unit:
     slots: tuple[Slot, ...] = ()
     bytes: int = 0
     place: int = 0
+    brought: int = 0
     users: int = 0
     seconds: float = 0.0
     alone: list[torch.Tensor] = field(default_factory=list)
     merges: Mapping[str, Merge] = field(default_factory=dict)
     parameters: dict[str, torch.nn.Parameter | None] = field(default_factory=dict)
     """The module's own, by name."""
+    seen: tuple[torch.nn.Parameter | None, ...] | None = None
+    """The same at the last look, where they are all of its tensors."""
+
+    def come(self, views: Sequence[torch.Tensor]) -> None:
+        """The module's tensors show these while it runs. What the host cast of its own classes is there again."""
+        for slot, view in zip(self.slots, views, strict=True):
+            slot.show(view)
+            if slot.cast is not None and slot.cast_with is self.merges:
+                self.parameters[slot.name] = slot.cast
 
     def go_home(self) -> None:
-        """The module's tensors are at home. What the host cast of one of its own classes it casts again."""
+        """The module's tensors are at home. Small ones that the host has cast meanwhile are kept."""
         for slot in self.slots:
             slot.hide()
             own: Any = slot.parameter
             now = self.parameters.get(slot.name)
             if type(own) in KINDS and now is not None and now is not own:
                 self.parameters[slot.name] = own
+                if now is not slot.cast:
+                    slot.cast, slot.cast_with = now if now.data.nbytes <= SMALL else None, self.merges
         self.alone.clear()
+
+    def let_go(self) -> None:
+        """Nothing is kept of what the host cast."""
+        for slot in self.slots:
+            slot.cast = slot.cast_with = None
 
     def is_at_home(self, module: torch.nn.Module) -> bool:
         """Whether the module's tensors are those of the last look, at home."""
-        now = [tensor for _, tensor in named_tensors(module)]
-        return len(now) == len(self.slots) and all(
-            slot.is_at(tensor) for slot, tensor in zip(self.slots, now, strict=True)
-        )
+        own, seen = module._parameters, self.seen
+        known = seen is not None and len(seen) == len(own) and all(map(operator.is_, seen, own.values()))
+        if not known and not _same([tensor for _, tensor in named_tensors(module)], self.slots):
+            return False
+        for slot in self.slots:
+            if slot.parameter.data_ptr() != slot.address:
+                return False
+        return bool(self.slots)
 
     def merge(self) -> None:
         """Tensors that are on the device get their LoRA."""
@@ -118,7 +142,6 @@ class Unit:
     def look(self, module: torch.nn.Module, dtype_of: DtypeOf) -> bool:
         """Take the module's tensors as they are now; False where one is not at home, or not plain bytes."""
         slots: list[Slot] = []
-        end = 0
         for name, tensor in named_tensors(module):
             home = tensor.data
             if not known(tensor):
@@ -127,12 +150,20 @@ class Unit:
                 return False
             recipe = recipe_of(tensor)
             dtype = dtype_of(tensor) if recipe is None else recipe.dtype
-            raw = end if recipe is not None or dtype != home.dtype else None
-            end += _aligned(home.nbytes) if raw is not None else 0
-            slots.append(Slot(name, tensor, home, dtype, end, raw, recipe))
-            end += _aligned(slots[-1].bytes)
+            slots.append(Slot(name, tensor, home, dtype, home.data_ptr(), recipe))
+        end = 0
+        # What lies side by side there does so in a place.
+        for slot in sorted(slots, key=lambda each: each.address):
+            if slot.recipe is not None or slot.dtype != slot.home.dtype:
+                slot.raw = end
+                end += _aligned(slot.home.nbytes)
+            slot.start = end
+            end += _aligned(slot.bytes)
         self.slots, self.place, self.parameters = tuple(slots), end, module._parameters
         self.bytes = sum(slot.bytes for slot in slots)
+        self.brought = sum(slot.home.nbytes for slot in slots)
+        own = tuple(module._parameters.values())
+        self.seen = own if _same([one for one in own if one is not None], slots) else None
         return bool(slots)
 
 
@@ -145,6 +176,13 @@ def named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]
             if not parts:
                 yield name, parameter
             yield from _after(name, parts or companions_of(parameter)).items()
+
+
+def _same(tensors: Sequence[torch.Tensor], slots: Sequence[Slot]) -> bool:
+    """Whether the slots are of these tensors."""
+    return len(tensors) == len(slots) and all(
+        slot.parameter is one for slot, one in zip(slots, tensors, strict=True)
+    )
 
 
 def _after(name: str, others: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

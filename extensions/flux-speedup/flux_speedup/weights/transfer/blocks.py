@@ -17,6 +17,7 @@ import torch
 
 from ...ram import HELD, SHORT, Held, Hold
 from .registration import CUDA_WRITABLE, Refused, Registered, Registrar
+from .spare import SPARE, Spare
 
 REST = 3
 """Who computes waits while memory is registered: after that, so many times as long nothing is."""
@@ -29,7 +30,8 @@ Wanted = Callable[[], bool]
 class Blocks:
     """What there is no room for by the ledger's rule is not made, and nothing more is then, until some are let go.
 
-    A block lives as long as a view of it. `ask` may be called on any thread; what it calls runs on the maker's.
+    A block lives as long as a view of it. `ask` may be called on any thread; what it calls runs on that one, or on
+    the maker's.
     """
 
     def __init__(
@@ -40,17 +42,18 @@ class Blocks:
         allocate: Callable[[int], torch.Tensor] | None = None,
         held: Held = HELD,
         rest: float = REST,
+        spare: Spare = SPARE,
     ) -> None:
         """`pinned`: whether the device wants it so; else it is ordinary memory, and made at once. `allocate`:
-        pinned memory for where ordinary one cannot be registered.
+        pinned memory for where ordinary one cannot be registered. `spare`: where blocks go to, and are found.
         """
         self._pinned = pinned
         self._registrar = registrar
         self._allocate = allocate or _pinned
         self._held = held
         self._rest = rest
+        self._spare = spare
         self._asked: queue.SimpleQueue[tuple[int, Ready, Wanted] | None] = queue.SimpleQueue()
-        self._gone: list[torch.Tensor] = []
         self._maker: threading.Thread | None = None
         self.full = False
 
@@ -59,6 +62,10 @@ class Blocks:
 
         Whether it may be.
         """
+        block = self._spare.take(size)
+        if block is not None:
+            ready(block)
+            return True
         if self.full:
             return False
         if not self._pinned:
@@ -74,11 +81,8 @@ class Blocks:
         return not self.full
 
     def let_go(self, blocks: list[torch.Tensor]) -> None:
-        """These go, unless somebody has a view of them: so there may be room now. The list is empty after it."""
-        if self._maker is not None:
-            self._gone += blocks  # taking a registration back takes its time, too: the maker's
-            self._asked.put((0, lambda _: None, lambda: False))
-        blocks.clear()
+        """Nothing reads these or writes to them any more; so there may be room. The list is empty after it."""
+        self._spare.put(blocks)
         self.full = False
 
     def close(self) -> None:
@@ -94,7 +98,6 @@ class Blocks:
             pass
 
     def _step(self, asked: tuple[int, Ready, Wanted] | None) -> bool:
-        self._gone.clear()
         if asked is not None and asked[2]() and not self.full:
             time.sleep(self._rest * self._make(*asked[:2]))
         return asked is not None
@@ -142,11 +145,16 @@ class Blocks:
         return torch.from_numpy(array)
 
     def _take(self, size: int) -> Hold:
-        # Twice what would make them go again.
-        hold = self._held.take(size) if not self._held.is_short(2 * SHORT, size) else None
+        hold = self._room(size)
+        if hold is None and self._spare.drop():
+            hold = self._room(size)
         if hold is None:
             raise Refused("the RAM that is left is for others")
         return hold
+
+    def _room(self, size: int) -> Hold | None:
+        # Twice what would make them go again.
+        return self._held.take(size) if not self._held.is_short(2 * SHORT, size) else None
 
 
 def _pinned(size: int) -> torch.Tensor:

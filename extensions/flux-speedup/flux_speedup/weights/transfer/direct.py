@@ -134,6 +134,11 @@ class Direct:
         held = self._files.begun(span.identity)
         return None if held is None else self._straight(held, span)
 
+    def has(self, identity: FileIdentity, parts: Iterable[Span]) -> bool:
+        """Whether all of these parts of a file are held: `pieces` has an answer for each."""
+        held = self._files.begun(identity)
+        return held is not None and held.memory.has(self._pieces_of(parts))
+
     def has_mixed(self, identity: FileIdentity) -> bool:
         """Whether devices could read pages of this file while somebody wrote there who had not waited."""
         return identity in self._mixed
@@ -174,11 +179,14 @@ class Direct:
         """Those of the pieces in which parts of the file lie."""
         if parts is None:
             return tuple(self._registrar.pieces(0, mapping.identity.size))
+        return self._pieces_of(parts)
+
+    def _pieces_of(self, parts: Iterable[Span]) -> tuple[int, ...]:
         return tuple(sorted({n for one in parts for n in self._registrar.pieces(one.offset, one.length)}))
 
     def _straight(self, held: HeldFile, span: Span) -> tuple[torch.Tensor, ...] | None:
         whole = held.memory.has(self._registrar.pieces(span.offset, span.length))
-        return held.memory.bytes_at(span.offset, span.length) if whole else None
+        return held.memory.views_at(span.offset, span.length) if whole else None
 
     def _step(
         self, identity: FileIdentity, device: torch.device, missing: deque[int], share: float | None

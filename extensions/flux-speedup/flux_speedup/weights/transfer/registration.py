@@ -148,11 +148,20 @@ class Registered:
             self.release()
 
     def bytes_at(self, start: int, length: int) -> tuple[torch.Tensor, ...]:
-        """That part, cut where registrations meet: no copy may cross from one into the next."""
+        """That part, as `views_at`, but each is saved alone where somebody saves it."""
+        return tuple(torch.from_numpy(view.numpy()) for view in self.views_at(start, length))
+
+    def views_at(self, start: int, length: int) -> tuple[torch.Tensor, ...]:
+        """That part, cut where registrations meet: no copy may cross from one into the next. Two of the same
+        registration are views of the same storage.
+        """
         piece, end = self._registrar.piece, start + length
         cuts = [start, *range((start // piece + 1) * piece, end, piece), end]
-        whole = np.asarray(self)
-        return tuple(torch.from_numpy(whole[a:b]) for a, b in itertools.pairwise(cuts))
+        whole, found = np.asarray(self), []
+        for a, b in itertools.pairwise(cuts):
+            first = a // piece * piece
+            found.append(torch.from_numpy(whole[first : first + piece])[a - first : b - first])
+        return tuple(found)
 
     def all_bytes(self) -> torch.Tensor:
         """Every byte of it, registered or not."""

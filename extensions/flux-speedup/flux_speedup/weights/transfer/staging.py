@@ -108,6 +108,34 @@ class Arena:
         ]
 
 
+class SpareArena:
+    """An arena that nobody uses any more waits for whoever needs one next: to pin one takes a tenth of a second.
+
+    At most one waits, and none while RAM is short. Thread safe.
+    """
+
+    def __init__(self, make: Callable[[], Arena], is_short: Callable[[], bool] = HELD.is_short) -> None:
+        self._make = make
+        self._is_short = is_short
+        self._lock = threading.Lock()
+        self._waiting: Arena | None = None
+
+    def take(self) -> Arena:
+        """The one that waits, or a new one; the caller's alone until it is given back."""
+        with self._lock:
+            found, self._waiting = self._waiting, None
+        return found or self._make()
+
+    def give(self, arena: Arena) -> None:
+        """Nobody uses it any more."""
+        with self._lock:
+            keep = self._waiting is None and not self._is_short()
+            if keep:
+                self._waiting = arena
+        if not keep:
+            arena.release()
+
+
 def _allocate(size: int, pinned: bool) -> torch.Tensor:
     with torch.inference_mode(False):
         return torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
