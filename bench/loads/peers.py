@@ -24,6 +24,13 @@ def safetensors(device: torch.device) -> Load:
     return lambda path: load_file(str(path), device=_word(device))
 
 
+def safetensors_pread(device: torch.device) -> Load:
+    """Its reader without a mapping, which 0.8 has besides."""
+    from safetensors.torch import load_file
+
+    return lambda path: load_file(str(path), device=_word(device), backend="pread")
+
+
 def runai_model_streamer(device: torch.device) -> Load:
     from runai_model_streamer import SafetensorsStreamer
 
@@ -70,17 +77,25 @@ def flashpack(device: torch.device) -> Load:
     return load
 
 
-PEERS = (safetensors, runai_model_streamer, fastsafetensors, instanttensor, flashpack)
+PEERS: dict[str, Callable[[torch.device], Load]] = {
+    "safetensors": safetensors,
+    "safetensors pread": safetensors_pread,
+    "runai_model_streamer": runai_model_streamer,
+    "fastsafetensors": fastsafetensors,
+    "instanttensor": instanttensor,
+    "flashpack": flashpack,
+}
+"""By package, and how it reads where there are several ways."""
 
 
 def peers(timing: Timing, path: Path, size: int) -> None:
     """A row a loader; one that fails is a row as well. The first of three runs makes what each needs."""
-    for peer in PEERS:
-        name = peer.__name__
-        if importlib.util.find_spec(name) is None:
-            say(f"{name} is not installed")
+    for name, peer in PEERS.items():
+        package = name.split()[0]
+        if importlib.util.find_spec(package) is None:
+            say(f"{package} is not installed")
             continue
-        version = importlib.metadata.version(name)
+        version = importlib.metadata.version(package)
         seconds = []
         try:
             load = peer(timing.device)

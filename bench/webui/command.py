@@ -63,6 +63,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace, record: Record) -> int:
     host, about = host_at(given.webui)
+    if given.adetailer and not (given.adetailer / "scripts").is_dir():
+        raise SystemExit(f"{given.adetailer} has no folder scripts: not a checkout of ADetailer")
     cards: list[float | None] = given.cards if host.gpu else [None]
     if cards != given.cards:
         say("no GPU here: cards of other sizes are left out")

@@ -27,7 +27,7 @@ def test_every_second_in_it_is_one_of_a_committed_run() -> None:
         for file in (REPOSITORY / "docs" / "benchmarks").glob("*.json")
         for row in json.loads(file.read_text(encoding="utf-8")).get("rows", [])
     ]
-    known = {f"{row['seconds']:.3g}" for row in rows if "seconds" in row}
+    known = {f"{row['seconds']:#.3g}" for row in rows if "seconds" in row}
     told = re.findall(r"(\d+\.\d+) s\b", README)
     assert len(told) >= 8
     assert [figure for figure in told if figure not in known] == []
