@@ -16,7 +16,7 @@ import torch
 
 import flux_speedup
 from flux_speedup.hosts.forge import corrupted
-from flux_speedup.weights.errors import MappingError, is_lack_of_memory
+from flux_speedup.weights.errors import MappingError
 from flux_speedup.weights.files import mapping as mappings
 from flux_speedup.weights.files.mapping import Registry
 from tests.unit.weights.weight_files import raw_bytes, write_weights
@@ -158,30 +158,6 @@ def test_torch_load_is_told_likewise(tmp_path: Path) -> None:
     assert ours(buffer, weights_only=True) == "weights"
     assert ours(f="a.pt") == "weights"
     assert given[1:] == [((buffer,), {"weights_only": True}), ((), {"f": "a.pt"})]
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
-        (OSError(errno.EACCES, "Permission denied"), False),
-        (RuntimeError("unable to mmap 123 bytes from file <x>: Cannot allocate memory (12)"), True),
-        (
-            RuntimeError(
-                "[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: not enough memory: you tried"
-            ),
-            True,
-        ),
-        (ValueError("The paging file is too small for this operation to complete. (os error 1455)"), True),
-        (ValueError("invalid header"), False),
-    ],
-)
-def test_lack_of_memory_is_told_from_other_errors(error: Exception, expected: bool) -> None:
-    assert is_lack_of_memory(error) is expected
-    wrapped = ValueError("\n")
-    wrapped.__context__ = error
-    assert is_lack_of_memory(wrapped) is expected
 
 
 def test_a_second_try_that_fails_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections import defaultdict
 from collections.abc import Callable
+
+from .. import shortage
 
 ENOUGH = 3
 """So many failures of a kind, and it is a fault of ours."""
@@ -32,5 +33,4 @@ class Failures:
 
 def is_shortage(error: Exception) -> bool:
     """Whether memory was short: of the card, of the process, or of the system."""
-    of_system = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    return of_system or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return shortage.of_ram(error) or shortage.of_card(error)

@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from ..shortage import chain
+
 OUT_OF_MEMORY: type[Exception] = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 """What a device's allocator raises; PyTorch before 2.5 has it in torch.cuda only."""
-
-# Of Windows: not enough memory, not enough storage, not enough resources, the paging file is too small.
-_WINDOWS_MEMORY = (8, 14, 1450, 1455)
-_SAID = (
-    "cannot allocate memory",
-    "not enough memory",
-    "os error 12)",
-    "os error 1455",
-    "paging file is too small",
-)
-
-
-def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether an error says that RAM or address space is short, itself or in what it was raised from."""
-    return any(_says_so(each) for each in _chain(error))
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _says_so(error: BaseException) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno == errno.ENOMEM or getattr(error, "winerror", None) in _WINDOWS_MEMORY
-    return any(words in str(error).lower() for words in _SAID)
 
 
 class WeightsError(Exception):
@@ -76,14 +45,13 @@ class ReadError(WeightsError):
 class TransferError(WeightsError):
     """A move did not happen: every parameter is as it was before, and every new buffer was dropped."""
 
-    def __init__(self, path: Path | str | None, reason: str, *, out_of_memory: bool = False) -> None:
-        self.out_of_memory = out_of_memory
+    def __init__(self, path: Path | str | None, reason: str) -> None:
         super().__init__(path, f"{reason}; the weights are as they were before")
 
 
 def let_go(error: BaseException) -> None:
     """What the functions that an error came through held is free, those of the errors before it as well."""
-    for each in _chain(error):
+    for each in chain(error):
         traceback.clear_frames(each.__traceback__)
 
 

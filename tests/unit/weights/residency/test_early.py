@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from flux_speedup import shortage
 from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.transfer.reader import Source
 from tests.second_device import full, used
@@ -155,7 +156,7 @@ def test_without_room_nothing_is_begun(tmp_path: Path, room: int) -> None:
     before = used()
     with full(room), pytest.raises(TransferError) as error:
         case.residency.begin(CARD)
-    assert error.value.out_of_memory
+    assert shortage.of_card(error.value)
     error.value.__traceback__ = None
     assert used() == before
     case.at_home()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from flux_speedup import shortage
 from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
@@ -135,7 +136,7 @@ def test_a_card_without_room_for_the_check_gets_no_weights(case: Case) -> None:
     """What was brought must be droppable later, whatever happens."""
     with full(10_000), pytest.raises(TransferError) as failed:
         case.residency.load(CARD)
-    assert failed.value.out_of_memory
+    assert shortage.of_card(failed.value)
     case.expect()
     case.at_home()
 

@@ -31,7 +31,7 @@ class Host:
     def has_room(self, size: int) -> None:
         held = sum(home.nbytes for home in self.homes.values())
         if held + size > self.room:
-            raise TransferError(None, "no room", out_of_memory=True)
+            raise TransferError(None, "no room")
 
     def load(self, names: Collection[str]) -> None:
         self.has_room(sum(self.model.get_parameter(name).nbytes for name in names))

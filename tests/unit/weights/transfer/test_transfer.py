@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flux_speedup import shortage
 from flux_speedup.weights.errors import ReadError, TransferError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
@@ -196,7 +197,7 @@ def test_a_fault_leaves_nothing_behind_and_the_next_transfer_works(tmp_path: Pat
 
     with pytest.raises(TransferError, match=reason) as caught:
         transfer(items_of(registry, views), lane, arena, threads=3, opener=file_opener(registry, breaking))
-    assert caught.value.out_of_memory == ("allocation" in fault)
+    assert shortage.of_card(caught.value) == ("allocation" in fault)
     if of_source and fault != "os error":
         assert caught.value.path == path
     assert "as they were before" in str(caught.value)

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ... import shortage
 from ...patching.change import Change, Function
-from ...weights.errors import OUT_OF_MEMORY, WeightsError, let_go, refusals
+from ...weights.errors import WeightsError, let_go, refusals
 from ...weights.files.span import plain
 from ...weights.residency.placement import Placement
 from ...weights.residency.shells import alike, parts_of
@@ -42,7 +43,9 @@ class Merge(NamedTuple):
         before = refusals(device)
         try:
             self.run()
-        except OUT_OF_MEMORY as error:
+        except Exception as error:
+            if not shortage.of_card(error):
+                raise
             let_go(error)
             return False
         return refusals(device) == before

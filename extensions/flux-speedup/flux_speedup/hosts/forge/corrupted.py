@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ... import shortage
 from ...patching.change import Change, Function
-from ...weights.errors import is_lack_of_memory
 
 log = logging.getLogger("flux_speedup")
 
@@ -28,7 +28,7 @@ def changes(make_room: Callable[[], bool]) -> list[Change]:
             try:
                 return original(Path(name), *others, **kwargs)
             except Exception as error:
-                short = is_lack_of_memory(error)
+                short = shortage.of_ram(error)
                 if short:
                     log.warning("%s: memory is too short to load it; the file itself is sound", name)
                 if short and not make_room():

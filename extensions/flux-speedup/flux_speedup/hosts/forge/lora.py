@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 
+from ... import shortage
 from ...patching.change import Declined
-from ...weights.errors import OUT_OF_MEMORY, WeightsError, let_go
+from ...weights.errors import WeightsError, let_go
 from ...weights.residency.forms import KINDS
 from ...weights.residency.placement import Placement
 from ...weights.residency.residency import Residency
@@ -94,7 +95,7 @@ class Merges:
         else:
             return True
         # Out of the handler: what the failure held is free.
-        if isinstance(failed, OUT_OF_MEMORY) and is_to_raise():
+        if shortage.of_card(failed) and is_to_raise():
             with contextlib.suppress(WeightsError):
                 self._read_anew(loader, devices)
                 raise NoRoom(str(failed))

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from ... import shortage
 from ...stats.report import size as in_words
-from ...weights.errors import OUT_OF_MEMORY, WeightsError, let_go
+from ...weights.errors import WeightsError, let_go
 from ...weights.named import all_tensors, parameters_of
 from ...weights.residency.placement import Placement
 from ...weights.streaming.clock import Timed
@@ -186,7 +187,9 @@ class SplitModels:
                 continue
             try:
                 streamed.fit(max(0, room - stream.ring) if budget is None else budget, later=later)
-            except (WeightsError, OUT_OF_MEMORY) as error:  # of the latter: merging into what comes
+            except Exception as error:  # of the latter: merging into what comes
+                if not isinstance(error, WeightsError) and not shortage.of_card(error):
+                    raise
                 let_go(error)
                 log.info("%s: %s; what did not come streams", name_of(model), error)
             else:

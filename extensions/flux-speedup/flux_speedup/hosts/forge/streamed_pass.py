@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from ... import shortage
 from ...stats.report import size as in_words
-from ...weights.errors import OUT_OF_MEMORY, let_go
+from ...weights.errors import let_go
 from .need import manager
 
 MORE = 1 << 30
@@ -29,7 +30,9 @@ class Passes:
                 own = {**kwargs, "control": _copied(kwargs["control"])} if "control" in kwargs else kwargs
                 try:
                     return original(*args, **own)
-                except OUT_OF_MEMORY as error:
+                except Exception as error:
+                    if not shortage.of_card(error):
+                        raise
                     let_go(error)
                     out_of_memory = error.with_traceback(None)
                 # What was computed so far is free by now, but for what the allocator keeps.

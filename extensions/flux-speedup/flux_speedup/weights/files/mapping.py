@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ... import shortage
 from ...ram import available
-from ..errors import MappingError, is_lack_of_memory
+from ..errors import MappingError
 from .header import Header, read_header
 from .identity import FileIdentity as FileIdentity
 from .identity import identity
@@ -45,7 +46,7 @@ class Registry:
         try:
             return self._open(path, read)
         except (OSError, MemoryError, ValueError) as error:
-            if not is_lack_of_memory(error) or not self.make_room():
+            if not shortage.of_ram(error) or not self.make_room():
                 raise MappingError(path, f"cannot be mapped ({error})") from error
         try:
             return self._open(path, read)

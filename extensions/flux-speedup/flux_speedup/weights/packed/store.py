@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from ..errors import OUT_OF_MEMORY, ReadError, WeightsError
+from ... import shortage
+from ..errors import ReadError, WeightsError
 from ..files.header import Header
 from ..files.identity import identity
 from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry
@@ -77,7 +78,9 @@ class Packed:
                 checked.add(entry.offset)
             else:
                 self.damage()
-        except OUT_OF_MEMORY:
+        except RuntimeError as error:
+            if not shortage.of_card(error):
+                raise
             tensor.copy_(home)
         if self.file.damaged:
             tensor.copy_(home)

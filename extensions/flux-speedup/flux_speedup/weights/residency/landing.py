@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from ..errors import OUT_OF_MEMORY, TransferError, let_go
+from ..errors import TransferError, let_go
 from ..transfer.item import Item
 from ..transfer.lane import Lane
 from ..transfer.run import Arrived
@@ -116,5 +116,4 @@ def _make_all(going: Sequence[Departure], new: list[torch.Tensor], signature: Si
 def nothing_placed(device: torch.device, error: Exception) -> TransferError:
     """An error of a load that left everything as it was; holds no device memory."""
     let_go(error)
-    memory = isinstance(error, OUT_OF_MEMORY)
-    return TransferError(None, f"nothing was placed on {device} ({error})", out_of_memory=memory)
+    return TransferError(None, f"nothing was placed on {device} ({error})")

@@ -43,7 +43,7 @@ def way_home(
         ]
     except (RuntimeError, MemoryError) as error:
         reason = f"changed weights cannot be saved to RAM ({error})"
-        raise TransferError(None, reason, out_of_memory=True) from error
+        raise TransferError(None, reason) from error
 
 
 def _changed(signature: Signature, tensors: Mapping[int, torch.Tensor]) -> Iterable[int]:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..errors import OUT_OF_MEMORY
+from ... import shortage
 
 _WORD = 4
 COLUMNS = 1 << 13
@@ -39,8 +39,8 @@ class _Scratch:
         for self.rows in _ROWS:
             try:
                 self.products = torch.empty((self.rows, COLUMNS), dtype=torch.int64, device=device)
-            except OUT_OF_MEMORY:
-                if self.rows == _ROWS[-1]:
+            except RuntimeError as error:
+                if self.rows == _ROWS[-1] or not shortage.of_card(error):
                     raise
             else:
                 return

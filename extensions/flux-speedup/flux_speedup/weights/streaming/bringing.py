@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import OUT_OF_MEMORY
+from ... import shortage
 from .kept import Kept
 from .loads import Loads, brought_alone, load_of_own
 from .order import Cursor
@@ -199,7 +199,9 @@ class Bringing:
             return False
         try:
             memories = [self._timeline.memory(slot.home.nbytes) for slot in unit.slots]
-        except OUT_OF_MEMORY:
+        except RuntimeError as error:
+            if not shortage.of_card(error):
+                raise
             self.coming = frozenset()
             return False
         load, views = load_of_own(unit, memories, self._pieces)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 import torch
 
 from ...ram import cores
-from ..errors import OUT_OF_MEMORY, TransferError, WeightsError
+from ..errors import TransferError, WeightsError
 from ..packed.store import PACKED, Store
 from .direct import Direct, Straight
 from .item import Item, packed_where_better
@@ -150,12 +150,8 @@ def _as_ours() -> Iterator[None]:
     except WeightsError as error:
         raise TransferError(error.path, str(error.reason)) from error
     except (RuntimeError, MemoryError, OSError) as error:
-        raise TransferError(None, str(error).split("\n")[0], out_of_memory=_is_memory(error)) from error
+        raise TransferError(None, str(error).split("\n")[0]) from error
 
 
 def _lent(items: Sequence[Item], direct: Direct | None) -> AbstractContextManager[Straight]:
     return nullcontext(Straight()) if direct is None else direct.lend(items)
-
-
-def _is_memory(error: BaseException) -> bool:
-    return isinstance(error, (OUT_OF_MEMORY, MemoryError))
