@@ -135,7 +135,7 @@ MEMORY = MemoryUse(
 MACHINE = Machine(0.0, "NVIDIA H100 80GB HBM3", 3.1, 51.7, 55.2, 6.4, 4.1)
 PACKED = PackedNow(
     "Packed weights are on: 17.9 GB for the 23.8 GB of flux1-dev.safetensors, bit for bit: from the disk in "
-    "5.77 s, not 7.68 s, over the bus in 324 ms, not 431 ms, where the card decodes fast enough.",
+    "5.77 s, not 7.68 s, from registered pages in 324 ms, not 431 ms, where the card decodes fast enough.",
     True,
     False,
     25_300_000_000,

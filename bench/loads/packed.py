@@ -41,6 +41,7 @@ def measured(
     file = PACKED.of(mapping.path, mapping.identity)
     if file is None:
         raise SystemExit("the packed file is not found")
+    PACKED.warm = lambda path: path != mapping.path  # read in every way, whether it gains or not
     packed = _rows(timing, "transformer, packed", arena, mapping, file.mapping, cold)
     PACKED.use(None)
     if file.damaged:

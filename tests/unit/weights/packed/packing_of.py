@@ -92,13 +92,18 @@ def finish(making: Making) -> list[str]:
 def chosen(device: torch.device = CARD, *, rate: float = 1e12) -> Choice:
     """As if decoding on the device had been measured."""
     choice = Choice(kinds=frozenset({device.type}))
-    choice.device, choice.decoder, choice.bus = device, replace(PLAIN, rate=rate), rate / 100
+    choice.device, choice.decoder, choice.bus = device, replace(PLAIN, rate=rate), rate / 10
     return choice
+
+
+def is_packed(path: Path) -> bool:
+    """For a store: packed files are in RAM, and weight files are not."""
+    return path.suffix == ".packed"
 
 
 @dataclass
 class Loading:
-    """A weight file with a store beside it, and loads of it in this process."""
+    """A weight file, which is not in RAM, with a store beside it, and loads of it in this process."""
 
     path: Path
     folder: Path
@@ -109,7 +114,7 @@ class Loading:
     def of(cls, folder: Path, tensors: Mapping[str, torch.Tensor] | None = None) -> Loading:
         path = write_weights(folder / "flux.safetensors", tensors or checkpoint())
         registry = Registry(leases=False)
-        store = Store(registry, chosen())
+        store = Store(registry, chosen(), is_packed)
         store.use(folder / "packed")
         return cls(path, folder / "packed", registry, store)
 

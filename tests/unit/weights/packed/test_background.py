@@ -194,7 +194,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_what_it_would_bring(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "flux.safetensors", checkpoint())
     machine = Machine(0.0, "a card", disk=0.001, bus=0.01)
-    assert "from the disk in 1.66 s, not 1.85 s, over the bus in " in worth(path, machine, False)
+    assert "from the disk in 1.66 s, not 1.85 s, from registered pages in " in worth(path, machine, False)
     assert "are on" in worth(path, machine, True)
     assert "disk in" not in worth(path, None, False)
     write_weights(tmp_path / "t5.safetensors", {"a": weights(99).to(torch.float16)})

@@ -20,14 +20,24 @@ from flux_speedup.weights.packed.form import Form
 from flux_speedup.weights.packed.index import Index
 from flux_speedup.weights.residency.placement import Placement
 from flux_speedup.weights.streaming.origin import Origin
+from flux_speedup.weights.streaming.sources import Sources
 from flux_speedup.weights.streaming.split import units_of
 from flux_speedup.weights.streaming.staged import Staged
 from flux_speedup.weights.streaming.stream import Stream
 from flux_speedup.weights.streaming.timeline import PlainTimeline
+from flux_speedup.weights.streaming.unit import InPackedForm, Unit
 from flux_speedup.weights.transfer.direct import Direct
 from tests import second_device
 from tests.second_device.marks import needs_card
-from tests.unit.weights.packed.packing_of import Loading, checkpoint, chosen, pack, room_in, weights
+from tests.unit.weights.packed.packing_of import (
+    Loading,
+    checkpoint,
+    chosen,
+    is_packed,
+    pack,
+    room_in,
+    weights,
+)
 from tests.unit.weights.registering import Machine, ledger
 from tests.unit.weights.weight_files import CARD, module_of, raw_bytes, residency_of, write_weights
 
@@ -140,7 +150,7 @@ def test_what_nobody_uses_is_closed_at_once(tmp_path: Path) -> None:
 
 def test_a_decoder_that_does_not_keep_up_is_not_used(tmp_path: Path) -> None:
     loading, right, whole = packed(tmp_path)
-    loading.store.choice.bus = 2e12
+    loading.store.choice = slow()
     found, read = loading.load()
     assert found == right
     assert whole not in read
@@ -173,28 +183,53 @@ def test_an_index_that_is_written_and_read(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="files are registered on Linux only")
 def test_what_is_held_for_the_loads_that_follow_is_the_packed_file(tmp_path: Path) -> None:
     loading, right, whole = packed(tmp_path, {"w": weights(1_000_000), "bias": weights(33, 1)})
+    decoded: list[Form] = []
+    counted = lambda *arguments: (decoded.append(arguments[2]), PLAIN.decode(*arguments))  # noqa: E731
+    choice = loading.store.choice
+    choice.decoder = replace(choice.decoder, decode=counted)
+    loading.store.warm = lambda path: True
     direct = Direct(
         loading.registry, registrar=Machine().registrar, held=ledger(), kinds=frozenset({"cpu"}), quiet_s=0.0
     )
     placement = Placement(loading.registry, direct=direct, store=loading.store)
     module = module_of(loading.registry.open(loading.path).views())
-    for _ in range(2):
+    for registered in (0, 1):
         placement.load(module, CARD)
         assert {name: raw_bytes(each) for name, each in module.named_parameters()} == right
+        assert len(decoded) == registered, "from staging slots it would gain nothing"
         assert direct._idle.wait(10)
         placement.unload(module)
     file = loading.store.of(loading.path, loading.registry.open(loading.path).identity)
     assert file is not None
     assert direct.bytes == whole.stat().st_size
     assert direct.source(file.mapping.identity) is not None
-    loading.store.choice.bus = 2e12  # nothing decodes as fast
+    loading.store.warm = lambda path: not is_packed(path)  # it would have to be read first
     placement.load(module, CARD)
     assert direct._idle.wait(10)
     assert direct.source(loading.registry.open(loading.path).identity) is not None
     direct.release_all()
 
 
+@pytest.mark.parametrize(("warm", "bus"), [(True, 1e11), (True, 1e10), (False, 1e11)])
+def test_without_registered_pages_it_is_read_where_files_are_cold_or_the_bus_is_slow(
+    tmp_path: Path, warm: bool, bus: float
+) -> None:
+    loading, right, whole = packed(tmp_path, SMALL)
+    loading.store.warm = lambda path: warm or path == whole
+    loading.store.choice.bus = bus
+    found, read = loading.load()
+    assert found == right
+    assert set(read) == {loading.path if warm and bus == 1e11 else whole}
+
+
 # What is chosen.
+
+
+def slow() -> Choice:
+    """No decoder keeps up with a disk."""
+    choice = chosen(rate=1e9)
+    choice.bus = 50e9
+    return choice
 
 
 def wrong(packed: torch.Tensor, out: torch.Tensor, form: Form) -> None:
@@ -223,21 +258,33 @@ def test_only_what_decodes_rightly_is_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bus", "rate", "loads", "cold", "streams"),
-    [(50e9, 1e12, True, True, True), (50e9, 100e9, True, True, False), (50e9, 20e9, False, True, False)],
+    ("bus", "rate", "loads", "cold", "streams", "staged"),
+    [
+        (50e9, 2e12, True, True, True, True),
+        (50e9, 500e9, True, True, True, False),
+        (3e9, 200e9, True, True, True, True),
+        (50e9, 100e9, True, True, False, False),
+        (50e9, 20e9, False, True, False, False),
+    ],
 )
-def test_where_it_pays(bus: float, rate: float, loads: bool, cold: bool, streams: bool) -> None:
+def test_where_it_pays(
+    bus: float, rate: float, loads: bool, cold: bool, streams: bool, staged: bool
+) -> None:
     choice = chosen(rate=rate)
     choice.bus = bus
     assert choice.pays_loading(CARD, cold=False) is loads
     assert choice.pays_loading(CARD, cold=True) is cold
     assert choice.pays_streaming(CARD) is streams
+    assert choice.pays_streaming(CARD, staged=True) is staged
     assert not choice.pays_streaming(torch.device("cpu", 1))
     assert not Choice().pays_loading(CARD, cold=True), "nobody has measured"
 
 
 def test_what_is_read_ahead(tmp_path: Path) -> None:
     loading, _, whole = packed(tmp_path)
+    loading.store.warm = lambda path: True
+    assert loading.store.instead_of(loading.path) == loading.path
+    loading.store.warm = is_packed
     for rate, read in ((1e12, whole), (1e9, loading.path)):
         loading.store.choice = chosen(rate=rate)
         loading.store.choice.bus = 50e9
@@ -306,6 +353,41 @@ def test_streams_the_same_bytes(tmp_path: Path, device: torch.device, damage: bo
     file = loading.store._files[loading.registry.open(loading.path).identity]
     assert file is not None
     assert file.damaged is damage
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files are registered on Linux only")
+@pytest.mark.parametrize(
+    ("in_ram", "room", "read"),
+    [
+        ("both", True, "packed, registered"),
+        ("both", False, "weight file"),
+        ("weight file", True, "weight file, registered"),
+        ("weight file", False, "weight file"),
+        ("packed file", True, "packed, registered"),
+        ("packed file", False, "packed"),
+        ("none", True, "packed, registered"),
+        ("none", False, "packed"),
+    ],
+)
+def test_which_form_streams(tmp_path: Path, in_ram: str, room: bool, read: str) -> None:
+    loading, _, whole = packed(tmp_path, {"0.weight": weights(600_000).view(1, -1)})
+    there = {"both": {loading.path, whole}, "weight file": {loading.path}, "packed file": {whole}}
+    loading.store.warm = lambda path: path in there.get(in_ram, ())
+    registrar, kinds = Machine().registrar, frozenset({"cpu"})
+    held = ledger() if room else ledger(1)
+    direct = Direct(loading.registry, registrar=registrar, held=held, kinds=kinds, quiet_s=0.0)
+    sources = Sources(loading.registry, direct, CARD, loading.store)
+    layer = torch.nn.Linear(1, 1, bias=False)
+    home = loading.registry.open(loading.path).views()["0.weight"]
+    layer.weight = torch.nn.Parameter(home, requires_grad=False)
+    unit = Unit(0, "layer")
+    assert unit.look(layer, lambda tensor: tensor.dtype)
+    assert sources.hold([layer.weight]) is room
+    pieces = sources.pieces(unit.slots[0])
+    form = "packed" if isinstance(pieces, InPackedForm) else "weight file"
+    assert (form + ", registered" * sources.is_registered(unit.slots[0])) == read
+    sources.close()
+    direct.release_all()
 
 
 def test_a_stream_goes_on_from_the_file_when_a_packed_one_comes_or_goes(tmp_path: Path) -> None:

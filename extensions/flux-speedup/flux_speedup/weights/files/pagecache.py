@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from ...ram import available
+
 WINDOW = 64
 _WINDOWS = 64
 WARM = 0.95
@@ -33,6 +35,17 @@ def resident_fraction(path: Path, *, windows: int = _WINDOWS) -> float | None:
                 return _sampled(pages, stat.st_size, windows)
     except (OSError, ValueError):
         return None
+
+
+def is_warm(path: Path) -> bool:
+    """Whether its pages are in RAM; where the system does not say, whether there is so much RAM."""
+    fraction = resident_fraction(path)
+    if fraction is not None:
+        return fraction >= WARM
+    try:
+        return path.stat().st_size <= available()
+    except OSError:
+        return False
 
 
 def forget(path: Path) -> None:

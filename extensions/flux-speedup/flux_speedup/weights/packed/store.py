@@ -1,4 +1,8 @@
-"""Packed files that count, found by the spans of their weight files: one store a process."""
+"""Packed files that count, found by the spans of their weight files: one store a process.
+
+They are read where that takes less time: where the device reads them in registered pages, and where the weight file
+is not in RAM. Of files in RAM, through staging slots, it does where the bus is slow beside the decoding (choice.py).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +22,7 @@ from ..errors import ReadError, WeightsError
 from ..files.header import Header
 from ..files.identity import identity
 from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry
-from ..files.pagecache import WARM, resident_fraction
+from ..files.pagecache import is_warm
 from ..files.span import Span
 from .choice import Choice
 from .decoding import decode, unpack
@@ -102,8 +106,15 @@ class Store:
     anew.
     """
 
-    def __init__(self, registry: Registry = MAPPINGS, choice: Choice | None = None) -> None:
+    def __init__(
+        self,
+        registry: Registry = MAPPINGS,
+        choice: Choice | None = None,
+        warm: Callable[[Path], bool] = is_warm,
+    ) -> None:
+        """`warm`: whether a file is in RAM."""
         self.choice = choice or Choice()
+        self.warm = warm
         self.folder: Path | None = None
         self.changes = 0
         self._registry = registry
@@ -137,27 +148,41 @@ class Store:
             found = self._files[identity]
         return None if found is None or found.damaged else found
 
-    def for_load(self, spans: Sequence[Span | None], device: torch.device) -> list[Packed | None]:
-        """For each span of a load, what is to be read in its place; None: the span itself."""
-        files: dict[FileIdentity, PackedFile | None] = {}
-        for span in spans if self.folder is not None else ():
-            if span is not None and span.identity not in files:
-                files[span.identity] = self._for_load(span, device)
-        return [None if span is None else _find(span, files.get(span.identity)) for span in spans]
+    def for_load(
+        self, spans: Sequence[Span | None], device: torch.device, registered: Callable[[Span], bool]
+    ) -> list[Packed | None]:
+        """For each span of a load, what is to be read in its place; None: the span itself.
+
+        `registered`: whether the device reads the span of a packed file where it is.
+        """
+        warm: dict[FileIdentity, bool] = {}
+
+        def read(span: Span) -> Packed | None:
+            found = _find(span, self.of(span.path, span.identity))
+            if found is None:
+                return None
+            if span.identity not in warm:
+                warm[span.identity] = self.warm(span.path)
+            cold = not warm[span.identity]
+            there = cold or registered(found.span) or self.choice.pays_streaming(device, staged=True)
+            return found if there and self.choice.pays_loading(device, cold=cold) else None
+
+        return [None if span is None else read(span) for span in spans]
 
     def for_streaming(self, span: Span, device: torch.device) -> Packed | None:
-        """For a span that comes again and again."""
+        """For a span that comes again and again, from registered pages; else see Choice.pays_streaming."""
         pays = self.choice.pays_streaming(device)
         return _find(span, self.of(span.path, span.identity)) if pays else None
 
-    def warm(self, path: Path, identity: FileIdentity, device: torch.device) -> FileIdentity:
-        """The file that loads read in a weight file's place while both are in RAM."""
+    def to_register(self, path: Path, identity: FileIdentity, device: torch.device) -> FileIdentity:
+        """The file that loads will read in registered pages: the packed one, where it is in RAM."""
         file = self.of(path, identity) if self.choice.pays_loading(device, cold=False) else None
-        return identity if file is None else file.mapping.identity
+        return identity if file is None or not self.warm(file.mapping.path) else file.mapping.identity
 
     def instead_of(self, path: Path) -> Path:
         """What a load from the disk will read of a weight file: read this ahead."""
-        now = identity(path) if self.folder is not None and self.choice.pays_cold() else None
+        cold = self.folder is not None and self.choice.pays_cold() and not self.warm(path)
+        now = identity(path) if cold else None
         file = self.of(path, now) if now is not None else None
         return path if file is None else file.mapping.path
 
@@ -166,16 +191,6 @@ class Store:
             if file is not None and file.mapping.identity == identity:
                 file.damaged = True
                 self.changes += 1
-
-    def _for_load(self, span: Span, device: torch.device) -> PackedFile | None:
-        file = self.of(span.path, span.identity)
-        if file is None:
-            return None
-        here, there = resident_fraction(span.path), resident_fraction(file.mapping.path)
-        cold = there is not None and there < WARM
-        if cold and here is not None and here >= WARM:
-            return None  # the disk would be slower than any bus
-        return file if self.choice.pays_loading(device, cold=cold) else None
 
     def _open(self, path: Path, packed: Path, identity: FileIdentity) -> PackedFile | None:
         index = Index.counting(packed, identity)

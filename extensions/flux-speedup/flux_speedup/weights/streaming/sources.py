@@ -1,4 +1,7 @@
-"""Where streamed bytes are read: the file's own pages where they are registered, else the weight's home."""
+"""Where streamed bytes are read: the file's own pages where they are registered, else the weight's home.
+
+A packed form is read where it gains: from registered pages, of a file that is not in RAM, over a slow bus.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,7 @@ class Sources:
         self._loans = contextlib.ExitStack()
         self._lent: dict[FileIdentity, int] = {}  # what `_let_go` was then
         self._known: dict[_Key, Sequence[torch.Tensor]] = {}
+        self._in_ram: dict[FileIdentity, bool] = {}  # at the last `hold`, or since
         self._let_go = self._come = 0
         self._written: dict[FileIdentity, Ranges | None] = {}
 
@@ -50,6 +54,7 @@ class Sources:
         Reads what is not in RAM yet. Where there is no room for what is missing of a file, nothing more of it is
         registered. `soon`: the device, for which this is done once nobody computes.
         """
+        self._in_ram.clear()
         near = Near(self._registry)
         spans = [self._where(find(home.data, near)) for home in homes]
         by_file: dict[FileIdentity, list[Span]] = {}
@@ -68,6 +73,7 @@ class Sources:
             self._come, self._packed_known = come, packed
             self.changes += 1
             self._known.clear()
+            self._in_ram.clear()
 
     def pieces(self, slot: Slot) -> Sequence[torch.Tensor]:
         """As `unit.Pieces`; found once for each home."""
@@ -132,16 +138,27 @@ class Sources:
         if span is None or self.is_written(span.identity, slot.home.data_ptr(), span.length):
             return home_bytes(slot)  # the file's own pages do not have what was written here
         packed = self._packed(span) if slot.raw is None else None
-        if packed is None:
+        read = self._read(packed.span) if packed is not None else None
+        if packed is None or (read is None and self._is_warm(span) and not self._pays_staged()):
             return self._read(span) or home_bytes(slot)
         span = packed.span
-        read = self._read(span)
         found = InPackedForm(read or (packed.file.mapping.bytes_at(span.offset, span.length),))
         found.packed, found.straight = packed, read is not None
         return found
 
     def _packed(self, span: Span) -> Packed | None:
-        return self._store.for_streaming(span, self._device) if self._device is not None else None
+        """Its packed form, if that is in RAM, or it would come from the disk as well."""
+        found = self._store.for_streaming(span, self._device) if self._device is not None else None
+        there = found is not None and (self._is_warm(found.span) or not self._is_warm(span))
+        return found if there else None
+
+    def _pays_staged(self) -> bool:
+        return self._device is not None and self._store.choice.pays_streaming(self._device, staged=True)
+
+    def _is_warm(self, span: Span) -> bool:
+        if span.identity not in self._in_ram:
+            self._in_ram[span.identity] = self._store.warm(span.path)
+        return self._in_ram[span.identity]
 
     def _where(self, span: Span | None) -> Span | None:
         packed = self._packed(span) if span is not None else None

@@ -19,7 +19,7 @@ import torch
 from ...ram import HALF, HELD, Held
 from ...stats.report import size
 from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry, Standing
-from ..files.pagecache import WARM, resident_fraction
+from ..files.pagecache import is_warm
 from ..files.span import Span
 from .held_files import HeldFile, HeldFiles
 from .idle import QUIET_S, WhileIdle, nobody
@@ -31,12 +31,6 @@ _log = logging.getLogger("flux_speedup")
 
 Straight = dict[int, tuple[torch.Tensor, ...]]
 """Item number -> its bytes, in pieces that each lie in one registration; in the order of the files."""
-
-
-def is_warm(path: Path) -> bool:
-    """Whether its pages are in RAM, as far as anybody can say."""
-    fraction = resident_fraction(path)
-    return fraction is None or fraction >= WARM
 
 
 class Direct:

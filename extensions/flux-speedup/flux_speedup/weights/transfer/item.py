@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from ..files.span import Span
-from ..packed.store import PACKED, Packed, Store
+from ..packed.store import Packed, Store
 from .plan import Request
 
 
@@ -58,10 +58,12 @@ def requests_of(items: Sequence[Item]) -> tuple[list[Span | torch.Tensor], list[
     return origins, requests
 
 
-def packed_where_better(items: Sequence[Item], device: torch.device, store: Store = PACKED) -> list[Item]:
-    """The items, each with its packed form where a load to this device is to read that."""
+def packed_where_better(
+    items: Sequence[Item], device: torch.device, store: Store, registered: Callable[[Span], bool]
+) -> list[Item]:
+    """The items, each with its packed form where a load to this device is to read that; see Store.for_load."""
     spans = [item.origin if isinstance(item.origin, Span) else None for item in items]
-    found = store.for_load(spans, device)
+    found = store.for_load(spans, device, registered)
     return [
         item if one is None else replace(item, packed=one) for item, one in zip(items, found, strict=True)
     ]

@@ -11,6 +11,7 @@ import torch
 
 from ...ram import cores
 from ..errors import TransferError, WeightsError
+from ..files.span import Span
 from ..packed.store import PACKED, Store
 from .direct import Direct, Straight
 from .item import Item, packed_where_better
@@ -45,7 +46,8 @@ def transfer(
     the tensor of each item while others are still on their way; what it queues on the device is done as well.
     What is in files that `direct` holds is not staged; what `store` has in a packed form comes in that.
     """
-    chosen = packed_where_better(items, lane.device, store)
+    registered = _nowhere if direct is None else lambda span: direct.has(span.identity, [span])
+    chosen = packed_where_better(items, lane.device, store, registered)
     try:
         return _transfer(chosen, lane, arena, threads, opener, arrived, direct)
     except TransferError as error:
@@ -98,7 +100,7 @@ class Underway:
         arrived: Arrived | None = None,
         store: Store = PACKED,
     ) -> None:
-        items = packed_where_better(items, lane.device, store)
+        items = packed_where_better(items, lane.device, store, _nowhere)
         self._tensors: list[torch.Tensor] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="flux-speedup-early", daemon=True)
@@ -155,3 +157,8 @@ def _as_ours() -> Iterator[None]:
 
 def _lent(items: Sequence[Item], direct: Direct | None) -> AbstractContextManager[Straight]:
     return nullcontext(Straight()) if direct is None else direct.lend(items)
+
+
+def _nowhere(_span: Span) -> bool:
+    """No device reads it where it is."""
+    return False
