@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flux_speedup.weights.files import pagecache
 from flux_speedup.weights.files.pagecache import forget, resident_fraction
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="mincore is asked on Linux only")
@@ -33,6 +34,21 @@ def test_what_was_read_is_resident_and_asking_reads_nothing(path: Path) -> None:
     assert resident_fraction(path) == before
     path.read_bytes()
     assert resident_fraction(path) == 1.0
+
+
+def test_where_the_system_does_not_say_what_fits_into_ram_may_be_there(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for known, room, warm in (
+        (0.5, 1 << 40, False),
+        (1.0, 0, True),
+        (None, 3_000_001, True),
+        (None, 9, False),
+    ):
+        monkeypatch.setattr(pagecache, "resident_fraction", lambda _, known=known: known)
+        monkeypatch.setattr(pagecache, "available", lambda room=room: room)
+        assert pagecache.is_warm(path) is warm
+    assert not pagecache.is_warm(path.with_name("missing"))
 
 
 @linux

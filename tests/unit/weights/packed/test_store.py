@@ -267,9 +267,7 @@ def test_only_what_decodes_rightly_is_chosen() -> None:
         (50e9, 20e9, False, True, False, False),
     ],
 )
-def test_where_it_pays(
-    bus: float, rate: float, loads: bool, cold: bool, streams: bool, staged: bool
-) -> None:
+def test_where_it_pays(bus: float, rate: float, loads: bool, cold: bool, streams: bool, staged: bool) -> None:
     choice = chosen(rate=rate)
     choice.bus = bus
     assert choice.pays_loading(CARD, cold=False) is loads

@@ -38,7 +38,11 @@ def worth(path: Path, machine: Machine | None, on: bool) -> str:
     if found is None:
         return ""
     whole, packed = found
-    rates = (("from the disk", machine.disk), ("from registered pages", machine.bus)) if machine is not None else ()
+    rates = (
+        (("from the disk", machine.disk), ("from registered pages", machine.bus))
+        if machine is not None
+        else ()
+    )
     ways = [
         f"{how} in {seconds(packed / rate / 1e9)}, not {seconds(whole / rate / 1e9)}"
         for how, rate in rates

@@ -92,7 +92,9 @@ class Placement:
             source = report.source if _from_files(report) else "RAM"
             self._arrivals[module] = Arrival(source, report.by_backing, report.early)
         if self._direct is not None and report.bytes:
-            read = [self._store.to_register(path, identity, device) for identity, path in report.files.items()]
+            read = [
+                self._store.to_register(path, identity, device) for identity, path in report.files.items()
+            ]
             self._direct.hold_soon(read, device)
         return report
 
