@@ -1,7 +1,7 @@
 """Packed files that count, found by the spans of their weight files: one store a process.
 
 They are read where that takes less time: where the device reads them in registered pages, and where the weight file
-is not in RAM. Of files in RAM, through staging slots, it does where the bus is slow beside the decoding (choice.py).
+is not in RAM. Of files in RAM, through staging slots, that is where the bus is slow beside decoding (choice.py).
 """
 
 from __future__ import annotations
