@@ -122,7 +122,7 @@ class Config:
     packed: bool = WEIGHTS(
         False,
         "loads read a quarter less of bf16 files, bit for bit; their packed form takes room on the disk",
-        more="made while nobody makes an image, or by `pack.py`; read where that gains (registered pages, a disk); CUDA",
+        more="made while nobody makes an image, or by `pack.py`; read from registered pages or a disk; CUDA",
         label="Packed weights",
         hosts=THE_FOUR,
     )
