@@ -86,6 +86,7 @@ def test_a_body_that_a_form_can_send_is_refused(path: str, kind: str | None) -> 
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://[evil.example"},  # no address at all
         {"Origin": "http://127.0.0.1:3000"},
         {"Origin": "https://127.0.0.1:7860.evil.example"},
         {"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"},

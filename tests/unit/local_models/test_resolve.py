@@ -107,3 +107,10 @@ def test_the_real_librarys_cache_is_understood(tmp_path: Path, monkeypatch: pyte
     resolver = Resolver(Catalog(), lambda _: [], Digests(None), cached)
     assert used(resolver.find(entry())) == snapshot / "face.pt"
     assert cached("Bingsu/adetailer", "other.pt") is None
+
+
+@pytest.mark.parametrize("repo", ["a/b--c", "a/b-", f"{'a' * 60}/{'b' * 60}"])
+def test_a_name_that_the_real_library_refuses_is_not_in_its_cache(repo: str) -> None:
+    pytest.importorskip("huggingface_hub")
+    found = Resolver(Catalog(), lambda _: [], Digests(None), cached).find(entry(repo=repo))
+    assert (found.usable, found.refused) == (None, ())

@@ -100,9 +100,7 @@ def gather(
         settings = _read_json(settings_file, problems, "the WebUI's settings") if settings_file else {}
     saved = {k[len(OPTION_PREFIX) :]: v for k, v in settings.items() if k.startswith(OPTION_PREFIX)}
     user_file = Path(chosen) if chosen else data_folder / "flux-speedup.json" if data_folder else None
-    if chosen and user_file is not None and not user_file.exists():
-        problems.append(f"{user_file}: no such configuration file; the shipped one is used")
-    user = _read_json(user_file, problems, "configuration") if user_file else {}
+    user = _read_json(user_file, problems, "configuration", asked_for=bool(chosen)) if user_file else {}
     return Sources(
         (
             Source("command line", flags),
@@ -141,8 +139,10 @@ def _flags(words: Sequence[str], problems: list[str]) -> dict[str, object]:
     return {k[len(prefix) :]: v for k, v in vars(found).items() if k.startswith(prefix) and v is not None}
 
 
-def _read_json(path: Path, problems: list[str], what: str) -> dict[str, object]:
-    """The object in a JSON file; a missing file is an empty one."""
+def _read_json(
+    path: Path, problems: list[str], what: str, *, asked_for: bool = False
+) -> dict[str, object]:
+    """The object in a JSON file; a missing file is an empty one, and a problem where somebody asked for it."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # a pipe may be waited for, a device read, for ever
@@ -153,6 +153,8 @@ def _read_json(path: Path, problems: list[str], what: str) -> dict[str, object]:
             return {}
         held = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
+        if asked_for:
+            problems.append(f"{path}: no such configuration file; the shipped one is used")
         return {}
     except (OSError, ValueError, RecursionError) as error:
         problems.append(f"{path}: cannot be read as {what} ({error}); it is ignored")

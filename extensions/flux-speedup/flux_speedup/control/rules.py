@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
 
 from ..hosts.common.inside import Forbidden
 from ..hosts.common.names import Names
@@ -63,7 +62,7 @@ def _check_host(host: str, names: Names) -> None:
 
 
 def _is_same(origin: str, host: str) -> bool:
-    return urlsplit(origin).netloc == host
+    return origin.partition("://")[2] == host
 
 
 def _lower(headers: Mapping[str, str], name: str) -> str:

@@ -40,16 +40,17 @@ def token_for(address: str) -> str | None:
 def cached(repo: str, file: str) -> tuple[Path, str] | None:
     """(the cache folder, the file's path below it with forward slashes), or None.
 
-    The library is looked for and not required.
+    The library is looked for and not required; what it will not look for (it has rules for names) is not there.
     """
     try:
         from huggingface_hub import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
             constants,
             try_to_load_from_cache,
         )
-    except ImportError:
+
+        found = try_to_load_from_cache(repo, file)
+    except Exception:
         return None
-    found = try_to_load_from_cache(repo, file)
     if not isinstance(found, str):
         return None
     root = Path(getattr(constants, "HF_HUB_CACHE", None) or constants.HUGGINGFACE_HUB_CACHE)

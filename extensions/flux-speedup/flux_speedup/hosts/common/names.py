@@ -39,7 +39,7 @@ class Names:
             return True
         if any(pattern[:2] == "*." and name.endswith(pattern[1:]) for pattern in self.own):
             return True
-        return any(urlsplit(origin).hostname == name for origin in self.origins)
+        return any(_host_of(origin) == name for origin in self.origins)
 
     def may_ask_from(self, origin: str) -> bool:
         """Whether a page of another origin was let in by the user."""
@@ -48,7 +48,7 @@ class Names:
         if self.origin_pattern and _matches(self.origin_pattern, origin):
             return True
         # A proxy that asks us by another name than it is asked by.
-        host = urlsplit(origin).hostname or ""
+        host = _host_of(origin)
         return host in self.own or any(p[:2] == "*." and host.endswith(p[1:]) for p in self.own)
 
 
@@ -66,6 +66,14 @@ def names(flags: Any, allowed: Iterable[str]) -> Names:
     origins = str(getattr(flags, "cors_allow_origins", None) or "").lower().split(",")
     pattern = getattr(flags, "cors_allow_origins_regex", None)
     return Names(frozenset(own - {""}), frozenset(each.strip() for each in origins if each.strip()), pattern)
+
+
+def _host_of(origin: str) -> str:
+    """Without its port; "" where it is no address, as anybody can send anything."""
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_address(name: str) -> bool:
