@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from flux_speedup.hosts.common import pruning
 from flux_speedup.hosts.common.pruning import Pruner, remove_loaded
 from flux_speedup.patching.table import PatchTable
 from flux_speedup.pruning.catalog import LEFT_OUT
@@ -131,6 +132,7 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(tmp_path)
+    monkeypatch.setattr(pruning, "FOLDER", tmp_path / "extensions" / "flux-speedup")
     for name, module in made.modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     return made
@@ -205,9 +207,15 @@ def test_put_back_everything_is_listed_as_before(host: Host, table: PatchTable) 
     assert pruner.decision is None
 
 
-def test_where_our_own_script_is_gone_everything_is_put_back(host: Host, table: PatchTable) -> None:
+@pytest.mark.parametrize("another_copy", [False, True])
+def test_where_our_own_script_is_gone_everything_is_put_back(
+    host: Host, table: PatchTable, another_copy: bool
+) -> None:
     pruner = arm(table)
+    if another_copy:  # it has stood down, and will do nothing
+        host.write(host.root / "extensions" / "zz" / "scripts" / "flux_speedup.py")
     host.names("scripts", ".py")
+    assert pruner.decision is not None
     host.opts.disabled_extensions = ["flux-speedup"]
     host.extensions.list_extensions()
     assert "xyz_grid.py" in host.names("scripts", ".py")
@@ -283,3 +291,13 @@ def test_what_was_loaded_all_the_same_leaves_the_runners(host: Host) -> None:
         assert each.selectable_scripts == []
         assert each.callback_map == {}
     assert remove_loaded(Decision(frozenset({"controlnet"}))) == []
+
+
+def test_in_a_clone_of_the_repository_the_script_at_its_root_is_ours(
+    host: Host, table: PatchTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = host.root / "extensions" / "flux-speedup"
+    monkeypatch.setattr(pruning, "FOLDER", root / "extensions" / "flux-speedup")
+    pruner = arm(table)
+    assert "xyz_grid.py" not in host.names("scripts", ".py")
+    assert pruner.decision is not None

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...patching.change import Call, Change, Function
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 SCRIPTS, EXTENSIONS = "modules.scripts", "modules.extensions"
 LISTED = {"scripts": (".py",), "javascript": (".js", ".mjs")}
 OURS = "flux_speedup.py"
+FOLDER = Path(__file__).resolve().parents[3]
+"""Of this copy of the extension: there may be another one, which stands down."""
 
 log = logging.getLogger("flux_speedup")
 
@@ -78,7 +81,7 @@ class Pruner:
 
     def _leave_out(self, found: list[Any], extension: str) -> list[Any]:
         if extension == ".py":
-            if not any(file.filename == OURS for file in found):
+            if not any(file.filename == OURS and _is_around(file.basedir) for file in found):
                 # Disabled or removed, and "Reload UI" was pressed.
                 self.decision = None
                 self._gone()
@@ -131,6 +134,11 @@ class Pruner:
     def _forget(self) -> None:
         self.decision = None
         self._show_status()
+
+
+def _is_around(basedir: str) -> bool:
+    """Whether an extension's folder is ours, or that of the repository that we lie in."""
+    return FOLDER.is_relative_to(os.path.realpath(basedir))
 
 
 def _is_left_out(decision: Decision, file: Any, extension: str) -> bool:
