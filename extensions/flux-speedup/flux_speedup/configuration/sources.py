@@ -139,9 +139,7 @@ def _flags(words: Sequence[str], problems: list[str]) -> dict[str, object]:
     return {k[len(prefix) :]: v for k, v in vars(found).items() if k.startswith(prefix) and v is not None}
 
 
-def _read_json(
-    path: Path, problems: list[str], what: str, *, asked_for: bool = False
-) -> dict[str, object]:
+def _read_json(path: Path, problems: list[str], what: str, *, asked_for: bool = False) -> dict[str, object]:
     """The object in a JSON file; a missing file is an empty one, and a problem where somebody asked for it."""
     try:
         found = path.stat()

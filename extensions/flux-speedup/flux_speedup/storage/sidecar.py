@@ -101,6 +101,7 @@ class Sidecar:
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._seen: tuple[int, int] | None = None  # times and size of the file when it was read
+        self._said: set[str] = set()
 
     def get(self, path: Path, stamp: Stamp, place: Place | None = None) -> str | None:
         """The sha256 of the file at `path` as it was with that stamp.
@@ -145,7 +146,7 @@ class Sidecar:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:
-            _log.info("%s: cannot be read (%s); digests are computed again", self._file, error)
+            self._say("cannot be read", error, "digests are computed again")
             return {}
         files = found.get("files") if isinstance(found, dict) else None
         rows = files.items() if isinstance(files, dict) else ()
@@ -161,7 +162,13 @@ class Sidecar:
         try:
             whole_file.write(self._file, json.dumps({"files": files}, indent=1))
         except (OSError, ValueError) as error:
-            _log.info("%s: cannot be written (%s); digests are kept until the end", self._file, error)
+            self._say("cannot be written", error, "digests are kept until the end")
+
+    def _say(self, what: str, error: Exception, then: str) -> None:
+        """Once: it is read and written for every file that is hashed."""
+        if what not in self._said:
+            self._said.add(what)
+            _log.info("%s: %s (%s); %s", self._file, what, error, then)
 
 
 def _entry(row: object) -> _Entry | None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -306,12 +307,22 @@ def test_a_file_that_is_not_ours_counts_for_nothing_and_is_replaced(
     assert [path.name for path in kept.parent.iterdir()] == [kept.name]
 
 
-def test_where_nothing_can_be_written_it_is_kept_in_memory(weights: Path, tmp_path: Path) -> None:
+def test_where_nothing_can_be_written_it_is_kept_in_memory_and_told_once(
+    weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "a file").touch()
+    another = tmp_path / "another.safetensors"
+    another.write_bytes(b"x" * 1000)
     for file in (None, tmp_path / "a file" / "digests.json"):
+        caplog.clear()
         digests = FileDigests(Sidecar(file))
-        digests.of(weights, lambda: sha256(weights))
-        assert digests.of(weights, never) == sha256(weights)
+        with caplog.at_level("INFO", "flux_speedup"):
+            for path in (weights, another):
+                digests.of(path, partial(sha256, path))
+                assert digests.of(path, never) == sha256(path)
+        told = [record.getMessage() for record in caplog.records]
+        assert sum("cannot be written" in line for line in told) == (file is not None)
+        assert len(told) == len({line.partition("(")[0] for line in told})
 
 
 def test_two_processes_keep_what_the_other_wrote(kept: Path) -> None:
