@@ -241,4 +241,4 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
     else:
         place.mkdir()
     found = gathered(tmp_path, environ={"FLUX_SPEEDUP_CONFIG": str(place)})
-    assert found.problems == (f"{place}: is no file that can be read as configuration; it is ignored",)
+    assert found.problems == (f"{place}: cannot be read as configuration (it is no file); it is ignored",)

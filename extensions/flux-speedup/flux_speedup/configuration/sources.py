@@ -7,13 +7,12 @@ and tolerantly: whatever cannot be read is one sentence, never an exception.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..storage import json_file
 from .config import Source
 from .setting import Setting
 from .settings import SETTINGS
@@ -142,24 +141,10 @@ def _flags(words: Sequence[str], problems: list[str]) -> dict[str, object]:
 def _read_json(path: Path, problems: list[str], what: str, *, asked_for: bool = False) -> dict[str, object]:
     """The object in a JSON file; a missing file is an empty one, and a problem where somebody asked for it."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # a pipe may be waited for, a device read, for ever
-            problems.append(f"{path}: is no file that can be read as {what}; it is ignored")
-            return {}
-        if found.st_size > MAX_FILE_BYTES:
-            problems.append(f"{path}: over {MAX_FILE_BYTES} bytes, not read as {what}; it is ignored")
-            return {}
-        held = json.loads(path.read_text(encoding="utf-8-sig"))
+        return json_file.read(path, MAX_FILE_BYTES)
     except FileNotFoundError:
         if asked_for:
             problems.append(f"{path}: no such configuration file; the shipped one is used")
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         problems.append(f"{path}: cannot be read as {what} ({error}); it is ignored")
-        return {}
-    if not isinstance(held, dict):
-        problems.append(
-            f"{path}: holds {type(held).__name__}, not an object of keys and values; it is ignored"
-        )
-        return {}
-    return held
+    return {}

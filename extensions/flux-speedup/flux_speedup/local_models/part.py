@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..storage import json_file
+
 CHUNK = 1 << 16
 Progress = Callable[[int, "int | None"], None]
 """(bytes there now, bytes in all where known)."""
@@ -76,7 +78,7 @@ def keep_validator(part: Path, etag: str | None, modified: str | None) -> None:
 def validator(part: Path) -> str | None:
     """What was remembered, None where nothing was."""
     try:
-        found = json.loads(_beside(part).read_text(encoding="utf-8"))["validator"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json_file.read(_beside(part)).get("validator")
+    except (OSError, ValueError):
         return None
     return found if isinstance(found, str) and found.isprintable() else None

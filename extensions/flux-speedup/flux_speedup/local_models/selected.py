@@ -11,6 +11,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..storage import json_file
+
 FOLDER = "Stable-diffusion"
 _HASH = re.compile(r" \[[0-9a-f]+\]$")
 
@@ -47,8 +49,8 @@ def selected(flags: Flags) -> tuple[str, Path] | None:
     if flags.checkpoint is not None:
         return (flags.checkpoint.name, flags.checkpoint) if flags.checkpoint.is_file() else None
     named = None
-    with suppress(OSError, ValueError, AttributeError, RecursionError):
-        named = json.loads(flags.settings_file.read_text(encoding="utf-8-sig")).get("sd_model_checkpoint")
+    with suppress(OSError, ValueError):
+        named = json_file.read(flags.settings_file).get("sd_model_checkpoint")
     if not isinstance(named, str) or not named:
         return None
     name = _HASH.sub("", named)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..stats.machine import Machine, Measuring
 from ..stats.report import speed
-from ..storage import whole_file
+from ..storage import json_file, whole_file
 from .measurement import Measurement
 from .steps import steps
 
@@ -117,15 +117,13 @@ def save(path: Path, machine: Machine) -> None:
 def load(path: Path) -> Machine | None:
     """What was written; None where there is nothing or it is something else."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return None
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_file.read(path, MAX_BYTES)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         log.info("%s cannot be read (%s); this machine counts as not measured", path, error)
         return None
-    if not isinstance(found, dict) or _number(found.get("at")) is None:
+    if _number(found.get("at")) is None:
         return None
     rates = {each.name: _number(found.get(each.name)) for each in fields(Machine)[2:]}
     return Machine(float(found["at"]), str(found.get("device", "")), **rates)

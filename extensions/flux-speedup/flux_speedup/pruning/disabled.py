@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..storage import whole_file
+from ..storage import json_file, whole_file
 
 FILE = "disabled_extensions.json"
 
@@ -22,10 +22,9 @@ class Remembered:
         if self._path is None:
             return ()
         try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
+            added = json_file.read(self._path).get("added")
         except (OSError, ValueError):
             return ()
-        added = found.get("added") if isinstance(found, dict) else None
         return tuple(n for n in added if isinstance(n, str)) if isinstance(added, list) else ()
 
     def write(self, names: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import whole_file
+from . import json_file, whole_file
 from .sample import sample
 
 MOST_BYTES = 4 << 20
@@ -140,15 +140,12 @@ class Sidecar:
         if self._file is None:
             return {}
         try:
-            if self._file.stat().st_size > MOST_BYTES:
-                return {}
-            found = json.loads(self._file.read_text(encoding="utf-8"))
+            files = json_file.read(self._file, MOST_BYTES).get("files")
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             self._say("cannot be read", error, "digests are computed again")
             return {}
-        files = found.get("files") if isinstance(found, dict) else None
         rows = files.items() if isinstance(files, dict) else ()
         return {path: entry for path, row in rows if (entry := _entry(row)) is not None}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -12,9 +11,9 @@ from typing import Any
 from ...pruning import references
 from ...pruning.catalog import ENTRIES
 from ...pruning.surroundings import Folder, Mentions, Surroundings
+from ...storage import json_file
 
 WEIGHTS = frozenset({".safetensors", ".pth", ".ckpt", ".pt", ".bin", ".patch", ".gguf"})
-MAX_BYTES = 16 << 20
 
 
 def gather(small_card: bool, disabled_by_us: frozenset[str]) -> Surroundings:
@@ -85,12 +84,9 @@ def _models_path() -> Path:
 def _ui_defaults(arguments: Any) -> Mapping[str, object]:
     file = Path(str(getattr(arguments, "ui_config_file", "") or "ui-config.json"))
     try:
-        if file.stat().st_size > MAX_BYTES:
-            return {}
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return json_file.read(file)
+    except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _upscalers(arguments: Any) -> dict[str, frozenset[str]]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...storage import whole_file
+from ...storage import json_file, whole_file
 from ...storage.file_lock import is_locked, locked
 from ...storage.sidecar import Place, Sidecar, Stamp
 from .digest_pass import Pieces, pieces
@@ -33,8 +33,8 @@ def is_at_work(folder: Path | None, path: Path) -> bool:
     if folder is None or not is_locked(folder / _LOCK):
         return False
     try:
-        return bool(json.loads((folder / _WORK).read_text(encoding="utf-8"))["path"] == str(path))
-    except (OSError, ValueError, TypeError, KeyError):
+        return bool(json_file.read(folder / _WORK).get("path") == str(path))
+    except (OSError, ValueError):
         return False
 
 
