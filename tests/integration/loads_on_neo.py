@@ -185,14 +185,16 @@ def made_of_gguf(name, many, seed):
         return patcher_of(Block(many, WIDE), path)
 
 
-models = {
-    "unet": made("unet", 24, 1),
-    "packed": made("packed", 70, 2, tuple(FORMATS)),
-    "gguf": made_of_gguf("gguf", 110, 5),
-    "encoder": made("encoder", 12, 3),
-    "small": made("small", 24, 6, tuple(FORMATS)),
-    "encoder of gguf": made_of_gguf("encoder", 24, 7),
-}
+# As its loader does, and whatever a request computes.
+with torch.inference_mode():
+    models = {
+        "unet": made("unet", 24, 1),
+        "packed": made("packed", 70, 2, tuple(FORMATS)),
+        "gguf": made_of_gguf("gguf", 110, 5),
+        "encoder": made("encoder", 12, 3),
+        "small": made("small", 24, 6, tuple(FORMATS)),
+        "encoder of gguf": made_of_gguf("encoder", 24, 7),
+    }
 change = torch.ones(WIDE, WIDE) * 0.01
 lora = {f"layers.{number}.weight": ("diff", (change,)) for number in (0, 5, 11, 12, 17, 18, 23)}
 
@@ -226,7 +228,7 @@ def weights(kind, name, tensor):
 
 PATCHED = ("unet", "packed", "gguf")
 STEPS = (*PATCHED, "packed", "gguf", "encoder", "small", "beside", "apart", "room", "lora", "lora", "unload")
-STEPS += ("raise", "full", "encoder of gguf", "merge", "pass")
+STEPS += ("raise", "full", "encoder of gguf", "merge", "pass", "outside")
 everywhere = {name: partial(with_loha, name) for name in ("encoder", "small", "unet")}
 found = []
 for seed, mib in json.loads(sequences):
@@ -234,7 +236,8 @@ for seed, mib in json.loads(sequences):
     believed.size = mib * MIB or SIZE
     loads = Loads(manager, believed, models, WIDE, seed)
     loads.ours = ours
-    loads.play((loads.chance.choice(STEPS) for _ in range(48)), with_lora, PATCHED, everywhere)
+    with torch.inference_mode():
+        loads.play((loads.chance.choice(STEPS) for _ in range(48)), with_lora, PATCHED, everywhere)
     loads.copies(weights)
     loads.seen["pinned"] = len(cudart.now)
     loads.seen["ever pinned"] = len(cudart.seen)

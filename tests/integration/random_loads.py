@@ -183,6 +183,8 @@ class Loads:
             self.chosen[name] = self._with_lora(name, strength) if strength else self.models[name]
         elif what == "unload":
             self._unload()
+        elif what == "outside":
+            self._unload_outside()
         elif what == "merge":
             self._merge_where_room_is_short()
         elif what == "pass":
@@ -199,6 +201,18 @@ class Loads:
             self.models[name].model.fails = self.chance.randrange(24)
             self._run_into_an_error(name, "on purpose")
             self.models[name].model.fails = None
+
+    def _unload_outside(self) -> None:
+        """Of inference mode, as a request to unload does. One that fits: what was loaded in part after that Neo by
+        itself fails to unload where it is quantised.
+        """
+        self._unload()
+        name = self.chance.choice(self._fit)
+        self._run(name)
+        with torch.inference_mode(False):
+            self._unload()
+        self._run(name)
+        self._unload()
 
     def _merge_where_room_is_short(self) -> None:
         """Beside another model, and then alone, with all of the card."""

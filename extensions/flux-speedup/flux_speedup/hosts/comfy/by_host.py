@@ -53,6 +53,4 @@ def move_the_rest(model: torch.nn.Module, device: torch.device, names: tuple[str
         left = {id(tensor) for tensor in tensors if tensor.device != device}
         if not left:
             continue
-        stay = {name: one for name, one in module._parameters.items() if id(one) not in left}
         module._apply(lambda t, left=left: t.to(device) if id(t) in left else t, recurse=False)  # type: ignore[misc]
-        module._parameters.update(stay)  # some layers make new parameters of all they have

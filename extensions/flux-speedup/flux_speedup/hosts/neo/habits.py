@@ -41,11 +41,7 @@ class NeoHabits:
             raise WeightsError(None, "it has a last frame, which the WebUI hands on to the next model")
 
     def take_off(self, patcher: Any) -> None:
-        model = patcher.model
-        on_it = model.model_loaded_weight_memory or model.model_lowvram
-        # The host makes quantised weights anew, which fails for those that are home already, unloaded by a request.
-        if on_it or patcher.backup or patcher.object_patches_backup:
-            patcher.unpatch_model(CPU)
+        patcher.unpatch_model(CPU)
 
     def in_use(self, engine: Any, parameters: dict[str, Any], noted: dict[str, Any]) -> None:
         from backend.args import dynamic_args

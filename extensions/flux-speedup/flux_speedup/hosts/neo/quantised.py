@@ -16,6 +16,7 @@ from ...patching.change import Call, Change, Function, Undo, whatever_is_there
 from ...weights.residency.shells import SHELLS, Shell
 
 LAYERS = "backend.quant_ops"
+OPERATIONS = "backend.operations_mixed_precision"
 TENSORS = "comfy_kitchen.tensor.base"
 VALUES = "values"
 
@@ -23,7 +24,11 @@ VALUES = "values"
 def changes() -> list[Change]:
     """The host's class is known; where the host's library is not, there is nothing to know."""
     alias = Function(TENSORS, "QuantizedTensor._copy_with", _wrap_copy)
-    return [Call(lambda: whatever_is_there([Call(_learn, module=TENSORS), alias]), module=LAYERS)]
+    keep = Function(OPERATIONS, "_quantized_apply", _wrap_apply, guarded=False)
+    return [
+        Call(lambda: whatever_is_there([Call(_learn, module=TENSORS), alias]), module=LAYERS),
+        Call(lambda: whatever_is_there([keep]), module=OPERATIONS),
+    ]
 
 
 def _learn() -> Undo:
@@ -69,6 +74,25 @@ def _alike(tensor: Any) -> torch.Tensor:
 
 def _with_views(params: Any) -> Any:
     return dataclasses.replace(params, **{name: scale.detach() for name, scale in _scales(params).items()})
+
+
+def _wrap_apply(original: Callable[..., Any]) -> Callable[..., Any]:
+    def _quantized_apply(layer: Any, function: Callable[[Any], Any], recurse: bool = True) -> Any:
+        """What it moves nowhere, as it is home already, stays the same object. The host makes a parameter of that
+        anew as well, which copies it outside of inference mode, and fails in it.
+        """
+        own = {name: one for name, one in layer._parameters.items() if one is not None}
+        made = {id(one): function(one) for one in own.values()}
+        stay = {name: one for name, one in own.items() if made[id(one)] is one}
+        layer._parameters.update(dict.fromkeys(stay))
+        try:
+            return original(
+                layer, lambda one: made.pop(id(one)) if id(one) in made else function(one), recurse
+            )
+        finally:
+            layer._parameters.update(stay)
+
+    return _quantized_apply
 
 
 def _wrap_copy(original: Callable[..., Any]) -> Callable[..., Any]:
