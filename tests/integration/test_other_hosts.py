@@ -155,7 +155,8 @@ def test_no_item_fails_and_what_is_not_there_says_why(host: str, with_us: Starte
         assert "backend.memory_management" not in found[item][1]
     for item in ("fast_callbacks", "statistics", "requests", "attention_kernels", *LOADING):
         assert found[item][0] == "applied", found[item]
-    assert (found["pruning"][0] == "applied") is (host == "Forge Neo")
+    for item in ("pruning", "garbage"):
+        assert (found[item][0] == "applied") is (host == "Forge Neo")
     assert ("flux_speedup_tab" in with_us.page) is (host in WITH_PAGE)
 
 

@@ -190,7 +190,7 @@ class Config:
     garbage: bool = START(
         True,
         "what the start has made is left out of garbage collection, which the first build waits for",
-        hosts=FORGE,
+        hosts=FORGE_AND_NEO,
     )
     pruning: bool = SCRIPTS(
         True,

@@ -33,6 +33,7 @@ class Neo(Comfy):
 
     has_tiers = True
     runs_flux = True
+    builds_at_start = False
     taken_over = Names(
         manager=MANAGER,
         patcher="backend.patcher.base",
