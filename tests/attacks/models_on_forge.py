@@ -120,6 +120,7 @@ def main() -> None:
         alone = Session(manager, folder)
         for name in names:
             found[name]["alone"] = alone.story(name)
+            found[name]["stayed alone"] = alone.stayed
         found["after"] = {"used alone": used() - base}
         events: list[Any] = []
         with ours(manager, events) as host:
@@ -129,6 +130,7 @@ def main() -> None:
                 seen = found[name]
                 try:
                     seen["ours"] = session.story(name)
+                    seen["stayed"] = session.stayed
                     seen["forms"] = forms_of(host) if len(seen["ours"]) > 1 else []
                 except Exception:
                     seen["ours"] = [traceback.format_exc()]

@@ -33,6 +33,7 @@ class Session:
 
     def __init__(self, manager: Any, folder: Path) -> None:
         self._manager, self._folder = manager, folder
+        self.stayed: list[bool] = []
 
     def choose(self, name: str) -> Any:
         """The engine of a checkpoint, as the WebUI builds it."""
@@ -73,9 +74,15 @@ class Session:
         return " ".join(map(digest, (made["crossattn"], x, answer)))
 
     def story(self, name: str) -> list[str]:
-        """Loaded, with a LoRA and without, unloaded, and again on a card that is too small for either model."""
+        """Loaded, with a LoRA and without, others wanting room in between; unloaded, and again on a card that is too
+        small for either model."""
+        self.stayed = []
         try:
-            seen = [self.image(name), self.image(name, lora=1), self.image(name)]
+            seen = [self.image(name)]
+            self.others_need_room()
+            seen.append(self.image(name, lora=1))
+            self.others_need_room()
+            seen.append(self.image(name))
             self.unload()
             seen.append(self.image(name, lora=1, room=self.small(), text_room=used() + TEXT))
         except Exception as error:
@@ -84,11 +91,29 @@ class Session:
         self.unload()
         return seen
 
+    def others_need_room(self) -> None:
+        """A third of the transformer's bytes are wanted on a full card; `stayed` gets whether the host still has it."""
+        model = self._transformer()
+        with torch.inference_mode():
+            for loaded in [
+                each for each in self._manager.current_loaded_models if each.model.model is not model
+            ]:
+                self._manager.current_loaded_models.remove(loaded)
+                loaded.model_unload()
+            self._manager.room = used() + (1 << 12)
+            self._manager.free_memory(self._manager.module_size(model) // 3, CARD)
+        self._manager.room = GIB
+        self.stayed.append(any(each.model.model is model for each in self._manager.current_loaded_models))
+
     def small(self) -> int:
         """Bytes of a card that has room for half of the transformer, and for whatever else is there."""
+        return used() + self._manager.module_size(self._transformer()) // 2
+
+    def _transformer(self) -> torch.nn.Module:
         from modules import sd_models
 
-        return used() + self._manager.module_size(sd_models.model_data.sd_model.forge_objects.unet.model) // 2
+        found: torch.nn.Module = sd_models.model_data.sd_model.forge_objects.unet.model
+        return found
 
     def unload(self) -> None:
         with torch.inference_mode():

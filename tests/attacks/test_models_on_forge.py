@@ -69,6 +69,12 @@ def test_what_is_computed_is_forges_own(seen: dict[str, Any], name: str) -> None
 
 
 @pytest.mark.parametrize("name", list(FORMS))
+def test_a_part_of_the_transformer_leaves_where_others_need_room(seen: dict[str, Any], name: str) -> None:
+    assert seen["stayed alone"] == [False, False], "nothing was tried"
+    assert seen["stayed"] == [True, True]
+
+
+@pytest.mark.parametrize("name", list(FORMS))
 def test_it_is_told_which_form_it_has_and_which_way_it_goes(seen: dict[str, Any], name: str) -> None:
     transformer = [use for use in seen["forms"] if use[0] == "transformer"]
     _, form, way, size, _ = max(transformer, key=lambda use: use[3])

@@ -32,9 +32,11 @@ class FourBit:
         self._registry = registry
 
     def owns(self, tensor: Any) -> bool:
-        """Whether it was packed when it was read."""
+        """Whether it was packed when it was read. On a device only those are asked for that a residency brought."""
         packed = tensor.bnb_quantized and tensor.quant_state is not None
         data = tensor.data
+        if data.device.type != "cpu":
+            return packed
         in_file = self._registry.around(data.data_ptr(), data.nbytes) is not None
         return packed and (in_file or HOMES.holds(data))
 
