@@ -74,8 +74,8 @@ class Session:
         return " ".join(map(digest, (made["crossattn"], x, answer)))
 
     def story(self, name: str) -> list[str]:
-        """Loaded, with a LoRA and without, others wanting room in between; unloaded, and again on a card that is too
-        small for either model."""
+        """Loaded, with a LoRA and without, others wanting room in between; unloaded, and again on a card that is
+        too small for either model."""
         self.stayed = []
         try:
             seen = [self.image(name)]
@@ -92,7 +92,7 @@ class Session:
         return seen
 
     def others_need_room(self) -> None:
-        """A third of the transformer's bytes are wanted on a full card; `stayed` gets whether the host still has it."""
+        """A third of the transformer's bytes are wanted on a full card; `stayed` gets whether it was kept."""
         model = self._transformer()
         with torch.inference_mode():
             for loaded in [
