@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_speedup.weights.packed.decoding import PLAIN, checksum, unpack
-from flux_speedup.weights.packed.form import BLOCK, Form, encode
+from flux_speedup.weights.packed.encoding import SAMPLED, comes_back, encode
+from flux_speedup.weights.packed.encoding import checksum as summed
+from flux_speedup.weights.packed.form import BLOCK, Form
 
 SPECIAL = [0x0000, 0x8000, 0x7F80, 0xFF80, 0x7FC0, 0x7F81, 0xFFFF, 0x0001, 0x807F, 0x7F7F, 0x0080, 0x3F80]
 """Zeros of both signs, infinities, NaNs with and without payload, denormals, the largest, the smallest, one."""
@@ -28,6 +30,10 @@ def back(bits: np.ndarray) -> tuple[Form, np.ndarray, bool] | None:
     memory = torch.full((2 * bits.size,), 0xA5, dtype=torch.uint8)
     memory[memory.numel() - form.length :] = raw
     damaged = int(unpack(memory, form, PLAIN)) != int(checksum(raw))
+    assert comes_back(form, packed, bits)
+    other = bits.copy()
+    other[len(bits) // 2] ^= 1
+    assert not comes_back(form, packed, other)
     return form, memory.view(torch.int16).numpy().view(np.uint16), damaged
 
 
@@ -54,6 +60,7 @@ def test_any_bits_come_back(count: int, seed: int, around: int, share: float) ->
         return
     form, there, damaged = found
     assert not damaged
+    assert form.escapes <= strange.sum()
     assert np.array_equal(there, bits)
     assert form.weights == count
 
@@ -97,6 +104,16 @@ def test_every_pattern_of_sixteen_bits_is_an_escape_somewhere() -> None:
     assert np.array_equal(found[1], bits)
 
 
+@pytest.mark.parametrize("step", [SAMPLED, 2 * SAMPLED, SAMPLED + 1])
+def test_exponents_that_the_samples_of_a_window_miss_or_meet_are_counted(step: int) -> None:
+    bits = np.full(2 * BLOCK, 0x3C00, np.uint16)
+    bits[::step] = 0x0080
+    found = back(bits)
+    assert found is not None
+    assert np.array_equal(found[1], bits)
+    assert found[0].escapes == len(bits[::step])
+
+
 def test_what_does_not_gain_stays() -> None:
     random = np.random.default_rng(0)
     assert encode(random.integers(0, 65536, 100_000).astype(np.uint16)) is None
@@ -133,7 +150,7 @@ def test_a_flipped_bit_changes_the_checksum(size: int, seed: int) -> None:
         raw[at] ^= bit
         assert int(checksum(raw)) != before
         raw[at] ^= bit
-    assert int(checksum(raw)) == before
+    assert int(checksum(raw)) == before == summed(raw.numpy())
 
 
 def test_damage_never_leads_outside() -> None:

@@ -16,7 +16,8 @@ import torch
 
 import flux_speedup
 from flux_speedup.weights.packed.decoding import PLAIN, checksum, unpack
-from flux_speedup.weights.packed.form import BLOCK, Form, encode
+from flux_speedup.weights.packed.encoding import encode
+from flux_speedup.weights.packed.form import BLOCK, Form
 
 if find_spec("triton") is None or shutil.which("gcc") is None:
     pytest.skip("there is no Triton here, or no compiler, which it wants", allow_module_level=True)

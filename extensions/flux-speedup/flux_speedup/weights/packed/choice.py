@@ -13,7 +13,8 @@ import torch
 
 from ...stats.report import speed
 from .decoding import PLAIN, Decoder, checksum, unpack
-from .form import BLOCK, Form, encode
+from .encoding import encode
+from .form import BLOCK, Form
 
 GAIN = 0.9
 """Seconds with packed weights, of those without, that are worth it."""

@@ -18,7 +18,7 @@ from .form import BLOCK, Form
 SLAB = 128
 """Blocks at a time: 12 MiB beside the weights, and as much again for what plain operations compute."""
 STEP = 0x9E3779B97F4A7C15 - (1 << 64)
-_ROW = 4 * COLUMNS
+ROW = 4 * COLUMNS
 _ROWS = 256
 _ROWS_ON_CPU = 64
 """At a time; what is computed of them stays in a processor's cache."""
@@ -87,13 +87,13 @@ def checksum(raw: torch.Tensor) -> torch.Tensor:
     """
     column = column_on(raw.device)
     total = torch.zeros((), dtype=torch.int64, device=raw.device)
-    many = (_ROWS_ON_CPU if raw.device.type == "cpu" else _ROWS) * _ROW
+    many = (_ROWS_ON_CPU if raw.device.type == "cpu" else _ROWS) * ROW
     for first in range(0, raw.numel(), many):
         part = raw[first : first + many]
-        if missing := -part.numel() % _ROW:
+        if missing := -part.numel() % ROW:
             part = torch.nn.functional.pad(part, (0, missing))
         rows = part.view(torch.int32).view(-1, COLUMNS)
-        numbers = torch.arange(rows.shape[0], dtype=torch.int64, device=raw.device) + first // _ROW
+        numbers = torch.arange(rows.shape[0], dtype=torch.int64, device=raw.device) + first // ROW
         total += ((rows * column).sum(1) * (2 * numbers + 1) * STEP).sum()
     return total
 

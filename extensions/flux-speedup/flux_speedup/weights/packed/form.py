@@ -1,4 +1,4 @@
-"""How a tensor's bytes lie in a packed file, and bf16 weights brought into that form.
+"""How a tensor's bytes lie in a packed file.
 
 A bf16 weight is a sign, 8 bits of exponent and 7 of mantissa, and the exponents of a layer are nearly all alike.
 So a weight takes a byte for sign and mantissa, and half a byte for its exponent, as an offset into a window of 15
@@ -13,13 +13,11 @@ there: so it is decoded in place (decoding.py), and takes no memory of its own. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 BLOCK = 1 << 16
 """Weights."""
@@ -27,16 +25,8 @@ PAIR = BLOCK + BLOCK // 2
 """Bytes of a block's body."""
 WINDOW = 15
 ALIGN = 64
-MOST = 0.95
-"""Of a tensor's bytes: what would take more stays as it is."""
-LARGEST = 1 << 30
-"""Weights: their places fit 32 bits, and a tensor is encoded in RAM."""
 RAW, ABSENT = -1, -2
 """In the place of a number of escapes: it is as in the weight file; it is in the weight file alone."""
-
-Bytes = NDArray[np.uint8]
-_Block = tuple[np.uint8, Bytes, NDArray[np.int64]]  # base, body, places of escapes
-Map = Callable[[Callable[[int], _Block], Iterable[int]], Iterable[_Block]]
 
 
 @dataclass(frozen=True)
@@ -85,39 +75,3 @@ class Form:
     def body(self, packed: torch.Tensor, first: int, last: int) -> torch.Tensor:
         """The body of these blocks; a copy too."""
         return packed[self.head + first * PAIR : self.head + last * PAIR].clone()
-
-
-def encode(bits: NDArray[np.uint16], each: Map = map) -> tuple[Form, Bytes] | None:
-    """bf16 weights, as their 16 bits; None where they would not get smaller by a twentieth.
-
-    `each`: as `map`, to do blocks side by side.
-    """
-    if not 0 < bits.size <= LARGEST:
-        return None
-    found = each(lambda start: _block(bits[start : start + BLOCK], start), range(0, bits.size, BLOCK))
-    bases, bodies, escapes = zip(*found, strict=True)
-    places = np.concatenate(escapes)
-    form = Form(bits.nbytes, places.size)
-    if form.length > MOST * form.size:
-        return None
-    escaped = places.astype("<i4").view(np.uint8), bits[places].view(np.uint8)
-    head = np.concatenate([*escaped, np.array(bases)])
-    packed = np.zeros(form.length, np.uint8)
-    packed[: head.size] = head
-    np.concatenate(bodies, out=packed[form.head :])
-    return form, packed
-
-
-def _block(bits: NDArray[np.uint16], start: int) -> _Block:
-    exponents = (bits >> 7).astype(np.uint8)  # without the sign, which the cast drops
-    kept = (((bits >> 8) & 0x80) | (bits & 0x7F)).astype(np.uint8)
-    # The window with most of them in it.
-    sums = np.concatenate(([0], np.cumsum(np.bincount(exponents, minlength=256))))
-    base = np.uint8(np.argmax(sums[WINDOW:] - sums[:-WINDOW]))
-    codes = exponents - base  # below the window it wraps around, and is above it too
-    outside = codes >= WINDOW
-    codes[outside] = WINDOW
-    half = -(-codes.size // 2)
-    pairs = codes[:half].copy()
-    pairs[: codes.size - half] += codes[half:] * np.uint8(16)
-    return base, np.concatenate((kept, pairs)), np.flatnonzero(outside) + start

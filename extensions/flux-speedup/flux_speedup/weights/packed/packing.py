@@ -20,8 +20,8 @@ from ...storage.file_lock import locked
 from ..errors import WeightsError
 from ..files.header import TensorEntry, read_header
 from ..files.identity import FileIdentity
-from .decoding import PLAIN, checksum, unpack
-from .form import ABSENT, ALIGN, RAW, Bytes, Form, Map, encode
+from .encoding import Bytes, Map, checksum, comes_back, encode
+from .form import ABSENT, ALIGN, RAW, Form
 from .index import Entry, Index, lock_of, packed_of, size_of
 from .progress import FileProgress
 from .room import Room, busy
@@ -74,11 +74,11 @@ def packing(path: Path, room: Room, each: Map = map) -> Generator[FileProgress, 
                     form, content = _made(tensor, raw, each)
                     if why := room.refuses(form.length, packed):
                         raise NotPacked(path, why)
-                    entries.append(_written(file, tensor, form, content))
+                    entries.append(_written(file, tensor, form, content, each))
                     # Somebody reads it (Windows): the next one has this entry too.
                     with suppress(PermissionError):
                         Index(path, now, tuple(entries)).write(packed)
-                if not _is_right(file, entries[compared], raw):
+                if not _is_right(file, entries[compared], raw, each):
                     reason = f"{tensor.name} came back with other bytes; it is made anew the next time"
                     raise NotPacked(path, reason)
             compared += 1
@@ -130,21 +130,22 @@ def _made(tensor: TensorEntry, raw: Bytes, each: Map) -> tuple[Form, Bytes]:
     return (Form(raw.size, RAW), raw) if raw.size <= SMALL else (Form(raw.size, ABSENT), raw[:0])
 
 
-def _written(file: BinaryIO, tensor: TensorEntry, form: Form, content: Bytes) -> Entry:
+def _written(file: BinaryIO, tensor: TensorEntry, form: Form, content: Bytes, each: Map) -> Entry:
     offset = file.seek(0, os.SEEK_END)
     offset = file.seek(-offset % ALIGN if form.length else 0, os.SEEK_END)
     file.write(content.data)
     file.flush()
-    return Entry(tensor.offset, form.size, offset, form.escapes, int(checksum(torch.from_numpy(content))))
+    return Entry(tensor.offset, form.size, offset, form.escapes, checksum(content, each))
 
 
-def _is_right(file: BinaryIO, entry: Entry, raw: Bytes) -> bool:
+def _is_right(file: BinaryIO, entry: Entry, raw: Bytes, each: Map) -> bool:
     form = entry.form
-    if form.escapes == ABSENT:
-        return True
-    memory = torch.empty(form.size, dtype=torch.uint8)
-    memory[form.size - form.length :] = torch.from_numpy(_read(file, entry.offset, form.length))
-    return int(unpack(memory, form, PLAIN)) == entry.checksum and torch.equal(memory, torch.from_numpy(raw))
+    packed = _read(file, entry.offset, form.length)
+    if form.escapes == ABSENT or checksum(packed, each) != entry.checksum:
+        return form.escapes == ABSENT
+    if form.escapes == RAW:
+        return np.array_equal(packed, raw)
+    return comes_back(form, packed, raw.view(np.uint16), each)
 
 
 def _read(file: BinaryIO, offset: int, length: int) -> Bytes:
