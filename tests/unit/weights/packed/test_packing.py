@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from flux_speedup.weights.packed.packing import NotPacked
+from flux_speedup.weights.packed.packing import NotPacked, packing
 from flux_speedup.weights.packed.room import RESERVE, Room
 from tests.unit.weights.packed.packing_of import (
     Loading,
@@ -39,6 +40,20 @@ def test_what_is_packed_is_read_in_the_files_place(tmp_path: Path) -> None:
     gains = sum(each.nbytes for each in checkpoint().values() if each.dtype is torch.bfloat16)
     assert packed.stat().st_size < 0.77 * gains
     assert sorted(p.suffix for p in loading.folder.iterdir()) == [".index", ".packed"]
+
+
+def test_the_same_file_is_made_side_by_side_and_where_files_have_one_position(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {**checkpoint(), "large.weight": weights(10_000_000, 5)}
+    path = write_weights(tmp_path / "flux.safetensors", tensors)
+    pack(path, room_in(tmp_path / "alone"))
+    with ThreadPoolExecutor(4) as pool:
+        assert finish(packing(path, room_in(tmp_path / "together"), pool.map))[-1] == "packed"
+    monkeypatch.delattr(os, "preadv", raising=False)  # Windows has none
+    pack(path, room_in(tmp_path / "windows"))
+    made = {places_of(path, tmp_path / name).packed.read_bytes() for name in ("alone", "together", "windows")}
+    assert len(made) == 1
 
 
 def test_a_part_that_was_damaged_meanwhile_does_not_count(tmp_path: Path) -> None:

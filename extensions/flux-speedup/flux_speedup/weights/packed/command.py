@@ -21,6 +21,8 @@ from .packing import packing
 from .room import Room
 
 USAGE_ERROR = 2
+MOST_THREADS = 16
+"""More only wait for the interpreter and for memory."""
 
 
 def main(arguments: Sequence[str], folder: Path, environ: Mapping[str, str] = os.environ) -> int:
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str], folder: Path, environ: Mapping[str, str] = os
 def _pack(path: Path, room: Room) -> int:
     bar = Bar(path.name, 0)
     try:
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(min(MOST_THREADS, cores())) as pool:
             for now in packing(path, room, pool.map):
                 bar.at(now.done, now.bytes)
     except (WeightsError, OSError) as error:

@@ -29,6 +29,7 @@ from .worth import packs
 
 SMALL = 1 << 20
 """Bytes: what is smaller is there, whether it gains or not, so that one file is read, from begin to end."""
+_PIECE = 8 << 20
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -69,7 +70,7 @@ def packing(path: Path, room: Room, each: Map = map) -> Generator[FileProgress, 
                         os.fsync(file.fileno())
                     break
                 tensor = tensors[compared]
-                raw = _read(source, tensor.offset, tensor.length)
+                raw, content = _read(source, tensor.offset, _memory(tensor.length), each), None
                 if compared == len(entries):
                     form, content = _made(tensor, raw, each)
                     if why := room.refuses(form.length, packed):
@@ -78,7 +79,7 @@ def packing(path: Path, room: Room, each: Map = map) -> Generator[FileProgress, 
                     # Somebody reads it (Windows): the next one has this entry too.
                     with suppress(PermissionError):
                         Index(path, now, tuple(entries)).write(packed)
-                if not _is_right(file, entries[compared], raw, each):
+                if not _is_right(file, entries[compared], raw, each, content):
                     reason = f"{tensor.name} came back with other bytes; it is made anew the next time"
                     raise NotPacked(path, reason)
             compared += 1
@@ -138,9 +139,11 @@ def _written(file: BinaryIO, tensor: TensorEntry, form: Form, content: Bytes, ea
     return Entry(tensor.offset, form.size, offset, form.escapes, checksum(content, each))
 
 
-def _is_right(file: BinaryIO, entry: Entry, raw: Bytes, each: Map) -> bool:
+def _is_right(file: BinaryIO, entry: Entry, raw: Bytes, each: Map, content: Bytes | None) -> bool:
+    """`content`: memory that was written from, if anything was, and may be read into: fresh one takes longer."""
     form = entry.form
-    packed = _read(file, entry.offset, form.length)
+    memory = _memory(form.length) if content is None or form.escapes == RAW else content
+    packed = _read(file, entry.offset, memory, each)
     if form.escapes == ABSENT or checksum(packed, each) != entry.checksum:
         return form.escapes == ABSENT
     if form.escapes == RAW:
@@ -148,9 +151,22 @@ def _is_right(file: BinaryIO, entry: Entry, raw: Bytes, each: Map) -> bool:
     return comes_back(form, packed, raw.view(np.uint16), each)
 
 
-def _read(file: BinaryIO, offset: int, length: int) -> Bytes:
-    file.seek(offset)
-    found = np.fromfile(file, np.uint8, length)
-    if found.size != length:
+def _memory(size: int) -> Bytes:
+    return np.empty(size, np.uint8)
+
+
+def _read(file: BinaryIO, offset: int, into: Bytes, each: Map) -> Bytes:
+    def part(at: int) -> bool:
+        view = into[at : at + _PIECE].data
+        while len(view) and (count := os.preadv(file.fileno(), [view], offset + at)):
+            view, at = view[count:], at + count
+        return not len(view)
+
+    if hasattr(os, "preadv"):
+        whole = all(each(part, range(0, into.size, _PIECE)))
+    else:
+        file.seek(offset)
+        whole = file.readinto(into.data) == into.size  # type: ignore[attr-defined]
+    if not whole:
         raise NotPacked(file.name, "the file ended early")
-    return found
+    return into
