@@ -9,6 +9,7 @@ import torch
 
 from flux_speedup.stats.machine import Machine
 from flux_speedup.storage.file_lock import is_locked
+from flux_speedup.weights.packed import packing
 from flux_speedup.weights.packed.background import Background
 from flux_speedup.weights.packed.command import main
 from flux_speedup.weights.packed.progress import PackedNow
@@ -170,6 +171,22 @@ def test_why_it_is_not_packed(tmp_path: Path) -> None:
     assert "of 5 bytes allowed" in why
     end()
     del views
+
+
+def test_without_memory_for_a_tensor_the_others_have_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(size: int) -> None:
+        raise MemoryError
+
+    loading = Loading.of(tmp_path)
+    made = background(loading, [True])
+    end = made.begin()
+    monkeypatch.setattr(packing, "_memory", no_memory)
+    assert made._step(loading.path)
+    assert states(made) == [("not packed", "no memory is left", 0)]
+    assert not is_locked(loading.places.lock)
+    end()
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

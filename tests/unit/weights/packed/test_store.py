@@ -193,10 +193,14 @@ def test_what_is_held_for_the_loads_that_follow_is_the_packed_file(tmp_path: Pat
     )
     placement = Placement(loading.registry, direct=direct, store=loading.store)
     module = module_of(loading.registry.open(loading.path).views())
-    for registered in (0, 1):
+    summed: list[int] = []
+    counted_sum = lambda raw: summed.append(raw.numel()) or checksum(raw)  # noqa: E731
+    choice.decoder = replace(choice.decoder, sum=counted_sum)
+    for load in range(3):
         placement.load(module, CARD)
         assert {name: raw_bytes(each) for name, each in module.named_parameters()} == right
-        assert len(decoded) == registered, "from staging slots it would gain nothing"
+        assert len(decoded) == load, "from staging slots it would gain nothing"
+        assert len(summed) == (2 if load else 0), "once for each tensor"
         assert direct._idle.wait(10)
         placement.unload(module)
     file = loading.store.of(loading.path, loading.registry.open(loading.path).identity)
@@ -207,6 +211,13 @@ def test_what_is_held_for_the_loads_that_follow_is_the_packed_file(tmp_path: Pat
     placement.load(module, CARD)
     assert direct._idle.wait(10)
     assert direct.source(loading.registry.open(loading.path).identity) is not None
+    placement.unload(module)
+    with whole.open("r+b") as open_file:  # pages that were looked at, and that nobody looks at again
+        open_file.seek(500_000)
+        open_file.write(b"damage")
+    placement.load(module, CARD)
+    assert {name: raw_bytes(each) for name, each in module.named_parameters()} == right
+    assert file.damaged
     direct.release_all()
 
 

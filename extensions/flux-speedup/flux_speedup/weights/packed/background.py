@@ -145,9 +145,13 @@ class Background:
             except BlockingIOError:
                 self._seen.pop(path, None)
                 told = replace(before, state="waiting", why=ELSEWHERE)
-            except (WeightsError, OSError) as error:
+            except (WeightsError, OSError, MemoryError) as error:
                 _log.info("%s: not packed (%s); it is read as it is", path, error)
-                told = replace(before, state="not packed", why=getattr(error, "reason", str(error)))
+                told = replace(
+                    before,
+                    state="not packed",
+                    why=getattr(error, "reason", str(error) or "no memory is left"),
+                )
                 self.idle.add("sweep", self._sweep)  # what is there of it may be of no use any more
             self._files[path] = told
             if told.state in ("packing", "comparing"):

@@ -64,24 +64,38 @@ class Packed:
         return Span(mapping.path, mapping.identity, self.entry.offset, length, torch.uint8, (length,))
 
     @property
+    def is_right(self) -> bool:
+        """Whether its bytes were seen to be as they were written."""
+        return self.entry.offset in self.file.checked
+
+    @property
     def is_there(self) -> bool:
-        """Whether its bytes are the tensor's as they come, and were seen to be right."""
-        return self.entry.escapes == RAW and self.entry.offset in self.file.checked
+        """Whether they are the tensor's as they come, too."""
+        return self.entry.escapes == RAW and self.is_right
 
     def unpack(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Decode what has come to the end of a tensor's memory; its checksum: see decoding.unpack."""
+        """Decode what has come to the end of a tensor's memory; the checksum, for `see`: see decoding.unpack."""
         return unpack(_bytes(tensor), self.form, self.file.store.choice.decoder)
 
+    def see(self, total: int) -> bool:
+        """Whether the checksum is the one that it was written with; else nothing of its file is read any more."""
+        if total == self.entry.checksum:
+            self.file.checked.add(self.entry.offset)
+        else:
+            self.damage()
+        return not self.file.damaged
+
+    def decode(self, tensor: torch.Tensor) -> None:
+        """`unpack` without the checksum, where the bytes are right."""
+        decode(_bytes(tensor), self.form, self.file.store.choice.decoder)
+
     def unpack_now(self, tensor: torch.Tensor, home: torch.Tensor) -> None:
-        """The same, and where that cannot be the tensor gets the bytes of `home`. Waits at the first time."""
-        entry, checked = self.entry, self.file.checked
+        """Decode, and where that cannot be the tensor gets the bytes of `home`. Waits at the first time."""
         try:
-            if entry.offset in checked:
-                decode(_bytes(tensor), self.form, self.file.store.choice.decoder)
-            elif int(self.unpack(tensor)) == entry.checksum:
-                checked.add(entry.offset)
+            if self.is_right:
+                self.decode(tensor)
             else:
-                self.damage()
+                self.see(int(self.unpack(tensor)))
         except RuntimeError as error:
             if not shortage.of_card(error):
                 raise
