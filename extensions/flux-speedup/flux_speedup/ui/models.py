@@ -17,6 +17,7 @@ WAYS = {
     "file, made on the card": "from the file, made on the card",
     "RAM": "from RAM",
     LEFT: "moved by the WebUI",
+    "on the card": "on the card",
 }
 
 

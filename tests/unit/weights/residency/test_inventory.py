@@ -47,8 +47,11 @@ def test_a_model_of_all_sorts_says_so_at_home_and_on_the_device(tmp_path: Path, 
         "fp32 20 bytes by the WebUI (without data)",
     )
     case.module.norm = parameter(case.module.norm.data + 1)  # as a LoRA is merged
-    assert case.residency.inventory()[-1] == Share(
-        "bf16", Way.HOST, 1, 6, "it put them there, or a LoRA is merged into them"
+    merged = case.residency.inventory()[-1]
+    assert merged == Share("bf16", Way.THERE, 1, 6, "with a LoRA in them, or put there by the WebUI")
+    assert (
+        left_to_host([merged])
+        == "bf16 6 bytes on the card already (with a LoRA in them, or put there by the WebUI)"
     )
 
 

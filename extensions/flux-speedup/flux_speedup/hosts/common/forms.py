@@ -19,7 +19,8 @@ Inventory = Callable[[Any], "tuple[Share, ...]"]
 class FormUse:
     """Weights of a component that have one form and go one way to the device.
 
-    form: "bf16", "GGUF Q8_0", "NF4". way: "file", "file, made on the card", "RAM" or "WebUI". why: for the last.
+    form: "bf16", "GGUF Q8_0", "NF4". way: "file", "file, made on the card", "RAM", "WebUI" or "on the card".
+    why: for the last two.
     """
 
     component: str

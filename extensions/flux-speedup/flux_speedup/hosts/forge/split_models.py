@@ -127,7 +127,7 @@ class SplitModels:
             least = self.at_home(model) - streamed.split.streaming + streamed.stream.ring
             if least > room - need.QUIET // 2:
                 skipped: tuple[str, ...] = (
-                    f"{in_words(least)} cannot be streamed, {in_words(room)} are free",
+                    f"{in_words(least)} cannot be streamed, {in_words(max(0, room))} are free",
                 )
             else:
                 skipped = self._placement.load(model, device, streamed.always).skipped

@@ -22,12 +22,14 @@ from .state import AtHome, Elsewhere, OnDevice
 
 
 class Way(Enum):
-    """How a weight comes to a device: as its file has it, made there of the file's bytes, from RAM, by the host."""
+    """How a weight comes to a device: as its file has it, made there of the file's bytes, from RAM, by the host; or
+    that it is there, as a LoRA or the host has left it."""
 
     FILE = "file"
     MADE = "file, made on the card"
     RAM = "RAM"
     HOST = "WebUI"
+    THERE = "on the card"
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -42,7 +44,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Share:
-    """Weights of one form that go one way. `why`: for what only the host can move."""
+    """Weights of one form that go one way. `why`: for what is none of ours to move."""
 
     form: str
     way: Way
@@ -106,15 +108,19 @@ def forms(shares: Iterable[Share]) -> str:
 
 
 def left_to_host(shares: Iterable[Share]) -> str:
-    """What only the host moves, and why, as "GGUF Q4_K 6.1 GB by the WebUI (of a form we do not move)"."""
-    left = [share for share in shares if share.way is Way.HOST]
-    return "; ".join(f"{share.form} {size(share.bytes)} by the WebUI ({share.why})" for share in left)
+    """What is none of ours to move, and why, as "GGUF Q4_K 6.1 GB by the WebUI (of a form we do not move)"."""
+    words = {Way.HOST: "by the WebUI", Way.THERE: "on the card already"}
+    return "; ".join(
+        f"{share.form} {size(share.bytes)} {words[share.way]} ({share.why})"
+        for share in shares
+        if share.way in words
+    )
 
 
 def _way(entry: Entry) -> tuple[Way, str]:
     state = entry.state
     if isinstance(state, Elsewhere):
-        return Way.HOST, _why(entry.tensor)
+        return _elsewhere(entry.tensor)
     assert isinstance(state, (AtHome, OnDevice))
     if state.backing is Backing.HOST:
         return Way.RAM, ""
@@ -122,14 +128,14 @@ def _way(entry: Entry) -> tuple[Way, str]:
     return (Way.FILE if recipe is None else Way.MADE), ""
 
 
-def _why(tensor: torch.Tensor) -> str:
+def _elsewhere(tensor: torch.Tensor) -> tuple[Way, str]:
     if tensor.device.type == "meta":
-        return "without data"
+        return Way.HOST, "without data"
     if not dense(tensor):
-        return "of a class of its own"
+        return Way.HOST, "of a class of its own"
     if tensor.device.type == "cpu":
-        return why_not(tensor)
-    return "it put them there, or a LoRA is merged into them"
+        return Way.HOST, why_not(tensor)
+    return Way.THERE, "with a LoRA in them, or put there by the WebUI"
 
 
 def _bytes(entry: Entry) -> int:
