@@ -41,3 +41,12 @@ def test_what_is_compiled_meanwhile_computes_the_same(
             assert torch.equal(computes(x), expected)
     stream.close()
     assert torch.equal(computes(x), expected)
+
+
+def test_nothing_of_ours_is_compiled_with_it() -> None:
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    counters.clear()
+    test_what_is_compiled_meanwhile_computes_the_same(whole)
+    assert 0 < counters["frames"]["total"] < 20, "some a layer, of what brings its weights"

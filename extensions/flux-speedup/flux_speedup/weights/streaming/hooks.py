@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +66,18 @@ class _Leaving(_Hook):
             self._after(self._unit)
 
 
+@functools.cache
+def _not_compiled() -> None:
+    """torch.compile calls our functions where a model does, and looks into none of them.
+
+    Else it compiles what brings a layer's weights with that layer, for each of them anew and again after every
+    load, and what it cannot trace of it fails: the host moves such a layer then.
+    """
+    # PyTorch's own, which it may call otherwise some day; models compute the same without.
+    with contextlib.suppress(Exception):
+        sys.modules["torch._dynamo"].trace_rules.add(__name__.partition(".")[0])
+
+
 class Hooks:
     """The hooks of one stream, by unit."""
 
@@ -81,6 +96,8 @@ class Hooks:
 
     def add(self, module: torch.nn.Module, unit: Unit) -> None:
         """Ours come last before the module and first after it, at the time they are added."""
+        if "torch._dynamo" in sys.modules:
+            _not_compiled()
         entering = module.register_forward_pre_hook(_Entering(unit, module, self._before))
         leaving = module.register_forward_hook(
             _Leaving(unit, module, self._after), prepend=True, always_call=True
