@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import sys
@@ -21,6 +20,7 @@ from flux_speedup.hosts.common.credentials import Credentials
 from flux_speedup.hosts.common.inside import Forbidden, Refused
 from flux_speedup.hosts.common.names import Names, names
 from flux_speedup.ui import changes, section, tab
+from tests.asking import answered
 from tests.fake_view import FakeView
 
 V1 = "/flux-speedup/v1"
@@ -64,7 +64,7 @@ class Site:
                 request.headers = httpx.Headers({k: v for k, v in sent.items() if v is not None})
                 return await client.send(request)
 
-        return asyncio.run(answer()).status_code
+        return answered(answer()).status_code
 
 
 @pytest.mark.parametrize("path", WRITES)
@@ -261,6 +261,6 @@ def test_without_a_page_its_login_guards_the_api(monkeypatch: pytest.MonkeyPatch
                 (await client.get(READS[0], auth=("me", "wrong"))).status_code,
             ]
 
-    assert asyncio.run(statuses()) == [401, 401, 200, 200, 401]
+    assert answered(statuses()) == [401, 401, 200, 200, 401]
     assert Credentials.of_page(None, None) is None
     assert issubclass(Forbidden, Refused)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import math
@@ -38,6 +37,7 @@ from flux_speedup.stats.machine import Machine, Savings
 from flux_speedup.stats.requests import Pass, Steps
 from flux_speedup.stats.requests import Request as ImageRequest
 from flux_speedup.weights.packed.progress import FileProgress, PackedNow
+from tests.asking import ask
 from tests.fake_view import FakeView
 from tests.waiting import PATIENCE_S
 
@@ -111,15 +111,6 @@ def made(view: FakeView | None = None, access: Access = OPEN, settings: Settings
     view = view or shown()
     register(app, view, access, (settings or Settings()).control(view))
     return app
-
-
-def ask(app: FastAPI, method: str, path: str, **options: Any) -> httpx.Response:
-    async def answer() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **options)
-
-    return asyncio.run(answer())
 
 
 def get(app: FastAPI, path: str, **options: Any) -> httpx.Response:

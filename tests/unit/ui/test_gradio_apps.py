@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import subprocess
@@ -11,12 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-import httpx
 import pytest
 from fastapi import FastAPI
 
 from flux_speedup.hosts.common import gradio_apps
 from flux_speedup.patching.table import PatchTable, State
+from tests.asking import ask
 
 VERSION_3 = gr.__version__.startswith("3.")
 needs_4 = pytest.mark.skipif(VERSION_3, reason="gradio 3 keeps its own behaviour")
@@ -54,18 +53,8 @@ def page() -> Any:
 
 
 def config_of(app: Any) -> dict[str, Any]:
-    async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app), base_url="http://test"
-        ) as client:
-            return await client.get("/config")
-
-    # asyncio.run would drop the loop that gradio leaves in this thread, which warns of it.
-    loop = asyncio.new_event_loop()
-    try:
-        return loop.run_until_complete(ask()).json()
-    finally:
-        loop.close()
+    found: dict[str, Any] = ask(app, "GET", "/config").json()
+    return found
 
 
 @needs_4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from flux_speedup.hosts.common import refusals
 from flux_speedup.patching.table import PatchTable, State
 from flux_speedup.pruning.catalog import LEFT_OUT
 from flux_speedup.pruning.decision import Decision
+from tests.asking import ask
 
 ALL = Decision(frozenset(LEFT_OUT))
 
@@ -29,18 +29,10 @@ class Client:
         self._app = app
 
     def get(self, path: str) -> httpx.Response:
-        return self._ask("GET", path, None)
+        return ask(self._app, "GET", path)
 
     def post(self, path: str, json: Any) -> httpx.Response:
-        return self._ask("POST", path, json)
-
-    def _ask(self, method: str, path: str, body: Any) -> httpx.Response:
-        async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self._app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-                return await client.request(method, path, json=body)
-
-        return asyncio.run(ask())
+        return ask(self._app, "POST", path, json=json)
 
 
 class Generation(BaseModel):
