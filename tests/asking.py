@@ -23,7 +23,7 @@ def ask(app: Any, method: str, path: str, **options: Any) -> httpx.Response:
 
 
 def answered(asked: Coroutine[Any, Any, Answer]) -> Answer:
-    """What comes of it. Not by `asyncio.run`: that drops the loop that gradio leaves in this thread, which warns."""
+    """What comes of it. (`asyncio.run` would drop the loop that gradio leaves in this thread, which warns then.)"""
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(asked)
