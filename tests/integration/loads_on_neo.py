@@ -32,7 +32,7 @@ from modules_forge.packages.comfy.weight_adapter.loha import LoHaAdapter
 from safetensors.torch import save_file
 
 from tests.integration.random_loads import HOME, MIB, Believed, Block, Loads, Ours
-from tests.second_device import CARD, refusals
+from tests.second_device import CARD
 
 SIZE, INFERENCE, WIDE = 28 * MIB, 12 * MIB, 512
 believed = Believed(manager, INFERENCE)
@@ -91,7 +91,6 @@ class OursStreaming(Ours):
         need.QUIET, split_models.LEAST_MODEL = 2 * MIB, MIB
         one_pass.PARTS |= {"layers", "norm"}
         streaming.timeline_for = timeline.PlainTimeline
-        streaming.refusals = lambda device: refusals()
         # Its loader imports everything.
         names = dataclasses.replace(Neo.taken_over, reading="backend.utils")
         super().__init__(lambda placement: weights.NeoAttachment(names, placement))

@@ -67,7 +67,6 @@ class Ours:
         from flux_speedup.weights.transfer.lane import PlainLane
 
         merging.LANES, signature._ROWS = ("hpu",), (64,)
-        merging.refusals = lambda device: card.refusals()
         self.run = one_pass
         self.failed: list[str] = []
         self.placement = Placement(lanes=PlainLane)

@@ -53,10 +53,3 @@ def let_go(error: BaseException) -> None:
     """What the functions that an error came through held is free, those of the errors before it as well."""
     for each in chain(error):
         traceback.clear_frames(each.__traceback__)
-
-
-def refusals(device: torch.device) -> int:
-    """How often the device's allocator has been out of memory, whoever was told; 0 where that is not counted."""
-    if device.type != "cuda":
-        return 0
-    return int(torch.cuda.memory_stats_as_nested_dict(device).get("num_ooms", 0))

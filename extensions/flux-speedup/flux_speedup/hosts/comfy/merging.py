@@ -17,12 +17,13 @@ import torch
 
 from ... import shortage
 from ...patching.change import Change, Function
-from ...weights.errors import WeightsError, let_go, refusals
+from ...weights.errors import WeightsError, let_go
 from ...weights.files.span import plain
 from ...weights.residency.placement import Placement
 from ...weights.residency.shells import alike, parts_of
 from ...weights.transfer.lane import LANES
 from ..common.timing import name_of
+from . import refused
 from .names import Names
 
 CPU = torch.device("cpu")
@@ -36,11 +37,11 @@ class Merge(NamedTuple):
     key: str
     run: Callable[[], Any]
 
-    def is_made(self, device: torch.device) -> bool:
+    def is_made(self) -> bool:
         """Whether memory did not run out on the way. Where it does, some of the host's kinds of LoRA leave the
         weight as it was, or half of it, and write a line to the log.
         """
-        before = refusals(device)
+        before = refused.refusals()
         try:
             self.run()
         except Exception as error:
@@ -48,7 +49,7 @@ class Merge(NamedTuple):
                 raise
             let_go(error)
             return False
-        return refusals(device) == before
+        return refused.refusals() == before
 
     def undo(self) -> None:
         """The weight is the one at home, as the host brings it back."""
@@ -79,7 +80,7 @@ class Merging:
     def changes(self) -> list[Change]:
         # It must not run a second time after a failure of ours.
         path = "ModelPatcher.patch_weight_to_device"
-        return [Function(self._names.patcher, path, self._wrap, guarded=False)]
+        return [Function(self._names.patcher, path, self._wrap, guarded=False), *refused.changes()]
 
     @contextmanager
     def collecting(self) -> Iterator[Merges]:
@@ -109,7 +110,7 @@ class Merging:
         leave = residency.leaving(merges)
         for key, merge in merges.items():
             clean = model.get_parameter(key)
-            made = merge.is_made(device)
+            made = merge.is_made()
             if not made:
                 merge.undo()
             if model.get_parameter(key) is not clean:

@@ -19,10 +19,11 @@ from typing import Any
 import torch
 
 from ...patching.change import Call, Change, Function, Undo
-from ...weights.errors import OUT_OF_MEMORY, WeightsError, refusals
+from ...weights.errors import OUT_OF_MEMORY, WeightsError
 from ...weights.residency.placement import Placement
 from ...weights.streaming.timeline import Timeline, timeline_for
 from ...weights.transfer.direct import Direct
+from ..comfy import refused
 from ..comfy.names import Names
 from ..common.timing import name_of
 from ..forge import need
@@ -78,9 +79,9 @@ class Streaming:
         """One that runs out of memory is made again, as often as something gives way."""
 
         def one_pass(*args: Any, **kwargs: Any) -> Any:
-            before = {split.device: refusals(split.device) for split in self._with_loras().values()}
+            before = refused.refusals()
             found = original(*args, **kwargs)
-            if any(refusals(device) != count for device, count in before.items()):
+            if refused.refusals() != before and self._with_loras():
                 # Some of the host's kinds of LoRA go on without themselves then.
                 raise OUT_OF_MEMORY("a LoRA that is computed at its use ran out of memory")
             return found
