@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from flux_speedup.weights.packed import index as indexes
+from flux_speedup.weights.packed.index import _digest
 from flux_speedup.weights.packed.packing import NotPacked, packing
 from flux_speedup.weights.packed.room import RESERVE, Room
 from tests.unit.weights.packed.packing_of import (
@@ -77,12 +78,26 @@ def test_an_index_that_is_none(tmp_path: Path, index: bytes, right: bool) -> Non
     loading, room = Loading.of(tmp_path), room_in(tmp_path / "packed")
     places = loading.places
     loading.folder.mkdir()
-    digest = hashlib.sha256(index).hexdigest().encode() if right else b"0" * 64
+    digest = _digest(index.decode(errors="replace")).encode() if right else b"0" * 64
     places.index.write_bytes(digest + b"\n" + index)
     places.packed.write_bytes(b"x" * 100)
     pack(loading.path, room)
     before = loading.load()[0]
     assert before == {name.replace(".", "_"): raw_bytes(t) for name, t in checkpoint().items()}
+
+
+def test_what_another_version_made_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading, room = Loading.of(tmp_path), room_in(tmp_path / "packed")
+    with monkeypatch.context() as another:
+        another.setattr(indexes, "VERSION", 0)
+        pack(loading.path, room)
+    before, read = loading.load()
+    assert set(read) == {loading.path}
+    assert pack(loading.path, room)[0] == "packing"
+    loading.store.look_again()
+    after, read = loading.load()
+    assert loading.places.packed in read
+    assert after == before
 
 
 def test_a_file_that_is_changed_meanwhile(tmp_path: Path) -> None:

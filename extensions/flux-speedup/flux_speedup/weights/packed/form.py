@@ -19,6 +19,8 @@ from itertools import pairwise
 
 import torch
 
+VERSION = 1
+"""Of all that is told here, and of the index: what another one made does not count."""
 BLOCK = 1 << 16
 """Weights."""
 PAIR = BLOCK + BLOCK // 2

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ...storage import whole_file
 from ..files.identity import FileIdentity
-from .form import Form
+from .form import VERSION, Form
 
 
 class Entry(NamedTuple):
@@ -98,4 +98,4 @@ def size_of(packed: Path) -> int:
 
 
 def _digest(body: str) -> str:
-    return hashlib.sha256(body.encode()).hexdigest()
+    return hashlib.sha256(f"{VERSION}\n{body}".encode()).hexdigest()
