@@ -391,10 +391,16 @@ def test_which_form_streams(tmp_path: Path, in_ram: str, room: bool, read: str) 
     layer.weight = torch.nn.Parameter(home, requires_grad=False)
     unit = Unit(0, "layer")
     assert unit.look(layer, lambda tensor: tensor.dtype)
-    assert sources.hold([layer.weight]) is room
-    pieces = sources.pieces(unit.slots[0])
-    form = "packed" if isinstance(pieces, InPackedForm) else "weight file"
-    assert (form + ", registered" * sources.is_registered(unit.slots[0])) == read
+    for _ in range(2):
+        assert sources.hold([layer.weight]) is room
+        pieces = sources.pieces(unit.slots[0])
+        form = "packed" if isinstance(pieces, InPackedForm) else "weight file"
+        assert (form + ", registered" * sources.is_registered(unit.slots[0])) == read
+        if not room:
+            break
+        # Of a file that is registered in part the rest may have left RAM.
+        loading.store.warm = lambda path: path == loading.path
+        sources._known.clear()
     sources.close()
     direct.release_all()
 

@@ -14,7 +14,8 @@ from ...ram import HALF
 from ..files.mapping import FileIdentity, Near, Registry
 from ..files.span import Span, find
 from ..files.written import Ranges, overlaps
-from ..packed.store import PACKED, Packed, Store
+from ..packed.packed_file import Packed
+from ..packed.store import PACKED, Store
 from ..transfer.direct import Direct
 from ..transfer.item import Item
 from .unit import InPackedForm, Slot, home_bytes
@@ -147,10 +148,11 @@ class Sources:
         return found
 
     def _packed(self, span: Span) -> Packed | None:
-        """Its packed form, if that is in RAM, or it would come from the disk as well."""
+        """Its packed form, if that is registered or in RAM, or it would come from the disk as well."""
         found = self._store.for_streaming(span, self._device) if self._device is not None else None
-        there = found is not None and (self._is_warm(found.span) or not self._is_warm(span))
-        return found if there else None
+        if found is None or self._read(found.span) is not None or self._is_warm(found.span):
+            return found
+        return None if self._is_warm(span) else found
 
     def _pays_staged(self) -> bool:
         return self._device is not None and self._store.choice.pays_streaming(self._device, staged=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..packed.store import Packed
+from ..packed.packed_file import Packed
 from ..residency.forms import KINDS, Recipe, companions_of, known, recipe_of
 from ..residency.shells import parts_of, show
 from .ring import ALIGN

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..files.span import Span
-from ..packed.store import Packed, Store
+from ..packed.packed_file import Packed
+from ..packed.store import Store
 from .plan import Request
 
 
