@@ -146,11 +146,12 @@ def test_another_files_packed_form_under_this_ones_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="nothing tells which files are open")
-def test_no_file_is_open_between_two_tensors(tmp_path: Path) -> None:
+def test_no_file_is_open_and_no_tensor_held_between_two_tensors(tmp_path: Path) -> None:
     """Windows deletes nothing that is open, and an image may take minutes."""
     loading = Loading.of(tmp_path)
     making = begun(loading.path, room_in(loading.folder))
     opened = {Path(each).resolve() for each in Path("/proc/self/fd").iterdir()}
+    assert not [name for name, each in making.gi_frame.f_locals.items() if hasattr(each, "nbytes")]
     making.close()
     assert not opened & {loading.path, loading.places.packed, loading.places.index}
 

@@ -40,9 +40,9 @@ class NotPacked(WeightsError):
 def packing(path: Path, room: Room, each: Map = map) -> Generator[FileProgress, None, None]:
     """How far it is, after each tensor; at the end, and at once where the packed file counts already, "packed".
 
-    Not thread safe. Who closes it earlier leaves what there is to be gone on with. Neither file is open in between.
-    `each`: as `map`, to work side by side. Raises NotPacked, HeaderError, OSError; BlockingIOError where another
-    process is at it.
+    Not thread safe. Who closes it earlier leaves what there is to be gone on with. In between neither file is open, and
+    no tensor held. `each`: as `map`, to work side by side. Raises NotPacked, HeaderError, OSError, MemoryError;
+    BlockingIOError where another process is at it.
     """
     with path.open("rb") as source:
         now = FileIdentity.of(source.fileno(), path)
@@ -82,6 +82,7 @@ def packing(path: Path, room: Room, each: Map = map) -> Generator[FileProgress, 
                 if not _is_right(file, entries[compared], raw, each, content):
                     reason = f"{tensor.name} came back with other bytes; it is made anew the next time"
                     raise NotPacked(path, reason)
+            del raw, content  # an image may be made now
             compared += 1
             done = sum(tensor.length for tensor in tensors[:compared])
             yield FileProgress(path.name, now.size, done, "comparing" if whole else "packing")
