@@ -40,8 +40,8 @@ class NotPacked(WeightsError):
 def packing(path: Path, room: Room, each: Map = map) -> Generator[FileProgress, None, None]:
     """How far it is, after each tensor; at the end, and at once where the packed file counts already, "packed".
 
-    Not thread safe. Who closes it earlier leaves what there is to be gone on with. In between neither file is open, and
-    no tensor held. `each`: as `map`, to work side by side. Raises NotPacked, HeaderError, OSError, MemoryError;
+    Not thread safe. Who closes it earlier leaves what there is to be gone on with. In between neither file is open
+    and no tensor held. `each`: as `map`, to work side by side. Raises NotPacked, HeaderError, OSError, MemoryError;
     BlockingIOError where another process is at it.
     """
     with path.open("rb") as source:
