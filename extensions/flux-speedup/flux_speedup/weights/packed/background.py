@@ -18,11 +18,10 @@ from ..transfer.idle import QUIET_S, WhileIdle
 from .index import lock_of, packed_of
 from .packing import packing
 from .progress import FileProgress, PackedNow
-from .room import Room
+from .room import ELSEWHERE, Room
 from .store import PACKED, Store
 from .worth import packs
 
-ELSEWHERE = "another process packs it"
 _log = logging.getLogger("flux_speedup")
 
 

@@ -21,6 +21,7 @@ RESERVE = 8 << 30
 """Bytes of the disk that stay free for others."""
 RECENT_S = 86_400.0
 """What was used in that time goes for no newer one: they would take each other's room by turns."""
+ELSEWHERE = "another process packs it"
 _NAME = re.compile(r"[0-9a-f]{20}")  # what is called otherwise is not ours
 _log = logging.getLogger("flux_speedup")
 
@@ -109,7 +110,7 @@ class Room:
 
 def busy() -> None:
     """Nobody waits for a lock here. Raises BlockingIOError."""
-    raise BlockingIOError("another process packs it")
+    raise BlockingIOError(ELSEWHERE)
 
 
 def _is_gone(path: Path) -> bool:
