@@ -17,9 +17,11 @@ from typing import Any
 
 import torch
 
+from flux_speedup.weights.first_kernels import Shapes, use_once
 from tests.attacks import kinds_of_models as kinds
 from tests.attacks.files_of_models import CHECKPOINTS, write_all
 from tests.attacks.forge_scene import on_card
+from tests.attacks.operations import Operations
 from tests.attacks.session_on_forge import GIB, Session
 from tests.second_device import CARD, taken, used
 
@@ -106,6 +108,14 @@ def forms_of(host: Any) -> list[list[Any]]:
     return [[use.component, use.form, use.way, use.bytes, use.why] for use in model.forms]
 
 
+def kernels_beside(used_by_an_image: Operations) -> dict[str, Any]:
+    """What an image of a Flux uses, and what of it is not used once before."""
+    with Operations() as before:
+        use_once(torch.device("cpu"), Shapes(64, 16, 256, 2, 128, 256, (64, 32), 8))
+    missing = {name for name, _, _ in used_by_an_image.kernels - before.kernels}
+    return {"used": len(used_by_an_image.kernels), "missing": sorted(missing)}
+
+
 def main() -> None:
     names = sys.argv[1:] or list(CHECKPOINTS)
     found: dict[str, Any] = {name: {} for name in names}
@@ -121,6 +131,11 @@ def main() -> None:
         for name in names:
             found[name]["alone"] = alone.story(name)
             found[name]["stayed alone"] = alone.stayed
+            if name == "Flux":
+                with Operations() as used_by_an_image:
+                    alone.image(name)
+                alone.unload()
+                found["kernels"] = kernels_beside(used_by_an_image)
         found["after"] = {"used alone": used() - base}
         events: list[Any] = []
         with ours(manager, events) as host:

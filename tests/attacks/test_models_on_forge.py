@@ -85,6 +85,13 @@ def test_it_is_told_which_form_it_has_and_which_way_it_goes(seen: dict[str, Any]
     assert line.startswith(form)
 
 
+def test_whatever_an_image_computes_with_is_used_once_before(found: dict[str, dict[str, Any]]) -> None:
+    kernels = found["kernels"]
+    assert kernels["used"] > 50
+    # How a Forge computes attention where there is no GPU.
+    assert set(kernels["missing"]) <= {"baddbmm", "bmm", "softmax"}
+
+
 def test_all_are_kept_side_by_side_and_leave_nothing_on_the_card(found: dict[str, dict[str, Any]]) -> None:
     after = found["after"]
     assert after["sources"] == ["kept"] * after["readable"]
