@@ -25,6 +25,9 @@ from tests.attacks.operations import Operations
 from tests.attacks.session_on_forge import GIB, Session
 from tests.second_device import CARD, taken, used
 
+DECODED, ROOMS = "Flux", (50, 60)
+"""MB: of the transformer, the VAE and an image that is decoded not all fit together there, or only just."""
+
 
 def start(folder: Path, names: list[str], card: torch.device = CARD) -> Any:
     """Forge without its page, believing in a card; its memory manager. Only of the second device it knows what
@@ -137,6 +140,7 @@ def main() -> None:
                 alone.unload()
                 found["kernels"] = kernels_beside(used_by_an_image)
         found["after"] = {"used alone": used() - base}
+        found["after"]["at once alone"] = [alone.at_once(DECODED, mb) for mb in ROOMS]
         events: list[Any] = []
         with ours(manager, events) as host:
             session = Session(manager, folder)
@@ -159,6 +163,7 @@ def main() -> None:
             sources = [event.source for event in events[told:] if event.kind == "checkpoint"]
             found["after"] |= {"sources": sources, "readable": len(readable)}
             found["after"] |= {"used ours": used() - base}
+            found["after"]["at once"] = [session.at_once(DECODED, mb) for mb in ROOMS]
     sys.stdout.write(json.dumps(found))
 
 

@@ -12,7 +12,7 @@ import torch
 from tests.attacks.files_of_models import CHECKPOINTS, path_of
 from tests.second_device import CARD, used
 
-GIB = 1 << 30
+GIB, MIB = 1 << 30, 1 << 20
 TEXT = 40_000_000  # bytes that have room where the text encoders do not fit
 
 
@@ -114,6 +114,38 @@ class Session:
 
         found: torch.nn.Module = sd_models.model_data.sd_model.forge_objects.unet.model
         return found
+
+    def at_once(self, name: str, mb: int) -> list[tuple[str, int]]:
+        """How many of four images are decoded and encoded at once, on a card of so many MB, with the transformer in
+        turns. What they come to is not computed.
+        """
+        engine, seen = self.choose(name), list[tuple[str, int]]()
+        engine.forge_objects = engine.forge_objects_original.shallow_copy()
+        self.unload()
+        kind = type(engine.forge_objects.vae.first_stage_model)
+        computed = kind.decode, kind.encode
+
+        def decode(_: Any, z: torch.Tensor) -> torch.Tensor:
+            seen.append(("decode", len(z)))
+            return z.new_zeros((len(z), 3, 8 * z.shape[2], 8 * z.shape[3]))
+
+        def encode(_: Any, x: torch.Tensor, *_more: Any) -> torch.Tensor:
+            seen.append(("encode", len(x)))
+            return x.new_zeros((len(x), CHECKPOINTS[name].channels, x.shape[2] // 8, x.shape[3] // 8))
+
+        kind.decode, kind.encode = decode, encode
+        self._manager.room = used() + mb * MIB
+        try:
+            with torch.inference_mode():
+                for _ in range(2):
+                    self._manager.load_models_gpu([engine.forge_objects.unet])
+                    latents = torch.zeros((4, CHECKPOINTS[name].channels, 8, 8), device=CARD)
+                    engine.encode_first_stage(engine.decode_first_stage(latents))
+        finally:
+            kind.decode, kind.encode = computed
+            self._manager.room = GIB
+        self.unload()
+        return seen
 
     def unload(self) -> None:
         with torch.inference_mode():

@@ -96,3 +96,10 @@ def test_all_are_kept_side_by_side_and_leave_nothing_on_the_card(found: dict[str
     after = found["after"]
     assert after["sources"] == ["kept"] * after["readable"]
     assert after["used ours"] - after["used alone"] < 1 << 16
+
+
+def test_as_many_images_are_decoded_at_once_as_forge_alone_would(found: dict[str, dict[str, Any]]) -> None:
+    """It shows in their last bits."""
+    after = found["after"]
+    assert after["at once"] == after["at once alone"]
+    assert {count for seen in after["at once"] for _, count in seen} == {1, 2, 3}

@@ -20,6 +20,7 @@ from ...weights.errors import let_go
 from ...weights.residency.placement import Placement
 from ...weights.transfer.direct import Direct
 from ..common.engine import CPU
+from .decoding_memory import DecodingMemory
 from .merged import is_hosts, take_back
 from .need import MANAGER, Loading, free, is_card, manager
 from .room import Room
@@ -82,6 +83,8 @@ class Streaming:
             ),
             Function(ENGINE, "ForgeDiffusionEngine.save_unet", self._wrap_save, guarded=False),
             Function(ENGINE, "ForgeDiffusionEngine.save_checkpoint", self._wrap_save, guarded=False),
+            # Around the rest: what we ask for in a load is not asked by the host.
+            *DecodingMemory(self.models, self._room.make).changes(),
         ]
 
     def _room_beside_load(self, size: int) -> int:
