@@ -130,7 +130,7 @@ class DecodingMemory:
     def _alone(self, asks: Question, device: Any, free: int) -> int:
         models = {id(loaded.model.model): loaded.model.model for loaded in manager().current_loaded_models}
         models |= {id(model): model for model in self._models.all()}
-        space = free + taken(device) + sum(map(self._here, models.values()))
+        space = free + taken(device) + sum(self._here(model, device) for model in models.values())
         budget = manager().compute_model_gpu_memory_when_using_cpu_swap
         alone = Alone(space, _bytes, budget).replay(self._loads(device))
         at_once = asks.each * min(asks.count, alone // asks.each)
@@ -146,12 +146,12 @@ class DecodingMemory:
                 found.append(Load(tuple(there), need, least))
         return found
 
-    def _here(self, model: torch.nn.Module) -> int:
-        """Bytes of the device that a model takes."""
+    def _here(self, model: torch.nn.Module, device: Any) -> int:
+        """Bytes of the device that a model takes, whoever has brought it."""
         streamed = self._models.of(model)
-        if streamed is not None:
-            return streamed.resident + streamed.stream.held
-        return _bytes(model) - self._models.at_home(model)
+        there = sum(tensor.nbytes for _, tensor in all_tensors(model) if tensor.device == device)
+        by_us = _bytes(model) - self._models.at_home(model)
+        return max(there, by_us) + (streamed.stream.held if streamed is not None else 0)
 
 
 def _unloads_as_needed() -> bool:
