@@ -193,7 +193,7 @@ def streams(scene: Scene) -> list[Any]:
 
 def stream_too() -> Any:
     """Our streaming, of what is as small as here; nothing of it may fail."""
-    from flux_speedup.hosts.forge import need, split_models, streamed, streaming
+    from flux_speedup.hosts.forge import need, split_models, splits, streamed, streaming
     from flux_speedup.weights.residency import signature
     from flux_speedup.weights.residency.placement import Placement
     from flux_speedup.weights.streaming import split, timeline
@@ -202,7 +202,7 @@ def stream_too() -> Any:
 
     need.KINDS, need.QUIET, need.OURS, split_models.LEAST_MODEL = ("hpu",), 1 << 12, 1 << 12, 1 << 10
     signature._ROWS, signature._COLUMNS, streamed.RING, split.LEAST = (1,), 1 << 10, 1 << 18, 1 << 10
-    split_models.timeline_for = timeline.PlainTimeline
+    splits.timeline_for = timeline.PlainTimeline
     return streaming.Streaming(Placement(lanes=PlainLane), Direct())
 
 

@@ -70,7 +70,7 @@ def start(folder: Path, names: list[str], card: torch.device = CARD) -> Any:
 @contextlib.contextmanager
 def ours(manager: Any, events: list[Any]) -> Iterator[Any]:
     """Everything that we do in a Forge to models' weights, as its room puts it together."""
-    from flux_speedup.hosts.forge import need, split_models, streamed
+    from flux_speedup.hosts.forge import need, split_models, splits, streamed
     from flux_speedup.hosts.forge.webui import Forge
     from flux_speedup.patching.change import Declined, apply_all
     from flux_speedup.weights.residency import signature
@@ -80,7 +80,7 @@ def ours(manager: Any, events: list[Any]) -> Iterator[Any]:
     LANES.setdefault(CARD.type, PlainLane)
     need.KINDS, need.QUIET, need.OURS, split_models.LEAST_MODEL = (CARD.type,), 1 << 12, 1 << 12, 1 << 10
     signature._ROWS, streamed.RING, split.LEAST = (8,), 1 << 20, 1 << 10
-    split_models.timeline_for = timeline.PlainTimeline
+    splits.timeline_for = timeline.PlainTimeline
     host = Forge(manager)
     changes = [*host.weight_changes(0.0)]
     changes += host.checkpoint_changes((32, 8 * GIB), events.append, lambda: frozenset({"weights"}))

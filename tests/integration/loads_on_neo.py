@@ -81,7 +81,7 @@ class OursStreaming(Ours):
     """And what does not fit streams."""
 
     def __init__(self):
-        from flux_speedup.hosts.forge import need, split_models, streamed
+        from flux_speedup.hosts.forge import need, split_models, splits, streamed
         from flux_speedup.hosts.neo import one_pass, reserve, streaming, weights
         from flux_speedup.hosts.neo.webui import Neo
         from flux_speedup.weights.streaming import split, timeline
@@ -90,7 +90,7 @@ class OursStreaming(Ours):
         streamed.RING, split.LEAST = 2 * MIB, 1 << 17
         need.QUIET, split_models.LEAST_MODEL = 2 * MIB, MIB
         one_pass.PARTS |= {"layers", "norm"}
-        streaming.timeline_for = timeline.PlainTimeline
+        splits.timeline_for = timeline.PlainTimeline
         # Its loader imports everything.
         names = dataclasses.replace(Neo.taken_over, reading="backend.utils")
         super().__init__(lambda placement: weights.NeoAttachment(names, placement))

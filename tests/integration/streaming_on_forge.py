@@ -27,7 +27,7 @@ from backend import memory_management as manager
 from backend.patcher import lora as hosts_lora
 from backend.patcher.lora import merge_lora_to_weight
 
-from flux_speedup.hosts.forge import need, split_models, streamed, streamed_lora, streaming, weights
+from flux_speedup.hosts.forge import need, split_models, splits, streamed, streamed_lora, streaming, weights
 from flux_speedup.patching.change import Function, apply_all
 from flux_speedup.patching.guard import reporting
 from flux_speedup.ram import HELD, Held
@@ -48,7 +48,7 @@ need.KINDS, need.QUIET, need.OURS, split_models.LEAST_MODEL = ("hpu",), 2 * MIB,
 streamed_lora.MERGING = 2 * MIB
 signature._ROWS = (8,)
 streamed.RING, split.LEAST = 2 * MIB, 1 << 17
-split_models.timeline_for = timeline.PlainTimeline
+splits.timeline_for = timeline.PlainTimeline
 registering = file[-1] in "357"
 direct = Direct()
 if registering:

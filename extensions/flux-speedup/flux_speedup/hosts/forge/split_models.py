@@ -16,7 +16,6 @@ from ...weights.errors import WeightsError, let_go
 from ...weights.named import all_tensors, parameters_of
 from ...weights.residency.placement import Placement
 from ...weights.streaming.clock import Timed
-from ...weights.streaming.timeline import Timeline, timeline_for
 from ...weights.streaming.unit import Unit
 from ...weights.transfer.direct import Direct
 from ..common.engine import CPU
@@ -24,6 +23,7 @@ from ..common.timing import name_of as name_of
 from . import need, streamed_lora
 from .gguf_weights import to_be_baked
 from .need import Loading, free, manager
+from .splits import Splits
 from .streamed import Means, Streamed, streamable
 from .streamed_lora import Known, StreamedLoras, at_hand
 from .streamed_moves import cast_there
@@ -33,20 +33,15 @@ LEAST_MODEL = 256 << 20
 log = logging.getLogger("flux_speedup")
 
 
-class SplitModels:
+class SplitModels(Splits):
     """By model, weakly. The host moves one at a time; what a call must tell another one is kept by thread."""
 
     def __init__(self, placement: Placement, direct: Direct) -> None:
-        """`registers`: whether files may be registered with CUDA."""
-        self.registers = True
+        super().__init__(placement, direct)
         self.loras = StreamedLoras(self.of, self.drop, lambda: self.loading().need)
-        self._placement = placement
-        self._direct = direct
         self._streamed: weakref.WeakKeyDictionary[torch.nn.Module, Streamed] = weakref.WeakKeyDictionary()
         self._timed: weakref.WeakKeyDictionary[torch.nn.Module, Timed] = weakref.WeakKeyDictionary()
-        self._timelines: dict[torch.device, Timeline] = {}
         self._thread = threading.local()
-        self._said: dict[str, str] = {}
 
     @property
     def loads(self) -> Loading | None:
@@ -122,7 +117,7 @@ class SplitModels:
         to_be_free = self.loading().need
         try:
             units, timed = self._own_units(model), self._timed.get(model)
-            streamed = Streamed(model, units, device, self._means(device), room - to_be_free, timed)
+            streamed = Streamed(model, units, device, self._with(device), room - to_be_free, timed)
             streamed.split.set_merges(at_hand(known.merges))
             least = self.at_home(model) - streamed.split.streaming + streamed.stream.ring
             if least > room - need.QUIET // 2:
@@ -146,7 +141,7 @@ class SplitModels:
         self._streamed[model] = streamed
         self.loras.are_in(model, known)
         why = f"{in_words(room)} were free and {in_words(to_be_free)} are for inference"
-        self._tell(model, streamed, why)
+        self._tell(streamed, why)
         return streamed
 
     def split_resident(self, loaded: Any, missing: int) -> Streamed | None:
@@ -160,12 +155,12 @@ class SplitModels:
             return None
         try:
             units, timed = self._own_units(model), self._timed.get(model)
-            streamed = Streamed(model, units, loaded.device, self._means(loaded.device), own, timed)
+            streamed = Streamed(model, units, loaded.device, self._with(loaded.device), own, timed)
         except ValueError:
             return None
         streamed.split.set_merges(at_hand(self.loras.known(model).merges))
         self._streamed[model] = streamed
-        self._tell(model, streamed, "others need room")
+        self._tell(streamed, "others need room")
         return streamed
 
     def fit(
@@ -210,21 +205,11 @@ class SplitModels:
         here = {*self._placement.of(model).resident, *(getattr(loader, "backup", None) or ())}
         return here | cast_there(model, manager().get_torch_device())
 
-    def _means(self, device: torch.device) -> Means:
-        if device not in self._timelines:
-            found = timeline_for(device)
-            if found is None:
-                raise ValueError(f"there is no way to stream to {device}")
-            self._timelines[device] = found
-        timeline = self._timelines[device]
-        direct = self._direct if self._direct.serves(device) and self.registers else None
-        return Means(self._placement, timeline, direct)
-
-    def _tell(self, model: torch.nn.Module, streamed: Streamed, because: str) -> None:
-        name, sentence = name_of(model), streamed.sentence()
-        if self._said.get(name) != sentence:
-            self._said[name] = sentence
-            log.info("%s: %s, because %s", name, sentence, because)
+    def _with(self, device: torch.device) -> Means:
+        means = self._means(device)
+        if means is None:
+            raise ValueError(f"there is no way to stream to {device}")
+        return means
 
 
 def is_diffusion(model: torch.nn.Module) -> bool:

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ... import shortage
+from ...patching.change import Change, Function
 from ...stats.report import size as in_words
 from ...weights.errors import let_go
 from .need import manager
 
+TEXT = "backend.text_processing"
+ENGINES = {"classic_engine": "ClassicTextProcessingEngine", "t5_engine": "T5TextProcessingEngine"}
 MORE = 1 << 30
 ATTEMPTS = 8
 log = logging.getLogger("flux_speedup")
@@ -22,6 +25,13 @@ class Passes:
     def __init__(self, make_room: Callable[[int], int]) -> None:
         """`make_room`: so many bytes are to become free; answers how many did."""
         self._make_room = make_room
+
+    def encodings(self) -> list[Change]:
+        """Each of a text is one pass."""
+        return [
+            Function(f"{TEXT}.{module}", f"{engine}.encode_with_transformers", self.wrap, guarded=False)
+            for module, engine in ENGINES.items()
+        ]
 
     def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def one_pass(*args: Any, **kwargs: Any) -> Any:

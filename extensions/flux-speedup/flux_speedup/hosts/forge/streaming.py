@@ -30,7 +30,6 @@ from .streamed_pass import Passes
 
 PATCHER = "backend.patcher.base"
 ENGINE = "backend.diffusion_engine.base"
-TEXT = "backend.text_processing"
 
 
 @dataclass
@@ -56,7 +55,6 @@ class Streaming:
     def changes(self) -> list[Change]:
         passes = Passes(self._room.make_now)
         sampling = SamplingMemory(self.models)
-        encode = "encode_with_transformers"
 
         def around_pass(original: Callable[..., Any]) -> Callable[..., Any]:
             return sampling.around_pass(passes.wrap(original))
@@ -77,10 +75,7 @@ class Streaming:
             Function("backend.stream", "should_use_stream", self._wrap_should_use_stream, guarded=False),
             Function("backend.patcher.lora", "LoraLoader.refresh", refresh, guarded=False),
             Function("backend.modules.k_model", "KModel.apply_model", around_pass, guarded=False),
-            Function(f"{TEXT}.t5_engine", f"T5TextProcessingEngine.{encode}", passes.wrap, guarded=False),
-            Function(
-                f"{TEXT}.classic_engine", f"ClassicTextProcessingEngine.{encode}", passes.wrap, guarded=False
-            ),
+            *passes.encodings(),
             Function(ENGINE, "ForgeDiffusionEngine.save_unet", self._wrap_save, guarded=False),
             Function(ENGINE, "ForgeDiffusionEngine.save_checkpoint", self._wrap_save, guarded=False),
             # Around the rest: what we ask for in a load is not asked by the host.

@@ -18,11 +18,6 @@ from ..forge.split_models import is_diffusion
 from ..forge.streamed import least, streamable
 from ..forge.streamed_pass import Passes
 
-TEXT = "backend.text_processing"
-ENGINES = {
-    f"{TEXT}.classic_engine": "ClassicTextProcessingEngine.encode_with_transformers",
-    f"{TEXT}.t5_engine": "T5TextProcessingEngine.encode_with_transformers",
-}
 PARTS = {"clip_l", "clip_g", "t5xxl"}
 """What these run: their passes are made again where memory runs out, so that they may begin with less of it."""
 NOTHING = 0.1
@@ -39,12 +34,11 @@ class OnePass:
         self._thread = threading.local()
 
     def changes(self) -> list[Change]:
-        passes = Passes(self._make_room)
         return [
             Function(self._name, "free_memory", self._wrap_free_memory, guarded=False),
             Function(self._name, "LoadedModel.model_load", self._wrap_model_load, guarded=False),
             Function(self._name, "pin_memory", self._wrap_pin, guarded=False),
-            *(Function(module, path, passes.wrap, guarded=False) for module, path in ENGINES.items()),
+            *Passes(self._make_room).encodings(),
         ]
 
     def is_of(self, patcher: Any) -> bool:

@@ -21,14 +21,14 @@ import torch
 from ...patching.change import Call, Change, Function, Undo
 from ...weights.errors import OUT_OF_MEMORY, WeightsError
 from ...weights.residency.placement import Placement
-from ...weights.streaming.timeline import Timeline, timeline_for
 from ...weights.transfer.direct import Direct
 from ..comfy import refused
 from ..comfy.names import Names
 from ..common.timing import name_of
 from ..forge import need
 from ..forge.sampling_memory import Asking
-from ..forge.streamed import Means, streamable
+from ..forge.splits import Splits
+from ..forge.streamed import streamable
 from ..forge.streamed_pass import Passes
 from .one_pass import OnePass
 from .split import Split, bring_up_to_date, is_marked, mark
@@ -36,18 +36,14 @@ from .split import Split, bring_up_to_date, is_marked, mark
 log = logging.getLogger("flux_speedup")
 
 
-class Streaming:
-    """The split models of one process. The host moves one at a time."""
+class Streaming(Splits):
+    """The split models of one process. The host moves one at a time. `on`: whether models are split."""
 
     def __init__(self, names: Names, placement: Placement, direct: Direct) -> None:
-        """`registers`: whether files may be registered with CUDA. `on`: whether models are split."""
-        self.registers, self.on = True, False
+        super().__init__(placement, direct)
+        self.on = False
         self._names = names
-        self._placement = placement
-        self._direct = direct
         self._splits: weakref.WeakKeyDictionary[torch.nn.Module, Split] = weakref.WeakKeyDictionary()
-        self._timelines: dict[torch.device, Timeline | None] = {}
-        self._said: dict[str, str] = {}
         self._one_pass = OnePass(names.manager, self._may_split)
 
     def changes(self) -> list[Change]:
@@ -194,26 +190,18 @@ class Streaming:
         return False
 
     def _split(self, model: torch.nn.Module, device: torch.device, room: float, **kind: bool) -> Split | None:
-        timeline = self._timeline(device)
-        units = streamable(model)
-        if timeline is None or not units or (kind["own"] and not self._moves_all_of(model)):
+        means, units = self._means(device), streamable(model)
+        if means is None or not units or (kind["own"] and not self._moves_all_of(model)):
             return None
-        direct = self._direct if self._direct.serves(device) and self.registers else None
-        means = Means(self._placement, timeline, direct)
         return Split(model, units, device, means, int(room), None, **kind)
 
     def _may_split(self, patcher: Any) -> bool:
-        there = self.on and self._timeline(patcher.load_device) is not None
+        there = self.on and self._means(patcher.load_device) is not None
         return there and is_plain(patcher) and self._moves_all_of(patcher.model)
 
     def _moves_all_of(self, model: torch.nn.Module) -> bool:
         named = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
         return named <= self._placement.of(model).movable()
-
-    def _timeline(self, device: torch.device) -> Timeline | None:
-        if device not in self._timelines:
-            self._timelines[device] = timeline_for(device)
-        return self._timelines[device]
 
     def _make_room(self, size: int) -> int:
         manager, gone = _manager(self._names), 0
@@ -243,12 +231,6 @@ class Streaming:
             current.remove(loaded)
             loaded.model_unload()
         self.drop(model)
-
-    def _tell(self, split: Split) -> None:
-        sentence = split.sentence()
-        if self._said.get(split.name) != sentence:
-            self._said[split.name] = sentence
-            log.info("%s: %s", split.name, sentence)
 
 
 @contextmanager
