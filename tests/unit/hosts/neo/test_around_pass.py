@@ -18,10 +18,12 @@ from flux_speedup.patching.change import apply_all
 CARD = torch.device("cuda", 0)
 
 
+@pytest.mark.parametrize("level", [logging.WARNING, logging.CRITICAL])
 @pytest.mark.parametrize(("own", "expected"), [(False, "with the LoRA"), (True, "without it")])
 def test_what_a_lora_was_refused_counts_where_one_is_computed(
-    monkeypatch: pytest.MonkeyPatch, own: bool, expected: str
+    monkeypatch: pytest.MonkeyPatch, own: bool, expected: str, level: int
 ) -> None:
+    monkeypatch.setattr(refused, "by_allocators", lambda: len(short))
     manager: Any = ModuleType(MANAGER)
     manager.current_loaded_models, manager.soft_empty_cache = [], lambda: None
     monkeypatch.setitem(sys.modules, MANAGER, manager)
@@ -40,10 +42,12 @@ def test_what_a_lora_was_refused_counts_where_one_is_computed(
             return "without it"
         return "with the LoRA"
 
-    undo = apply_all(refused.changes())
+    undo, before = apply_all(refused.changes()), logging.getLogger().level
+    logging.getLogger().setLevel(level)
     try:
         assert models.around_pass(one_pass)() == expected
     finally:
+        logging.getLogger().setLevel(before)
         undo()
     assert len(short) == 1
     assert closed == ([] if own else [True])
