@@ -131,6 +131,7 @@ def main() -> None:
         write_all(folder, names)
         base = used()
         alone = Session(manager, folder)
+        at_once = [alone.at_once(DECODED, mb) for mb in ROOMS]  # first: none of these models is ours later
         for name in names:
             found[name]["alone"] = alone.story(name)
             found[name]["stayed alone"] = alone.stayed
@@ -139,8 +140,7 @@ def main() -> None:
                     alone.image(name)
                 alone.unload()
                 found["kernels"] = kernels_beside(used_by_an_image)
-        found["after"] = {"used alone": used() - base}
-        found["after"]["at once alone"] = [alone.at_once(DECODED, mb) for mb in ROOMS]
+        found["after"] = {"used alone": used() - base, "at once alone": at_once}
         events: list[Any] = []
         with ours(manager, events) as host:
             session = Session(manager, folder)
