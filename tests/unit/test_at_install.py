@@ -1,4 +1,4 @@
-"""What install.py does: it leaves a process behind that hashes the selected checkpoint, and waits for nothing."""
+"""What install.py does: it leaves a process that reads and hashes what is selected, and waits for nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -56,8 +57,16 @@ def started(webui: Path, monkeypatch: pytest.MonkeyPatch, *words: str, **environ
         def create_time(self) -> float:
             return 8.0
 
-    at_install.begin_hash(webui / "extensions" / "flux-speedup", environ, Launch())
+    at_install.begin(webui / "extensions" / "flux-speedup", environ, Launch())
     return found
+
+
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of files that are not in RAM."""
+    names: set[str] = set()
+    monkeypatch.setattr(at_install, "is_cold", lambda path: path.name in names)
+    return names
 
 
 def test_a_process_is_left_that_hashes_what_is_selected(webui: Path) -> None:
@@ -85,24 +94,111 @@ def test_it_ends_when_its_webui_is_gone(webui: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(early_hashing, "work", lambda _path, _folder, wanted: asked.append(wanted()))
     monkeypatch.setattr(at_install, "step_back", lambda: None)  # it is a process of its own, and this is not
     me = psutil.Process()
-    at_install.hash_one("a", "b", str(me.pid), str(me.create_time()))
-    at_install.hash_one("a", "b", str(me.pid), str(me.create_time() - 100))  # another one has its number now
+    at_install.work(str(me.pid), str(me.create_time()), "b", "a")
+    at_install.work(str(me.pid), str(me.create_time() - 100), "b", "a")  # another one has its number now
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    at_install.hash_one("a", "b", str(ended.pid), str(time.time()))
+    at_install.work(str(ended.pid), str(time.time()), "b", "a")
     assert asked == [True, False, False]
 
 
-def test_its_command_names_file_folder_and_webui(webui: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Reading:
+    """One that never ends by itself; what was done to it is in `done`."""
+
+    done: list[str]
+
+    def __init__(self, files: list[Path], *_: object, **__: object) -> None:
+        self.done = [each.name for each in files]
+        read.append(self)
+
+    def start(self) -> None:
+        self.done.append("start")
+
+    def wait(self, _timeout: float) -> bool:
+        return "stop" in self.done
+
+    def stop(self) -> None:
+        self.done.append("stop")
+
+
+read: list[Reading] = []
+
+
+def test_it_reads_no_more_once_its_webui_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    read.clear()
+    monkeypatch.setattr(at_install, "ReadAhead", Reading)
+    monkeypatch.setattr(at_install, "step_back", lambda: None)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    at_install.work(str(ended.pid), str(time.time()), "b", "", "t5", "one")
+    assert [each.done for each in read] == [["t5", "one", "start", "stop"]]
+
+
+def test_what_is_not_in_ram_is_read_in_the_order_in_which_it_is_needed(
+    webui: Path, monkeypatch: pytest.MonkeyPatch, cold: set[str]
+) -> None:
+    files = [
+        webui / "models" / each for each in ("VAE/ae.safetensors", "text_encoder/t5.gguf", "text_encoder/no")
+    ]
+    for file in files[:2]:
+        file.parent.mkdir()
+        file.write_bytes(b"more")
+    options = json.loads((webui / "config.json").read_text())
+    options["forge_additional_modules"] = [*map(str, files), 3]
+    (webui / "config.json").write_text(json.dumps(options), encoding="utf-8")
+    cold |= {"ae.safetensors", "t5.gguf", "no", "a.safetensors"}
+    (command,) = started(webui, monkeypatch, "--no-hashing")
+    checkpoint = webui / "models" / "Stable-diffusion" / "sub" / "a.safetensors"
+    assert command[5:] == [
+        str(webui / "cache" / "flux-speedup"), "", str(files[1]), str(checkpoint), str(files[0])
+    ]  # fmt: skip
+    cold -= {"t5.gguf"}
+    assert started(webui, monkeypatch)[0][6:] == [str(checkpoint.resolve()), str(checkpoint), str(files[0])]
+    for words in (["--flux-speedup-read-ahead", "off"], ["--flux-speedup-packed", "on"]):
+        assert started(webui, monkeypatch, "--no-hashing", *words) == []
+
+
+def test_what_is_hashed_follows_its_reading(webui: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(
+        early_hashing, "work", lambda path, _folder, _wanted: said.append(f"hash {path.name}")
+    )
+    monkeypatch.setattr(at_install, "step_back", lambda: None)
+
+    class Told(Reading):
+        def __init__(self, files: list[Path], _needed: object, begins: Any, ended: Any) -> None:
+            super().__init__(files)
+            self._begins = begins
+
+        def start(self) -> None:
+            for name in self.done.copy():
+                said.append(f"read {name}")
+                self._begins(webui / name)
+                time.sleep(0.05)
+            self.done.append("stop")
+
+    monkeypatch.setattr(at_install, "ReadAhead", Told)
+    me = psutil.Process()
+    who = str(me.pid), str(me.create_time()), "b"
+    at_install.work(*who, str(webui / "one"), str(webui / "t5"), str(webui / "one"), str(webui / "ae"))
+    assert [each for each in said if not each.endswith("ae")] == ["read t5", "read one", "hash one"]
+    said.clear()
+    at_install.work(*who, str(webui / "one"), str(webui / "t5"))
+    assert sorted(said) == ["hash one", "read t5"]
+
+
+def test_its_command_names_file_folder_and_webui(
+    webui: Path, monkeypatch: pytest.MonkeyPatch, cold: set[str]
+) -> None:
     (command,) = started(webui, monkeypatch)
     assert command[0] == sys.executable
     assert Path(command[1]) == webui / "extensions" / "flux-speedup" / "install.py"
     assert command[2:] == [
-        "hash",
-        str(webui / "models" / "Stable-diffusion" / "sub" / "a.safetensors"),
-        str(webui / "cache" / "flux-speedup"),
+        "begin",
         "7",
         "8.0",
+        str(webui / "cache" / "flux-speedup"),
+        str((webui / "models" / "Stable-diffusion" / "sub" / "a.safetensors").resolve()),
     ]
 
 
@@ -120,13 +216,13 @@ def test_its_command_names_file_folder_and_webui(webui: Path, monkeypatch: pytes
     ],
 )
 def test_none_is_started_where_no_hash_is_wanted_or_nothing_is_known(
-    webui: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], environ: dict[str, str]
+    webui: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], environ: dict[str, str], cold: set[str]
 ) -> None:
     assert started(webui, monkeypatch, *words, **environ) == []
 
 
 def test_none_is_started_where_the_host_or_we_know_the_hash(
-    webui: Path, monkeypatch: pytest.MonkeyPatch
+    webui: Path, monkeypatch: pytest.MonkeyPatch, cold: set[str]
 ) -> None:
     checkpoint = webui / "models" / "Stable-diffusion" / "sub" / "a.safetensors"
     cache = webui / "cache" / "flux-speedup"

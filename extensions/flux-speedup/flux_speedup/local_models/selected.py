@@ -48,14 +48,24 @@ def selected(flags: Flags) -> tuple[str, Path] | None:
     """What the host's cache calls it, and its file; None where nobody can say."""
     if flags.checkpoint is not None:
         return (flags.checkpoint.name, flags.checkpoint) if flags.checkpoint.is_file() else None
-    named = None
-    with suppress(OSError, ValueError):
-        named = json_file.read(flags.settings_file).get("sd_model_checkpoint")
+    named = _setting(flags, "sd_model_checkpoint")
     if not isinstance(named, str) or not named:
         return None
     name = _HASH.sub("", named)
     files = (folder / name for folder in flags.folders)
     return next(((name, file) for file in files if file.is_file()), None)
+
+
+def others_of(flags: Flags) -> list[Path]:
+    """The files that are loaded with it: text encoders, VAE."""
+    listed = _setting(flags, "forge_additional_modules")
+    return [Path(each) for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
+
+
+def _setting(flags: Flags, key: str) -> object:
+    with suppress(OSError, ValueError):
+        return json_file.read(flags.settings_file).get(key)
+    return None
 
 
 def is_hashed(name: str, data: Path, environ: Mapping[str, str]) -> bool:

@@ -78,7 +78,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
 
 @pytest.fixture
 def cold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forge_readahead, "resident_fraction", lambda path: 0.5)
+    monkeypatch.setattr(forge_readahead, "is_cold", lambda path: True)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_what_is_warm_is_read_for_its_digest_only(
     apply: Callable[[Background], PatchTable],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(forge_readahead, "resident_fraction", lambda path: 1.0)
+    monkeypatch.setattr(forge_readahead, "is_cold", lambda path: False)
     background = Background(digests, digests.gate)
     apply(background)
     assert read(background) == []
@@ -250,7 +250,7 @@ def test_other_checkpoints_that_are_in_ram_are_hashed_ahead(
     for name, file in files.items():
         told = SimpleNamespace(filename=str(file), sha256="told" if name == "known" else None)
         host.models.checkpoints_list[name] = told
-    monkeypatch.setattr(forge_readahead, "resident_fraction", lambda path: float(path.stem != "cold"))
+    monkeypatch.setattr(forge_readahead, "is_cold", lambda path: path.stem == "cold")
     background = Background(digests, digests.gate)
     apply(background)
     assert background._likely is not None

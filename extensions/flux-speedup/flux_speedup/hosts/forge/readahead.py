@@ -1,8 +1,9 @@
 """What Forge will load is read into the page cache before: at its start, and when another checkpoint is built.
 
-At the start it begins when scripts are loaded, as the options name the checkpoint, or else (a first start) as soon
-as the host has chosen one; the checkpoint's digest comes along. Later it begins when a model was built: its
-transformer is read while its text encoders compute. What is in the page cache is not read.
+At the start `install.py` has begun with it (at_install.py). What that has not read, or could not know, is read when
+scripts are loaded, as the options name the checkpoint, or else (a first start) as soon as the host has chosen one;
+the checkpoint's digest comes along. Later it begins when a model was built: its transformer is read while its text
+encoders compute. What is in the page cache is not read.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 from ...patching.change import Call, Change, Declined, Function, Undo
 from ...weights.files.file_digests import FileDigests
 from ...weights.files.gate import Gate
-from ...weights.files.pagecache import WARM, resident_fraction
-from ...weights.files.readahead import Outcome, ReadAhead
+from ...weights.files.pagecache import is_cold
+from ...weights.files.readahead import Outcome, ReadAhead, in_order
 from ...weights.packed.store import PACKED
 from .likely import Likely
 
@@ -34,11 +35,6 @@ class Selection:
     checkpoint: Path
     others: tuple[Path, ...]
     unhashed: bool
-
-    def in_order(self) -> list[Path]:
-        """As their bytes are needed: text encoders, the checkpoint, the VAE."""
-        last = [path for path in self.others if _is_vae(path)]
-        return [*(path for path in self.others if path not in last), self.checkpoint, *last]
 
 
 class Background:
@@ -108,14 +104,14 @@ class Background:
             self._unhashed = selection.checkpoint
         self._read(selection)
         if self._digests is not None and not _no_hashing():
-            self._likely = Likely(self._digests, selection.checkpoint, self._reading, _is_cold)
+            self._likely = Likely(self._digests, selection.checkpoint, self._reading, is_cold)
             self._likely.start()
 
     def _read(self, selection: Selection) -> None:
         # What is hashed must be read itself.
         files = [
             path if path == self._unhashed else PACKED.instead_of(path)
-            for path in selection.in_order()
+            for path in in_order(selection.checkpoint, selection.others)
             if path.is_file()
         ]
         if self._reading is not None:
@@ -123,7 +119,7 @@ class Background:
                 return  # it is at it
             self._reading.stop(0)
         self._reading = ReadAhead(
-            files, needed=_is_cold, begins=self._hash, ended=self._also_hash, gate=self._gate
+            files, needed=is_cold, begins=self._hash, ended=self._also_hash, gate=self._gate
         )
         self._reading.start()
 
@@ -154,12 +150,3 @@ def _no_hashing() -> bool:
 
 def _selection(info: Any, others: Iterable[str], *, unhashed: bool) -> Selection:
     return Selection(Path(info.filename), tuple(map(Path, others)), unhashed)
-
-
-def _is_vae(path: Path) -> bool:
-    return any(part.lower() == "vae" for part in path.parts[:-1])
-
-
-def _is_cold(path: Path) -> bool:
-    fraction = resident_fraction(path)
-    return fraction is None or fraction < WARM

@@ -37,6 +37,12 @@ def resident_fraction(path: Path, *, windows: int = _WINDOWS) -> float | None:
         return None
 
 
+def is_cold(path: Path) -> bool:
+    """Whether reading it would bring something into RAM, as far as the system says."""
+    fraction = resident_fraction(path)
+    return fraction is None or fraction < WARM
+
+
 def is_warm(path: Path) -> bool:
     """Whether its pages are in RAM; where the system does not say, whether there is so much RAM."""
     fraction = resident_fraction(path)

@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,13 @@ class Outcome:
     bytes: int
     complete: bool
     why: str = ""
+
+
+def in_order(checkpoint: Path, others: Iterable[Path]) -> list[Path]:
+    """A model's files as their bytes are needed: text encoders, the checkpoint, the VAE."""
+    listed = list(others)
+    last = [path for path in listed if any(part.lower() == "vae" for part in path.parts[:-1])]
+    return [*(path for path in listed if path not in last), checkpoint, *last]
 
 
 def everything(path: Path) -> bool:
