@@ -49,7 +49,6 @@ def start(folder: Path, names: list[str], card: torch.device = CARD) -> Any:
     manager.room, manager.vram_state = GIB, manager.VRAMState.NORMAL_VRAM
     manager.current_inference_memory = 0
     manager.should_use_fp16 = manager.should_use_bf16 = lambda *_, **__: True  # as on cards of these years
-    manager.VAE_DTYPES = [torch.bfloat16, torch.float32]
     manager.get_torch_device = manager.text_encoder_device = lambda: card
     manager.is_device_cpu = lambda device: device == manager.cpu
 
@@ -131,7 +130,9 @@ def main() -> None:
         write_all(folder, names)
         base = used()
         alone = Session(manager, folder)
-        at_once = [alone.at_once(DECODED, mb) for mb in ROOMS]  # first: none of these models is ours later
+        at_once = [
+            alone.at_once(DECODED, mb) for mb in ROOMS if DECODED in names
+        ]  # first: none of these models is ours later
         for name in names:
             found[name]["alone"] = alone.story(name)
             found[name]["stayed alone"] = alone.stayed
@@ -163,7 +164,7 @@ def main() -> None:
             sources = [event.source for event in events[told:] if event.kind == "checkpoint"]
             found["after"] |= {"sources": sources, "readable": len(readable)}
             found["after"] |= {"used ours": used() - base}
-            found["after"]["at once"] = [session.at_once(DECODED, mb) for mb in ROOMS]
+            found["after"]["at once"] = [session.at_once(DECODED, mb) for mb in ROOMS if DECODED in names]
     sys.stdout.write(json.dumps(found))
 
 

@@ -36,8 +36,12 @@ class Session:
         self.stayed: list[bool] = []
 
     def choose(self, name: str) -> Any:
-        """The engine of a checkpoint, as the WebUI builds it."""
+        """The engine of a checkpoint, as the WebUI builds it. A VAE is in bf16, as on cards of these years, but for
+        those of real size where the processor has no instructions for it: a convolution takes minutes there.
+        """
         chosen = CHECKPOINTS[name]
+        fast = "vae" in chosen.modules or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        self._manager.VAE_DTYPES = [*([torch.bfloat16] if fast else []), torch.float32]
         return built(self._folder / chosen.file, [path_of(self._folder, each) for each in chosen.modules])
 
     def image(self, name: str, lora: int = 0, room: int = GIB, text_room: int = GIB) -> str:
