@@ -182,7 +182,8 @@ class SplitModels(Splits):
                 continue
             try:
                 streamed.fit(max(0, room - stream.ring) if budget is None else budget, later=later)
-            except Exception as error:  # of the latter: merging into what comes
+            except Exception as error:
+                # Merging into what comes may find no memory.
                 if not isinstance(error, WeightsError) and not shortage.of_card(error):
                     raise
                 let_go(error)
