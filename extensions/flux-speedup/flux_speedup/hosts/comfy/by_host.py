@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import torch
 
+from ...weights.named import all_names
 from ...weights.residency.shells import alike, parts_of
 
 
@@ -40,8 +42,7 @@ def _owners(module: torch.nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
 def names_within(model: torch.nn.Module, chosen: list[torch.nn.Module]) -> set[str]:
     """Names, in the model, of the weights and buffers of some of its modules."""
     wanted = {id(tensor) for module in chosen for tensor in (*module.parameters(), *module.buffers())}
-    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    return {name for name, tensor in named if id(tensor) in wanted}
+    return {name for name, tensor in chain(*all_names(model)) if id(tensor) in wanted}
 
 
 def move_the_rest(model: torch.nn.Module, device: torch.device, names: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -130,9 +130,10 @@ class DecodingMemory:
     def _alone(self, asks: Question, device: Any, free: int) -> int:
         models = {id(loaded.model.model): loaded.model.model for loaded in manager().current_loaded_models}
         models |= {id(model): model for model in self._models.all()}
-        space = free + taken(device) + sum(self._here(model, device) for model in models.values())
+        size_of = cache(_bytes)  # a load is replayed hundreds of times
+        space = free + taken(device) + sum(self._here(model, device, size_of) for model in models.values())
         budget = manager().compute_model_gpu_memory_when_using_cpu_swap
-        alone = Alone(space, _bytes, budget).replay(self._loads(device))
+        alone = Alone(space, size_of, budget).replay(self._loads(device))
         at_once = asks.each * min(asks.count, alone // asks.each)
         if at_once > free:
             self._make(at_once, device, lambda model: model is not asks.vae)
@@ -146,11 +147,11 @@ class DecodingMemory:
                 found.append(Load(tuple(there), need, least))
         return found
 
-    def _here(self, model: torch.nn.Module, device: Any) -> int:
+    def _here(self, model: torch.nn.Module, device: Any, size_of: Callable[[Any], int]) -> int:
         """Bytes of the device that a model takes, whoever has brought it."""
         streamed = self._models.of(model)
         there = sum(tensor.nbytes for _, tensor in all_tensors(model) if tensor.device == device)
-        by_us = _bytes(model) - self._models.at_home(model)
+        by_us = size_of(model) - self._models.at_home(model)
         return max(there, by_us) + (streamed.stream.held if streamed is not None else 0)
 
 

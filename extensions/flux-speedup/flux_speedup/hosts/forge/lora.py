@@ -24,6 +24,7 @@ import torch
 from ... import shortage
 from ...patching.change import Declined
 from ...weights.errors import WeightsError, let_go
+from ...weights.named import all_names
 from ...weights.residency.forms import KINDS
 from ...weights.residency.placement import Placement
 from ...weights.residency.residency import Residency
@@ -202,7 +203,7 @@ def merge_in(
 
     `fresh`: names of those that have just come, where nobody has written yet.
     """
-    tied = Counter(id(p) for _, p in loader.model.named_parameters(remove_duplicate=False))
+    tied = Counter(id(p) for _, p in all_names(loader.model)[0])
     # What somebody changed on the device is found out before anything is merged over it, and saved.
     leave = residency.leaving(merges, fresh)
     found = slots(loader.model, merges)

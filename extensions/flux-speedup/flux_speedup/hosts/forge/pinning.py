@@ -8,6 +8,7 @@ import threading
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from ...weights.named import all_tensors
 from ...weights.transfer.pinned import HOMES, PinnedHomes
 from ...weights.transfer.registration import Refused
 from ..common.engine import CPU
@@ -40,9 +41,8 @@ class Pinning:
         if loaded.device.type not in self._kinds:
             return
         model = loaded.model.model
-        named = [*model.named_parameters(), *model.named_buffers()]
         try:
-            everything = self._homes.pin([tensor for name, tensor in named if name not in names])
+            everything = self._homes.pin([tensor for name, tensor in all_tensors(model) if name not in names])
         except Refused as error:
             log.warning("weights cannot be pinned in one block (%s); the WebUI pins each by itself", error)
             return

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ...weights.files.span import find, plain
+from ...weights.named import all_names
 from ...weights.residency.placement import Placement
 from ..common.engine import patchers_of
 
@@ -59,7 +60,7 @@ class Sources:
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """(parameter, tensor of the file) where the parameter is memory of its own."""
         pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for name, parameter in model.named_parameters(remove_duplicate=False):
+        for name, parameter in all_names(model)[0]:
             source = found.get(name)
             if parameter.nbytes < LEAST or not isinstance(source, torch.Tensor) or not plain(source):
                 continue
@@ -74,7 +75,7 @@ class Sources:
         for patcher in patchers_of(engine) if sources else ():
             if not self._streamed(patcher.load_device):
                 continue
-            named = patcher.model.named_parameters(remove_duplicate=False)
+            named, _ = all_names(patcher.model)
             own = {name: sources[id(parameter)] for name, parameter in named if id(parameter) in sources}
             try:
                 adopted = self._placement.of(patcher.model).adopt(own, LEAST)

@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from ...patching.change import Call, Change, Function
 from ...patching.guard import meant
 from ...weights.errors import WeightsError
+from ...weights.named import all_names
 from ...weights.residency.placement import Placement
 from ...weights.transfer.lane import LANES
 from ..common.engine import CPU
@@ -251,6 +253,6 @@ def _names(
     wanted = {id(tensor) for module in whole for tensor in (*module.parameters(), *module.buffers())}
     for module in extras:
         wanted |= {id(p) for name, p in module.named_parameters(recurse=False) if name != "weight"}
-    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    named = list(chain(*all_names(model)))
     names = {name for name, tensor in named if id(tensor) in wanted}
     return names, {name for name, _ in named} - names

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...patching.change import Change, Function
+from ...weights.named import named_parameters
 from ..common.engine import CPU
 from ..forge import need, split_models
 from ..forge.split_models import is_diffusion
@@ -90,7 +91,7 @@ class OnePass:
             self._thread.streams = short and self._pushes_others(device) and self._is_one(patcher)
         if not self._thread.streams:
             return memory_required
-        here = {name for name, one in patcher.model.named_parameters() if one.device == device}
+        here = {name for name, one in named_parameters(patcher.model) if one.device == device}
         return min(memory_required, least(patcher.model, streamable(patcher.model), here) + need.QUIET)
 
     def _pushes_others(self, device: Any) -> bool:

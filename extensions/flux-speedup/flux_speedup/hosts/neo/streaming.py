@@ -20,6 +20,7 @@ import torch
 
 from ...patching.change import Call, Change, Function, Undo
 from ...weights.errors import OUT_OF_MEMORY, WeightsError
+from ...weights.named import all_tensors
 from ...weights.residency.placement import Placement
 from ...weights.transfer.direct import Direct
 from ..comfy import refused
@@ -200,8 +201,7 @@ class Streaming(Splits):
         return there and is_plain(patcher) and self._moves_all_of(patcher.model)
 
     def _moves_all_of(self, model: torch.nn.Module) -> bool:
-        named = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
-        return named <= self._placement.of(model).movable()
+        return {name for name, _ in all_tensors(model)} <= self._placement.of(model).movable()
 
     def _make_room(self, size: int) -> int:
         manager, gone = _manager(self._names), 0

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import WeightsError
+from ..named import named_modules
 from .data import same_memory, set_data
 from .forms import KINDS, companions_of, known
 from .shells import SHELLS, parts_of, settle
@@ -134,5 +135,5 @@ def _hooks(part: torch.nn.Module) -> Iterator[dict[Any, Any]]:
 def _shape(module: torch.nn.Module) -> list[tuple[str, int, tuple[str, ...], tuple[str, ...]]]:
     return [
         (name, id(part), tuple(sorted(part._parameters)), tuple(sorted(part._buffers)))
-        for name, part in module.named_modules()
+        for name, part in named_modules(module)
     ]
