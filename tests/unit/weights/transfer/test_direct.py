@@ -27,9 +27,10 @@ from flux_speedup.weights.residency.residency import Residency
 from flux_speedup.weights.transfer.direct import Direct
 from flux_speedup.weights.transfer.item import Item
 from flux_speedup.weights.transfer.lane import lane_for
+from flux_speedup.weights.transfer.reader import Source
 from flux_speedup.weights.transfer.registration import Registrar
 from flux_speedup.weights.transfer.staging import Arena
-from flux_speedup.weights.transfer.transfer import transfer
+from flux_speedup.weights.transfer.transfer import Underway, transfer
 from tests.unit.weights.registering import ERROR, PIECE, PLENTY, Machine, ledger
 from tests.unit.weights.weight_files import (
     CARD,
@@ -56,14 +57,23 @@ def written(folder: Path, name: str = "a", count: int = 5, rows: int = 500) -> P
     return write_weights(folder / f"{name}.safetensors", tensors)
 
 
-def resident(module: Any, registry: Registry, direct: Direct | None, lane: Any = None) -> Residency:
-    opener, arena = file_opener(registry), Arena(limit=8 << 10, chunk=1 << 10)
+def resident(
+    module: Any,
+    registry: Registry,
+    direct: Direct | None,
+    lane: Any = None,
+    wrap: Any = lambda source: source,
+) -> Residency:
+    opener, arena = file_opener(registry, wrap), Arena(limit=8 << 10, chunk=1 << 10)
 
-    def run(items: Any, chosen: Any, *, arrived: Any = None) -> list[torch.Tensor]:
-        more = {"threads": 2, "opener": opener, "arrived": arrived, "direct": direct}
-        return transfer(items, lane or chosen, arena, **more)
+    def does(how: Any) -> Any:
+        def begun(items: Any, chosen: Any, *, arrived: Any = None) -> Any:
+            more = {"threads": 2, "opener": opener, "arrived": arrived, "direct": direct}
+            return how(items, lane or chosen, arena, **more)
 
-    return Residency(module, registry=registry, run=run)
+        return begun
+
+    return Residency(module, registry=registry, run=does(transfer), start=does(Underway))
 
 
 def test_a_held_file_is_registered_whole_and_has_the_same_bytes(tmp_path: Path) -> None:
@@ -278,19 +288,48 @@ def test_direct_and_staged_bytes_are_the_same(
     assert sorted(arrived) == [(n, raw_bytes(views[name])) for n, name in enumerate(names)]
 
 
-def test_a_module_goes_there_and_back_with_and_without(tmp_path: Path) -> None:
+class Unread:
+    """A source of which nobody may read a byte."""
+
+    def __init__(self, source: Source) -> None:
+        self.path, self.check, self.close = source.path, source.check, source.close
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        raise AssertionError(f"read at {offset}")
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_module_goes_there_and_back_with_and_without(tmp_path: Path, early: bool) -> None:
     registry, machine = Registry(), Machine()
     mapping = registry.open(written(tmp_path))
     direct = direct_of(registry, machine)
     modules = [module_of(mapping.views()) for _ in range(2)]
     assert direct.hold(mapping)
-    both = [resident(modules[0], registry, direct), resident(modules[1], registry, None)]
+    both = [resident(modules[0], registry, direct, wrap=Unread), resident(modules[1], registry, None)]
     for _ in range(2):
+        if early:
+            assert [one.begin(CARD) for one in both] == [sum(v.nbytes for v in mapping.views().values())] * 2
         reports = [one.load(CARD) for one in both]
+        assert [one.early == one.bytes for one in reports] == [early] * 2
         assert reports[0].by_backing == reports[1].by_backing
         loaded = [[raw_bytes(p) for p in module.parameters()] for module in modules]
         assert loaded[0] == loaded[1] == [raw_bytes(view) for view in mapping.views().values()]
         assert [one.unload().copied_back for one in both] == [(), ()]  # the checksums are those of the bytes
+
+
+def test_what_came_early_for_nobody_is_not_lent_any_longer(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    mapping = registry.open(written(tmp_path))
+    direct = direct_of(registry, machine)
+    assert direct.hold(mapping)
+    module = module_of(mapping.views())
+    residency = resident(module, registry, direct)
+    assert residency.begin(CARD)
+    direct.release_all()
+    residency.stop()
+    assert machine.bytes == 0
+    residency.load(CARD)
+    assert [raw_bytes(p) for p in module.parameters()] == [raw_bytes(v) for v in mapping.views().values()]
 
 
 def test_ram_and_other_files_are_staged_in_the_same_call(tmp_path: Path) -> None:

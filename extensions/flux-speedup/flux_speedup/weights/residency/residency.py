@@ -58,7 +58,7 @@ class Residency:
     ) -> None:
         self._roster = Roster(module, registry)
         self._registry = registry
-        start = start or partial(Underway, arena=arena, store=store)
+        start = start or partial(Underway, arena=arena, direct=direct, store=store)
         run = run or partial(transfer, arena=arena, direct=direct, store=store)
         self._landing = Landing(lanes, run, start, signed)
         self._save = save

@@ -46,8 +46,7 @@ def transfer(
     the tensor of each item while others are still on their way; what it queues on the device is done as well.
     What is in files that `direct` holds is not staged; what `store` has in a packed form comes in that.
     """
-    registered = _nowhere if direct is None else lambda span: direct.has(span.identity, [span])
-    chosen = packed_where_better(items, lane.device, store, registered)
+    chosen = _chosen(items, lane, store, direct)
     try:
         return _transfer(chosen, lane, arena, threads, opener, arrived, direct)
     except TransferError as error:
@@ -84,9 +83,10 @@ def _transfer(
 
 
 class Underway:
-    """`transfer` behind the caller's back: only allocating takes the caller's time; the arena is taken meanwhile.
+    """`transfer` behind the caller's back: allocating, and queueing what goes straight, take the caller's time.
 
-    `arrived` is told on a thread of its own. Nothing goes straight from files that are held. Raises TransferError.
+    The arena is taken meanwhile. `arrived` is told on the caller's thread first, and then on one of its own. Raises
+    TransferError.
     """
 
     def __init__(
@@ -98,16 +98,18 @@ class Underway:
         threads: int | None = None,
         opener: SourceOpener = open_source,
         arrived: Arrived | None = None,
+        direct: Direct | None = None,
         store: Store = PACKED,
     ) -> None:
-        items = packed_where_better(items, lane.device, store, _nowhere)
+        items = _chosen(items, lane, store, direct)
         self._tensors: list[torch.Tensor] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="flux-speedup-early", daemon=True)
         with torch.inference_mode(), _as_ours(), ExitStack() as stack:
             slots = stack.enter_context(arena.slots(pinned=lane.pinned))
+            straight = stack.enter_context(_lent(items, direct))
             count = threads or default_threads()
-            self._run = Run(items, lane, slots, arena.chunk, count, opener, arrived)
+            self._run = Run(items, lane, slots, arena.chunk, count, opener, arrived, straight)
             self._run.begin()
             self._held = stack.pop_all()
         try:
@@ -155,10 +157,14 @@ def _as_ours() -> Iterator[None]:
         raise TransferError(None, str(error).split("\n")[0]) from error
 
 
+def _chosen(items: Sequence[Item], lane: Lane, store: Store, direct: Direct | None) -> Sequence[Item]:
+    """The same, in their packed form where that comes sooner."""
+
+    def registered(span: Span) -> bool:
+        return direct is not None and direct.has(span.identity, [span])
+
+    return packed_where_better(items, lane.device, store, registered)
+
+
 def _lent(items: Sequence[Item], direct: Direct | None) -> AbstractContextManager[Straight]:
     return nullcontext(Straight()) if direct is None else direct.lend(items)
-
-
-def _nowhere(_span: Span) -> bool:
-    """No device reads it where it is."""
-    return False
