@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from flux_speedup.hosts.common import saving
 from flux_speedup.hosts.forge.merged import DROPPED
 from flux_speedup.hosts.forge.saving import wrap_save
-from flux_speedup.hosts.forge.weights import Attachment
+from flux_speedup.patching.change import apply_all
 from flux_speedup.weights.files.mapping import Registry
-from flux_speedup.weights.residency.placement import Placement
 from tests.unit.weights.weight_files import raw_bytes, write_weights
 
 
@@ -58,18 +59,32 @@ def test_a_save_over_a_linked_checkpoint_goes_to_what_the_link_leads_to(
     assert [path.name for path in target.parent.iterdir()] == ["real.safetensors"]
 
 
-def test_writers_that_know_no_better_go_through_a_link_too(tmp_path: Path) -> None:
-    """The checkpoint merger opens the file by its name and writes."""
+def test_whoever_saves_a_file_that_is_mapped_writes_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a link, and by a `save_file` that was imported before us."""
     (tmp_path / "disk").mkdir()
     target = write_weights(tmp_path / "disk" / "real.safetensors", {"a": torch.ones(5)})
     link = tmp_path / "model.safetensors"
     link.symlink_to(target)
-    attachment = Attachment(Placement(Registry()))
-    in_use = attachment.placement.registry.open(link).views()["a"]
-    attachment._wrap_save_file(lambda _tensors, filename: Path(filename).write_bytes(b"new"))({}, str(link))
+    registry = Registry()
+    in_use = registry.open(link).views()["a"]
+    there: list[bool] = []
+
+    def as_before_0_8(_tensors: Any, filename: str, metadata: Any = None) -> None:
+        there.append(target.exists())  # opened for writing now, it would be cut short under our views
+        Path(filename).write_bytes(b"new")
+
+    monkeypatch.setattr("safetensors.torch.serialize_file", as_before_0_8)
+    undo = apply_all(saving.changes(registry))
+    save_file({"a": torch.zeros(3)}, str(link))
+    undo()
+    assert there == [False]
     assert link.is_symlink()
     assert target.read_bytes() == b"new"
     assert raw_bytes(in_use) == raw_bytes(torch.ones(5))
+    save_file({"a": torch.zeros(3)}, str(link))
+    assert there == [False, True]
 
 
 def test_a_save_that_fails_leaves_the_checkpoint_as_it_was(tmp_path: Path, loaded: list[Any]) -> None:

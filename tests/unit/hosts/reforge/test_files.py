@@ -25,7 +25,6 @@ NAMES = Names(
     patcher="host.patcher",
     build=("host.models", "load_model"),
     reading="host.utils",
-    engine=None,
     operations="host.operations",
     layers=(),
     initial_device="unet_inital_load_device",

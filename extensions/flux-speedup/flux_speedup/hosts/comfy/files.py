@@ -13,6 +13,7 @@ from ...patching.change import Call, Change, Function, whatever_is_there
 from ...weights.errors import WeightsError
 from ...weights.files.mapping import Mapping, Registry
 from ...weights.files.span import find, plain
+from ..common import saving
 from .names import Names
 
 CPU = torch.device("cpu")
@@ -36,15 +37,13 @@ class Files:
             Function(names.operations, f"{layer}._load_from_state_dict", self._wrap_layer)
             for layer in names.layers
         ]
-        others: list[Change] = [Function(names.manager, "pin_memory", self._wrap_pin)]
-        if names.engine is not None:
-            others.append(Function(names.engine, "save_file", self._wrap_save_file, guarded=False))
+        pinning = Function(names.manager, "pin_memory", self._wrap_pin)
         return [
-            Function("safetensors.torch", "save_file", self._wrap_save_file, guarded=False),
+            *saving.changes(self._registry),
             Function(*names.build, self._wrap_build, guarded=False),
             Function(names.reading, "load_torch_file", self._wrap_load_file),
             Function(names.manager, names.initial_device, self._wrap_initial_device),
-            Call(lambda: whatever_is_there([*layers, *others])),
+            Call(lambda: whatever_is_there([*layers, pinning])),
         ]
 
     def was_built_from_files(self) -> bool:
@@ -136,14 +135,6 @@ class Files:
             return original(tensor)
 
         return pin_memory
-
-    def _wrap_save_file(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def save_file(tensors: Any, filename: Any, *args: Any, **kwargs: Any) -> Any:
-            # The checkpoint merger and others write over whatever file has the name.
-            with self._registry.stepped_aside(filename):
-                return original(tensors, filename, *args, **kwargs)
-
-        return save_file
 
 
 def at_home(device: Any) -> bool:

@@ -10,16 +10,14 @@ class Names:
     """Modules, and paths within them.
 
     manager: the memory manager. patcher: the module of `ModelPatcher`. build: module and function that build a
-    checkpoint; reading: the module that its files are read in. engine: the module that saves models, where that
-    has a function of its own for it. operations, layers: what models are built of. initial_device: the manager's
-    function that says where a transformer is built.
+    checkpoint; reading: the module that its files are read in. operations, layers: what models are built of.
+    initial_device: the manager's function that says where a transformer is built.
     """
 
     manager: str
     patcher: str
     build: tuple[str, str]
     reading: str
-    engine: str | None
     operations: str
     layers: tuple[str, ...]
     initial_device: str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from ..common.saving import real
 from .merged import DROPPED
 
 
@@ -33,11 +33,3 @@ def wrap_save(original: Callable[..., Any]) -> Callable[..., Any]:
         return filename
 
     return save
-
-
-def real(filename: Any) -> Path:
-    """The file itself, where the name is a link; where it cannot be told, the name."""
-    try:
-        return Path(os.path.realpath(filename))
-    except (OSError, ValueError):
-        return Path(filename)

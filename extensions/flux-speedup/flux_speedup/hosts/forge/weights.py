@@ -23,13 +23,14 @@ from ...weights.errors import WeightsError
 from ...weights.named import all_names
 from ...weights.residency.placement import Placement
 from ...weights.transfer.lane import LANES
+from ..common import saving
 from ..common.engine import CPU
 from ..common.timing import COMPONENTS
 from . import corrupted, four_bit, gguf_files, gguf_weights
 from .lora import Merges
 from .merged import is_merged, take_back
 from .pinning import Pinning
-from .saving import real, wrap_save
+from .saving import wrap_save
 from .sources import Sources
 from .written_over import WrittenOver
 
@@ -68,7 +69,7 @@ class Attachment:
             Function("backend.loader", "load_state_dict", sources.wrap_load_state_dict),
             Function("modules.sd_models", "forge_loader", sources.wrap_loader),
             Function("backend.loader", "load_torch_file", self._wrap_load_file),
-            Function("safetensors.torch", "save_file", self._wrap_save_file, guarded=False),
+            *saving.changes(self._placement.registry),
             Function("backend.loader", "split_state_dict", self._wrap_split),
             Function(MANAGER, "unet_inital_load_device", self._wrap_initial_device),
             Function(MANAGER, "LoadedModel.model_load", self._wrap_model_load),
@@ -105,14 +106,6 @@ class Attachment:
                 raise meant(error)  # noqa: B904 - the host alone would not read this file now
             log.warning("%s; falling back to the WebUI's loader", error)
             return None
-
-    def _wrap_save_file(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def save_file(tensors: Any, filename: Any, *args: Any, **kwargs: Any) -> Any:
-            # The checkpoint merger and others write over whatever file has the name.
-            with self._placement.registry.stepped_aside(real(filename)):
-                return original(tensors, filename, *args, **kwargs)
-
-        return save_file
 
     def _wrap_split(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def split_state_dict(*args: Any, **kwargs: Any) -> Any:

@@ -39,7 +39,6 @@ class Neo(Comfy):
         patcher="backend.patcher.base",
         build=("modules.sd_models", "forge_loader"),
         reading="backend.loader",
-        engine="backend.diffusion_engine.base",
         operations="backend.operations",
         layers=tuple(f"ForgeOperations.{layer}" for layer in LAYERS),
         initial_device="unet_initial_load_device",

@@ -27,7 +27,6 @@ class ReForge(Comfy, Chosen):
         patcher="ldm_patched.modules.model_patcher",
         build=("modules.sd_models", "load_model"),
         reading="ldm_patched.modules.utils",
-        engine=None,
         operations=OPERATIONS,
         layers=tuple(f"disable_weight_init.{layer}" for layer in LAYERS),
         initial_device="unet_inital_load_device",
