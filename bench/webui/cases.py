@@ -23,6 +23,8 @@ class Asking(Protocol):
 
     def unload(self) -> None: ...
 
+    def pause(self, seconds: float) -> None: ...
+
 
 def first(ask: Asking) -> None:
     ask.image("first")
@@ -83,6 +85,11 @@ def unload(ask: Asking) -> None:
     ask.image("after unloading")
 
 
+def pause(ask: Asking) -> None:
+    """Somebody looks at the picture: what is prepared while nobody asks for anything is done meanwhile."""
+    ask.pause(20)
+
+
 def swap(ask: Asking) -> None:
     """Two numbers of steps, otherwise alike: their difference is what a step costs. Each encodes a new prompt."""
     few, many = ask.steps
@@ -105,5 +112,8 @@ def seed(ask: Asking) -> None:
 
 
 CASES: dict[str, Callable[[Asking], None]] = {
-    case.__name__: case for case in (first, repeat, prompt, swap, hires, img2img, lora, switch, unload, seed)
+    case.__name__: case
+    for case in (first, repeat, prompt, swap, hires, img2img, lora, switch, unload, seed, pause)
 }
+UNASKED = {"pause"}
+"""Only where they are named."""

@@ -24,7 +24,7 @@ from bench.clock import Budget
 from bench.flux import models
 from bench.record import Record, say
 
-from .cases import CASES
+from .cases import CASES, UNASKED
 from .host import DETECTOR, Host, detector, host_at
 from .pictures import BAR_MB, compared, less_free
 from .server import Gone, Server, Start
@@ -52,7 +52,8 @@ def options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="pictures are compared with those of the WebUI alone on the whole card, too",
     )
-    add("--cases", type=_cases, default=list(CASES), help=f"default: {','.join(CASES)}")
+    usual = [name for name in CASES if name not in UNASKED]
+    add("--cases", type=_cases, default=usual, help=f"{', '.join(CASES)}; default: {','.join(usual)}")
     add("--rounds", type=int, default=1, help="how often, every other time in the other order")
     add("--size", type=_pair, default=None, metavar="WxH", help="default: 1024x1024; tiny: 64x64")
     add("--steps", type=_pair, default=None, metavar="FEWxMANY", help="default: 2x8; tiny: 1x3")

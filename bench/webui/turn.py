@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import urllib.error
+from collections.abc import Callable
 from typing import Any
 
 from bench.record import Record, Row, say
@@ -17,7 +18,14 @@ from .server import Gone, Server
 class Turn:
     """What `cases` asks: rows of one card, one variant and one round."""
 
-    def __init__(self, server: Server, record: Record, about: Row, common: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        record: Record,
+        about: Row,
+        common: dict[str, Any],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.steps: tuple[int, int] = common.pop("steps")
         self.checkpoint: str = common.pop("checkpoint")
         self.second: str | None = common.pop("second")
@@ -25,6 +33,7 @@ class Turn:
         self.detector: str | None = common.pop("detector")
         self._server, self._record, self._about, self._common = server, record, about, common
         self._rows: dict[str, Row] = {}
+        self._sleep = sleep
 
     def ask(self, names: list[str]) -> None:
         """The cases by name; raises `Gone` where the WebUI ended or the time is over."""
@@ -81,6 +90,10 @@ class Turn:
         self._server.post("/sdapi/v1/unload-checkpoint", {})
         seconds = round(time.perf_counter() - began, 3)
         self._record.row(**self._about, request="unload", seconds=seconds, **self._memory())
+
+    def pause(self, seconds: float) -> None:
+        self._sleep(seconds)
+        self._record.row(**self._about, request="pause", seconds=seconds, **self._memory())
 
     def _memory(self) -> Row:
         """GB: VRAM that is free and that PyTorch had taken at most since the start, RAM of the process."""

@@ -44,6 +44,7 @@ class FakeServer:
     def __init__(self, fails: dict[int, Exception] | None = None, text: str = "x") -> None:
         self.bodies: list[dict[str, Any]] = []
         self._fails, self._text = fails or {}, text
+        self.paused: list[float] = []
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         if path.endswith("unload-checkpoint"):
@@ -74,7 +75,7 @@ def turn(server: FakeServer, record: Record, name: str = "ours") -> Turn:
     about = {"round": 0, "card": "all", "variant": name, "extension": name == "ours"}
     common = {"width": 64, "steps": (2, 8), "checkpoint": "a", "second": "b"}
     common |= {"loras": ("one", "two"), "detector": "finds-one.pt"}
-    return Turn(server, record, about, common)  # type: ignore[arg-type]
+    return Turn(server, record, about, common, sleep=server.paused.append)  # type: ignore[arg-type]
 
 
 def test_every_case_is_asked_and_every_answer_is_a_row(tmp_path: Path) -> None:
@@ -86,6 +87,7 @@ def test_every_case_is_asked_and_every_answer_is_a_row(tmp_path: Path) -> None:
     assert rows["hires fix"] | {"moving": 1.75, "vram_free": 5.0, "parts": {"move": 1.5}} == rows["hires fix"]
     assert (rows["a step"]["seconds"], rows["a step"]["by"]) == (0.2521, "the device")
     assert {"unload", "LoRA off", "A again", "img2img"} <= rows.keys()
+    assert server.paused == [rows["pause"]["seconds"]]
     assert [body["steps"] for body in server.bodies if body["seed"] == 3] == [2, 8]
     passes = [body["alwayson_scripts"] for body in server.bodies if "alwayson_scripts" in body]
     assert [len(each["ADetailer"]["args"]) for each in passes] == [5, 5, 5]
