@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from .mapping import MAPPINGS, FileIdentity, Near, Registry, Standing
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """`length` bytes at `offset` of one exact file, read as `dtype` in `shape` (contiguous)."""
 
     path: Path
@@ -30,14 +29,14 @@ def find(tensor: torch.Tensor, registry: Registry | Near = MAPPINGS) -> Span | N
     and as the tensor's own storage is one of the things that keep it alive, storage and bytes must lie
     inside it whole.
     """
-    return within(tensor, registry) if plain(tensor) and tensor.device.type == "cpu" else None
+    return within(tensor, registry) if plain(tensor) and tensor.is_cpu else None
 
 
 def within(tensor: torch.Tensor, registry: Registry | Near) -> Span | None:
     """`find`, for one that is known to be plain and on the CPU."""
     if not tensor.is_contiguous():
         return None
-    length = tensor.numel() * tensor.element_size()
+    length = tensor.nbytes
     if length == 0:
         return None
     address = tensor.data_ptr()
@@ -76,7 +75,7 @@ def dense(tensor: torch.Tensor) -> bool:
     return (
         tensor.layout is torch.strided
         and not tensor.is_quantized
-        and tensor.device.type != "meta"
+        and not tensor.is_meta
         and not tensor.is_conj()
         and not tensor.is_neg()
     )

@@ -79,23 +79,31 @@ class Store:
         return None if found is None or found.damaged else found
 
     def for_load(
-        self, spans: Sequence[Span | None], device: torch.device, registered: Callable[[Span], bool]
+        self,
+        spans: Sequence[Span | None],
+        device: torch.device,
+        registered: Callable[[FileIdentity], Callable[[Span], bool]],
     ) -> list[Packed | None]:
         """For each span of a load, what is to be read in its place; None: the span itself.
 
-        `registered`: whether the device reads the span of a packed file where it is.
+        `registered`: for a packed file, whether the device reads a span of it where it is.
         """
-        warm: dict[FileIdentity, bool] = {}
+        known: dict[FileIdentity, tuple[PackedFile | None, Callable[[Span], bool]]] = {}
+
+        def look(span: Span) -> tuple[PackedFile | None, Callable[[Span], bool]]:
+            file = self.of(span.path, span.identity)
+            cold = file is not None and not self.warm(span.path)
+            if file is None or not self.choice.pays_loading(device, cold=cold):
+                return None, _anywhere
+            anyway = cold or self.choice.pays_streaming(device, staged=True)
+            return file, _anywhere if anyway else registered(file.mapping.identity)
 
         def read(span: Span) -> Packed | None:
-            found = _find(span, self.of(span.path, span.identity))
-            if found is None:
-                return None
-            if span.identity not in warm:
-                warm[span.identity] = self.warm(span.path)
-            cold = not warm[span.identity]
-            there = cold or registered(found.span) or self.choice.pays_streaming(device, staged=True)
-            return found if there and self.choice.pays_loading(device, cold=cold) else None
+            if span.identity not in known:
+                known[span.identity] = look(span)
+            file, is_read = known[span.identity]
+            found = _find(span, file)
+            return found if found is not None and is_read(found.span) else None
 
         return [None if span is None else read(span) for span in spans]
 
@@ -138,6 +146,10 @@ class Store:
         with suppress(OSError):
             os.utime(index_of(packed))  # used: others go first where room is short
         return found
+
+
+def _anywhere(_span: Span) -> bool:
+    return True
 
 
 def _find(span: Span, file: PackedFile | None) -> Packed | None:

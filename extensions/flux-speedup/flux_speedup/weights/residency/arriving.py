@@ -12,7 +12,7 @@ from .data import same_memory, set_data
 from .going import Departure
 from .roster import Roster
 from .signature import Signature
-from .state import AtHome, OnDevice, Place
+from .state import AtHome
 
 
 class Arriving:
@@ -42,11 +42,9 @@ class Arriving:
                 self._signature.add(number, data)
             set_data([(tensor, data) for (tensor, _), data in zip(pairs, made, strict=True)])
             for (tensor, _), (number, departure) in zip(pairs, known, strict=True):
-                place, recipe = Place.of(tensor), departure.recipe
-                state = OnDevice(departure.home, place, departure.backing, self._signature, number, recipe)
-                self._roster.note(tensor, state)
-                if recipe is not None:
-                    recipe.arrived(tensor)
+                self._roster.note(tensor, departure.landed(tensor, self._signature, number))
+                if departure.recipe is not None:
+                    departure.recipe.arrived(tensor)
 
     def _at_home(self, tensor: torch.Tensor) -> tuple[int, Departure]:
         known = self._going.get(id(tensor))

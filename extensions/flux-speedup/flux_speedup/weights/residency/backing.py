@@ -30,7 +30,7 @@ def classify(tensor: torch.Tensor, registry: Registry | Near = MAPPINGS) -> tupl
     bytes that could be behind it: its parts are asked.
     """
     if plain(tensor):
-        if tensor.device.type != "cpu":
+        if not tensor.is_cpu:
             return Backing.NONE, None
         span = within(tensor, registry)
     elif type(tensor) in SHELLS or not known(tensor) or tensor.device.type != "cpu":

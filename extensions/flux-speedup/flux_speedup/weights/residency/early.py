@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -19,7 +18,7 @@ from ..transfer.lane import Lane
 from ..transfer.run import Arrived
 from .going import Departure
 from .signature import Signature
-from .state import Place
+from .state import OnDevice
 
 _log = logging.getLogger("flux_speedup")
 
@@ -38,14 +37,8 @@ class Starter(Protocol):
     def __call__(self, items: Sequence[Item], lane: Lane, *, arrived: Arrived | None) -> Underway: ...
 
 
-@dataclass(frozen=True, eq=False)
-class Landed:
-    """New memory on the device with a weight's bytes, which it is, and the checksum of what was put there."""
-
-    data: torch.Tensor
-    place: Place
-    signature: Signature
-    number: int
+Landed = tuple[torch.Tensor, OnDevice]
+"""New memory on the device with a weight's bytes, and what is to be noted of that."""
 
 
 class Early:
@@ -93,14 +86,15 @@ class Early:
             return {}
         signature.join()
         there = {
-            id(departure.tensor): (departure, Landed(data, Place.of(data), signature, number))
+            id(departure.tensor): (departure.item, data, number)
             for number, (departure, data) in enumerate(zip(begun, tensors, strict=True))
         }
-        return {
-            id(now.tensor): there[id(now.tensor)][1]
-            for now in going
-            if id(now.tensor) in there and _is_same(there[id(now.tensor)][0].item, now.item)
-        }
+        found: dict[int, Landed] = {}
+        for now in going:
+            item, data, number = there.get(id(now.tensor), (None, None, 0))
+            if item is not None and data is not None and _is_same(item, now.item):
+                found[id(now.tensor)] = data, now.landed(data, signature, number)
+        return found
 
     def stop(self) -> None:
         """Nobody wants it: no copy is under way any more, and its memory is free."""

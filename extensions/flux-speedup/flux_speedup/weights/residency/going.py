@@ -18,13 +18,14 @@ from ..transfer.item import Item
 from .backing import Backing
 from .forms import Recipe, recipe_of
 from .roster import Entry
-from .state import AtHome
+from .signature import Signature
+from .state import AtHome, OnDevice, Place
 
 # Smaller RAM tensors are copied as they are: a staging slot each would cost more than it gains.
 _STAGE_FROM = 1 << 20
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Departure:
     """A tensor that is at home and can go. `home`: its data there; `recipe`: what is made of it on the device."""
 
@@ -38,6 +39,10 @@ class Departure:
     def bytes(self) -> int:
         """Bytes it has on the device."""
         return self.item.bytes if self.recipe is None else self.recipe.bytes
+
+    def landed(self, data: torch.Tensor, signature: Signature, number: int) -> OnDevice:
+        """It is there, in this memory, of which `signature` has the checksum. Holds none of it."""
+        return OnDevice(self.home, Place.of(data), self.backing, signature, number, self.recipe)
 
     def made(self, data: torch.Tensor) -> torch.Tensor:
         """What it is on the device, from its bytes there. Raises what the host raises, or ValueError."""

@@ -14,7 +14,7 @@ from ..transfer.run import Arrived
 from .early import Early, Landed, Starter
 from .going import Departure
 from .signature import Signature
-from .state import Place
+from .state import OnDevice
 
 
 class Runner(Protocol):
@@ -62,7 +62,7 @@ class Landing:
             self.stop()
             return [], 0
         there = self._early.landed(going, device)
-        early = sum(one.data.nbytes for one in there.values())
+        early = sum(data.nbytes for data, _ in there.values())
         rest = [departure for departure in going if id(departure.tensor) not in there]
         try:
             for departure, one in zip(rest, self._brought(rest, device), strict=True):
@@ -86,12 +86,14 @@ class Landing:
         # Before the weights: what dropping them safely takes must not be what is missing then.
         signature = self.signature(going, device)
 
-        places: dict[int, Place] = {}
+        states: dict[int, OnDevice] = {}
 
         def arrived(number: int, tensor: torch.Tensor) -> None:
             if going[number].recipe is None:
                 signature.add(number, tensor)
-                places[number] = Place.of(tensor)  # now, while others are on their way
+                states[number] = going[number].landed(
+                    tensor, signature, number
+                )  # while others are on their way
 
         new = self._run([departure.item for departure in going], lane, arrived=arrived)
         try:
@@ -100,7 +102,7 @@ class Landing:
             new.clear()
             raise nothing_placed(device, error) from error
         return [
-            Landed(data, places.get(number) or Place.of(data), signature, number)
+            (data, states.get(number) or going[number].landed(data, signature, number))
             for number, data in enumerate(new)
         ]
 

@@ -217,17 +217,15 @@ class Residency:
         by_backing = dict.fromkeys(Backing, 0)
         landed, early = self._landing.all(going, device)
         try:
-            set_data([(departure.tensor, one.data) for departure, one in zip(going, landed, strict=True)])
+            set_data([(departure.tensor, data) for departure, (data, _) in zip(going, landed, strict=True)])
         except Exception as error:
             landed.clear()
             raise nothing_placed(device, error) from error
-        for departure, one in zip(going, landed, strict=True):
-            backing, recipe = departure.backing, departure.recipe
-            state = OnDevice(departure.home, one.place, backing, one.signature, one.number, recipe)
+        for departure, (data, state) in zip(going, landed, strict=True):
             self._roster.note(departure.tensor, state)
-            if recipe is not None:
-                recipe.arrived(departure.tensor)
-            by_backing[backing] += one.data.nbytes
+            if state.recipe is not None:
+                state.recipe.arrived(departure.tensor)
+            by_backing[state.backing] += data.nbytes
         return by_backing, early
 
     def _take_home(self, there: list[tuple[torch.Tensor, OnDevice]], spoiled: set[int]) -> None:

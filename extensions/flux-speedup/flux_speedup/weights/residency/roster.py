@@ -19,7 +19,7 @@ _OF = " of "
 """Between the name of a parameter and that of a companion of its."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Entry:
     """One tensor object of a module, under all its names (tied parameters are one entry), and where it is now."""
 

@@ -34,15 +34,14 @@ class Place(NamedTuple):
         return cls(data.device, data.data_ptr(), data.dtype, tuple(data.shape), data.stride())
 
 
-@dataclass(frozen=True)
-class AtHome:
+class AtHome(NamedTuple):
     """In RAM (`span` None) or a view of its file."""
 
     backing: Backing
     span: Span | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # made for each weight of a load; frozen ones take four times as long
 class OnDevice:
     """In memory we gave it. `home`: the data it gets back, which `backing` tells of; `signature`, `number`: the
     checksum of what was put there; `recipe`: how that was made of its home's bytes."""

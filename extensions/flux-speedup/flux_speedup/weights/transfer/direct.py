@@ -29,8 +29,16 @@ from .settling import copies_done
 
 _log = logging.getLogger("flux_speedup")
 
-Straight = dict[int, tuple[torch.Tensor, ...]]
-"""Item number -> its bytes, in pieces that each lie in one registration; in the order of the files."""
+_Cut = Callable[[int, int], tuple[torch.Tensor, ...]]
+
+
+class Straight(dict[int, tuple[_Cut, Span]]):
+    """By number, items whose bytes the device can read where they are, file by file."""
+
+    def pieces(self, number: int) -> tuple[torch.Tensor, ...]:
+        """Its bytes, in pieces that each lie in one registration. Cut only now: others are on their way then."""
+        cut, span = self[number]
+        return cut(span.offset, span.length)
 
 
 class Direct:
@@ -126,12 +134,18 @@ class Direct:
     def pieces(self, span: Span) -> tuple[torch.Tensor, ...] | None:
         """The bytes of a span, if they are held, in pieces that each lie in one registration; see `source`."""
         held = self._files.begun(span.identity)
-        return None if held is None else self._straight(held, span)
+        if held is None or not held.memory.has(self._registrar.pieces(span.offset, span.length)):
+            return None
+        return held.memory.cutter()(span.offset, span.length)
 
     def has(self, identity: FileIdentity, parts: Iterable[Span]) -> bool:
         """Whether all of these parts of a file are held: `pieces` has an answer for each."""
+        return all(map(self.having(identity), parts))
+
+    def having(self, identity: FileIdentity) -> Callable[[Span], bool]:
+        """`has`, for many parts in a row."""
         held = self._files.begun(identity)
-        return held is not None and held.memory.has(self._pieces_of(parts))
+        return (lambda _: False) if held is None else self._having(held)
 
     def has_mixed(self, identity: FileIdentity) -> bool:
         """Whether devices could read pages of this file while somebody wrote there who had not waited."""
@@ -148,14 +162,15 @@ class Direct:
     @contextlib.contextmanager
     def lend(self, items: Sequence[Item]) -> Iterator[Straight]:
         """What of a load can go straight: what is held. Nothing of those files is released."""
-        spans = [(n, i.source) for n, i in enumerate(items) if isinstance(i.source, Span)]
-        taken = self._files.borrow({span.identity for _, span in spans})
-        straight: Straight = {}
+        by_file: dict[FileIdentity, list[tuple[int, Span]]] = {}
+        for number, item in enumerate(items):
+            if isinstance(span := item.source, Span):
+                by_file.setdefault(span.identity, []).append((number, span))
+        taken = self._files.borrow(by_file)
+        straight = Straight()
         try:
-            for number, span in sorted(spans, key=lambda one: (one[1].identity.inode, one[1].offset)):
-                pieces = self._straight(taken[span.identity][0], span) if span.identity in taken else None
-                if pieces is not None:
-                    straight[number] = pieces
+            for identity, (held, _) in taken.items():
+                straight |= self._straight(held, by_file[identity])
             yield straight
         finally:
             straight.clear()
@@ -173,14 +188,17 @@ class Direct:
         """Those of the pieces in which parts of the file lie."""
         if parts is None:
             return tuple(self._registrar.pieces(0, mapping.identity.size))
-        return self._pieces_of(parts)
-
-    def _pieces_of(self, parts: Iterable[Span]) -> tuple[int, ...]:
         return tuple(sorted({n for one in parts for n in self._registrar.pieces(one.offset, one.length)}))
 
-    def _straight(self, held: HeldFile, span: Span) -> tuple[torch.Tensor, ...] | None:
-        whole = held.memory.has(self._registrar.pieces(span.offset, span.length))
-        return held.memory.views_at(span.offset, span.length) if whole else None
+    def _straight(
+        self, held: HeldFile, spans: Iterable[tuple[int, Span]]
+    ) -> Iterator[tuple[int, tuple[_Cut, Span]]]:
+        cut, has = held.memory.cutter(), self._having(held)
+        return ((number, (cut, span)) for number, span in spans if has(span))
+
+    def _having(self, held: HeldFile) -> Callable[[Span], bool]:
+        memory, pieces = held.memory, self._registrar.pieces
+        return (lambda _: True) if memory.whole else lambda span: memory.has(pieces(span.offset, span.length))
 
     def _step(
         self, identity: FileIdentity, device: torch.device, missing: deque[int], share: float | None

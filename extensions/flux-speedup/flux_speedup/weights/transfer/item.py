@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 
 import torch
 
+from ..files.identity import FileIdentity
 from ..files.span import Span
 from ..packed.packed_file import Packed
 from ..packed.store import Store
 from .plan import Request
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Item:
     """One new device tensor of `dtype` and `shape`, and where its bytes are: a file span or a tensor in RAM.
 
@@ -42,8 +43,12 @@ class Item:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def requests_of(items: Sequence[Item]) -> tuple[list[Span | torch.Tensor], list[Request]]:
-    """The sources in order of first use, each file once, and what is wanted of each for which item."""
+def requests_of(
+    items: Sequence[Item], straight: Container[int] = ()
+) -> tuple[list[Span | torch.Tensor], list[Request]]:
+    """The sources in order of first use, each file once, and what is wanted of each for which item, but for those
+    that go `straight`.
+    """
     origins: list[Span | torch.Tensor] = []
     files: dict[object, int] = {}
     requests: list[Request] = []
@@ -52,7 +57,8 @@ def requests_of(items: Sequence[Item]) -> tuple[list[Span | torch.Tensor], list[
             source = files.setdefault(span.identity, len(origins))
             if source == len(origins):
                 origins.append(span)
-            requests.append(Request(source, span.offset, span.length, dest))
+            if dest not in straight:
+                requests.append(Request(source, span.offset, span.length, dest))
         elif item.staged and span.numel():
             requests.append(Request(len(origins), 0, span.nbytes, dest))
             origins.append(span)
@@ -60,11 +66,17 @@ def requests_of(items: Sequence[Item]) -> tuple[list[Span | torch.Tensor], list[
 
 
 def packed_where_better(
-    items: Sequence[Item], device: torch.device, store: Store, registered: Callable[[Span], bool]
+    items: Sequence[Item],
+    device: torch.device,
+    store: Store,
+    registered: Callable[[FileIdentity], Callable[[Span], bool]],
 ) -> list[Item]:
     """The items, each with its packed form where a load to this device is to read that; see Store.for_load."""
+    if store.folder is None:
+        return list(items)
     spans = [item.origin if isinstance(item.origin, Span) else None for item in items]
     found = store.for_load(spans, device, registered)
     return [
-        item if one is None else replace(item, packed=one) for item, one in zip(items, found, strict=True)
+        item if one is None else Item(item.origin, item.dtype, item.shape, item.staged, item.inference, one)
+        for item, one in zip(items, found, strict=True)
     ]

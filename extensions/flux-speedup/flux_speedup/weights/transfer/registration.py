@@ -7,7 +7,6 @@ the kernel would make a copy of every page.
 from __future__ import annotations
 
 import ctypes
-import itertools
 import mmap
 import os
 import sys
@@ -148,20 +147,28 @@ class Registered:
             self.release()
 
     def bytes_at(self, start: int, length: int) -> tuple[torch.Tensor, ...]:
-        """That part, as `views_at`, but each is saved alone where somebody saves it."""
-        return tuple(torch.from_numpy(view.numpy()) for view in self.views_at(start, length))
+        """That part, as a cutter's pieces, but each is saved alone where somebody saves it."""
+        return tuple(torch.from_numpy(view.numpy()) for view in self.cutter()(start, length))
 
-    def views_at(self, start: int, length: int) -> tuple[torch.Tensor, ...]:
-        """That part, cut where registrations meet: no copy may cross from one into the next. Two of the same
-        registration are views of the same storage.
+    def cutter(self) -> Callable[[int, int], tuple[torch.Tensor, ...]]:
+        """From start and length to that part, cut where registrations meet: no copy may cross from one into the
+        next. Two of the same registration are views of the same storage. Keeps the memory; for one thread.
         """
-        piece, end = self._registrar.piece, start + length
-        cuts = [start, *range((start // piece + 1) * piece, end, piece), end]
-        whole, found = np.asarray(self), []
-        for a, b in itertools.pairwise(cuts):
-            first = a // piece * piece
-            found.append(torch.from_numpy(whole[first : first + piece])[a - first : b - first])
-        return tuple(found)
+        piece, whole = self._registrar.piece, np.asarray(self)
+        known: dict[int, torch.Tensor] = {}
+
+        def cut(start: int, length: int) -> tuple[torch.Tensor, ...]:
+            end, found = start + length, []
+            while start < end:
+                first = start // piece * piece
+                if first not in known:
+                    known[first] = torch.from_numpy(whole[first : first + piece])
+                stop = min(first + piece, end)
+                found.append(known[first].narrow(0, start - first, stop - start))
+                start = stop
+            return tuple(found)
+
+        return cut
 
     def all_bytes(self) -> torch.Tensor:
         """Every byte of it, registered or not."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from ..errors import let_go
-from .destinations import Destinations, Stopped
+from .destinations import Destinations
+from .direct import Straight
 from .item import Item, requests_of
 from .lane import Lane
 from .plan import Chunk, Part, plan_of
@@ -23,6 +23,10 @@ TELL = 256 << 20
 """Bytes that have arrived before anybody is told, but at the end: for each telling streams wait for each other."""
 Arrived = Callable[[int, torch.Tensor], None]
 """Told on the caller's thread, in the lane's `behind`, once all copies into item number n are queued."""
+
+
+class Stopped(Exception):
+    """Nobody wants it any more, or another thread failed."""
 
 
 class Run:
@@ -37,17 +41,18 @@ class Run:
         threads: int,
         opener: SourceOpener,
         arrived: Arrived | None = None,
-        straight: Mapping[int, Sequence[torch.Tensor]] = MappingProxyType({}),
+        straight: Straight | None = None,
     ) -> None:
-        """`straight`: items whose bytes the device can read where they are; the caller's thread copies those."""
+        """`straight`: items whose bytes the device can read where they are; the caller's thread copies those, first
+        of all.
+        """
         self._items = items
         self._lane = lane
         self._opener = opener
         self._arrived = arrived
         self._sources: list[Source] = []
-        self._straight = straight
-        self._origins, requests = requests_of(items)
-        requests = [request for request in requests if request.dest not in straight]
+        self._straight = straight = Straight() if straight is None else straight
+        self._origins, requests = requests_of(items, straight)
         plan = plan_of(tuple(requests), chunk)
         threads = max(1, min(threads, len(slots), len(plan.chunks)))
         per_thread = len(slots) // threads
@@ -57,13 +62,8 @@ class Run:
         self._lock = threading.Lock()
         self._missing = Counter({request.dest: request.length for request in requests})
         self._number = plan.number
-        whole = {dest: [piece.numel() for piece in pieces] for dest, pieces in straight.items()}
-        cuts = {
-            **plan.cuts,
-            **whole,
-        }  # in the order in which tensors are made: then those nothing is read for
-        self._unread = [n for n in range(len(items)) if n not in cuts]
-        self._order = [*cuts, *self._unread]
+        self._unread = [n for n in range(len(items)) if n not in plan.cuts and n not in straight]
+        self._order = [*straight, *plan.cuts, *self._unread]
         # Numbers of items that have arrived, many at a time, and None from each thread that ended.
         self._queue: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
         self._here: list[int] = []
@@ -71,7 +71,8 @@ class Run:
         self._error: BaseException | None = None
         self._sums: dict[int, torch.Tensor] = {}  # of packed forms
         self._workers: list[threading.Thread] = []
-        self._destinations = Destinations(items, lane, cuts)
+        self._stopped = False
+        self._destinations = Destinations(items, lane, plan.cuts)
 
     def begin(self) -> None:
         """Everything is allocated, and readers work from now on. After an error nothing is left of it."""
@@ -110,14 +111,16 @@ class Run:
         straight = [dest for dest in dests if dest in self._straight]
         with self._lane.copying():
             for dest in straight:
-                for target, piece in zip(self._destinations.pieces(dest), self._straight[dest], strict=True):
+                pieces = self._straight.pieces(dest)
+                targets = self._destinations.cut(dest, [piece.numel() for piece in pieces])
+                for target, piece in zip(targets, pieces, strict=True):
                     self._lane.copy(target, piece)
         self._tell(straight)
 
     def _finish(self) -> None:
         self._tell(self._unread)
         running = len(self._workers)
-        while running and not self._destinations.stopped:
+        while running and not self._stopped:
             dests = self._queue.get()
             if dests is None:
                 running -= 1
@@ -183,7 +186,7 @@ class Run:
         with self._lock:
             if self._error is None:
                 self._error = error
-        self._destinations.stop()
+            self._stopped = True
 
     def _work(self, slots: list[Slot]) -> None:
         try:
@@ -196,8 +199,6 @@ class Run:
                         self._copy(part, slot)
                     ring.used(slot, self._lane.fence(fence))
                     self._count_off(chunk)
-        except Stopped:
-            pass
         except BaseException as error:  # handed to the caller's thread, whatever it is
             self._halt(error)
         finally:
@@ -206,7 +207,7 @@ class Run:
     def _chunks(self) -> Iterator[Chunk]:
         while True:
             with self._lock:
-                chunk = None if self._destinations.stopped else next(self._next, None)
+                chunk = None if self._stopped else next(self._next, None)
             if chunk is None:
                 return
             yield chunk

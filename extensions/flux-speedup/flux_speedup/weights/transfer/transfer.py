@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 
 from ...ram import cores
 from ..errors import TransferError, WeightsError
+from ..files.identity import FileIdentity
 from ..files.span import Span
 from ..packed.store import PACKED, Store
 from .direct import Direct, Straight
@@ -160,11 +161,16 @@ def _as_ours() -> Iterator[None]:
 def _chosen(items: Sequence[Item], lane: Lane, store: Store, direct: Direct | None) -> Sequence[Item]:
     """The same, in their packed form where that comes sooner."""
 
-    def registered(span: Span) -> bool:
-        return direct is not None and direct.has(span.identity, [span])
+    def registered(identity: FileIdentity) -> Callable[[Span], bool]:
+        return _nowhere if direct is None else direct.having(identity)
 
     return packed_where_better(items, lane.device, store, registered)
 
 
 def _lent(items: Sequence[Item], direct: Direct | None) -> AbstractContextManager[Straight]:
     return nullcontext(Straight()) if direct is None else direct.lend(items)
+
+
+def _nowhere(_span: Span) -> bool:
+    """No device reads it where it is."""
+    return False
