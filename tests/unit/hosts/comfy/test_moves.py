@@ -15,8 +15,10 @@ from safetensors.torch import save_file
 
 from flux_speedup.hosts.comfy import moves
 from flux_speedup.hosts.comfy.moves import Moves
-from flux_speedup.patching.change import apply_all
-from flux_speedup.weights.errors import TransferError
+from flux_speedup.hosts.comfy.weights import Attachment
+from flux_speedup.hosts.common.written_over import PROCESSING
+from flux_speedup.patching.change import Call, apply_all
+from flux_speedup.weights.errors import TransferError, WeightsError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.residency.placement import Placement
@@ -286,3 +288,27 @@ def test_free_memory_is_what_it_would_be_without_our_checksums(
     assert manager.get_free_memory(card) == 10
     assert manager.get_free_memory(card, torch_free_too=True) == (10, 8)
     assert manager.get_free_memory() == manager.get_free_memory(HOME) == manager.get_free_memory(CARD) == 7
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a mapped file cannot be written over")
+def test_what_is_left_of_a_file_that_was_written_over_comes_to_no_card(
+    setting: Setting, tmp_path: Path
+) -> None:
+    """It is zeros by then, and the host would copy those."""
+    setting.registry.writers._leases = False
+    other = Setting(setting.registry, file := tmp_path / "b.safetensors")
+    other.placement = setting.placement
+    with file.open("r+b") as written:
+        written.truncate(100)
+    for kind in ({"full_load": True}, {"lowvram_model_memory": 2}):
+        with pytest.raises(WeightsError, match=r"b\.safetensors: it was written over while"):
+            other.patcher.load(CARD, **kind)
+        assert other.patcher.moved == []
+    assert not other.resident()
+    setting.patcher.load(CARD, full_load=True)
+    assert setting.resident() == EVERYTHING
+
+
+def test_a_host_of_this_lineage_looks_after_files_that_are_written_over(setting: Setting) -> None:
+    made = Attachment(NAMES, setting.placement).changes()
+    assert any(isinstance(each, Call) and each.module == PROCESSING for each in made)

@@ -21,6 +21,7 @@ from ...weights.errors import WeightsError
 from ...weights.residency.placement import Placement
 from ...weights.residency.signature import taken
 from ..common.timing import name_of
+from ..common.written_over import forbid
 from .by_host import move_the_rest, moved_or_as_before, names_within
 from .merging import Merges, Merging, are_twice, is_streamed
 from .names import Names
@@ -96,6 +97,7 @@ class Moves:
         def load(patcher: Any, device_to: Any = None, *args: Any, **kwargs: Any) -> Any:
             if not is_streamed(device_to):
                 return original(patcher, device_to, *args, **kwargs)
+            forbid(patcher.model, self._placement)
             memory = 0 if kwargs.get("full_load") else kwargs.get("lowvram_model_memory", 0)
             if memory and self.streaming is not None and self.streaming.fits_again(patcher, memory):
                 return None
@@ -139,6 +141,7 @@ class Moves:
         try:
             left = self._placement.load(model, device, names).skipped
         except WeightsError as error:
+            forbid(model, self._placement)
             log.warning("%s: %s; falling back to the WebUI's own move", name_of(model), error)
             moved_or_as_before(chosen, device)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...patching.change import Change
 from ...weights.residency.placement import Placement
+from ..common.written_over import WrittenOver
 from .files import Files
 from .moves import Moves, Streaming
 from .names import Names
@@ -12,8 +13,15 @@ from .names import Names
 class Attachment:
     """Files are mapped by us, models come to the device and leave it by us. One for the life of the process."""
 
-    def __init__(self, names: Names, placement: Placement, files: type[Files] = Files) -> None:
+    def __init__(
+        self,
+        names: Names,
+        placement: Placement,
+        files: type[Files] = Files,
+        written_over: type[WrittenOver] = WrittenOver,
+    ) -> None:
         self.placement = placement
+        self._written_over = written_over(placement)
         self._files = files(names, placement.registry)
         self._moves = Moves(names, placement)
 
@@ -26,4 +34,4 @@ class Attachment:
         return self._files.was_built_from_files()
 
     def changes(self) -> list[Change]:
-        return [*self._files.changes(), *self._moves.changes()]
+        return [*self._written_over.changes(), *self._files.changes(), *self._moves.changes()]

@@ -26,13 +26,13 @@ from ...weights.transfer.lane import LANES
 from ..common import saving
 from ..common.engine import CPU
 from ..common.timing import COMPONENTS
+from ..common.written_over import WrittenOver, forbid
 from . import corrupted, four_bit, gguf_files, gguf_weights
 from .lora import Merges
 from .merged import is_merged, take_back
 from .pinning import Pinning
 from .saving import wrap_save
 from .sources import Sources
-from .written_over import WrittenOver
 
 MANAGER = "backend.memory_management"
 PATCHER = "backend.patcher.base"
@@ -175,11 +175,11 @@ class Attachment:
 
     def _load(self, model: torch.nn.Module, device: Any, names: set[str] | None) -> bool:
         """Whether every weight asked for is on the device now."""
-        self._written_over.forbid(model)
+        forbid(model, self._placement)
         try:
             return not self._placement.load(model, device, names).skipped
         except Exception as error:
-            self._written_over.forbid(model)
+            forbid(model, self._placement)
             # Whatever it is: the host has done its part already, so that no guard would let it move the model.
             log.warning("%s: %s; falling back to the WebUI's own move", type(model).__name__, error)
             return False

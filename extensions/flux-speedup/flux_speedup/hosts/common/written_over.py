@@ -1,4 +1,4 @@
-"""A weight file that is written over while Forge uses it: no image is ever made from what is left of it.
+"""A weight file that is written over while the WebUI uses it: no image is ever made from what is left of it.
 
 Most often nothing is left to do here: a writer waits until the old bytes are in RAM (weights/files/lease). Where
 that cannot be, the model goes on as long as the device has all of it, is built anew from the file as it is now
@@ -22,7 +22,8 @@ from ...patching.guard import meant
 from ...weights.errors import WeightsError
 from ...weights.files.span import lost_among
 from ...weights.residency.placement import Placement
-from ..common.engine import patchers_of
+from ...weights.residency.shells import parts_of
+from .engine import patchers_of
 
 SD_MODELS = "modules.sd_models"
 PROCESSING = "modules.processing"
@@ -32,7 +33,13 @@ log = logging.getLogger("flux_speedup")
 
 
 class WrittenOver:
-    """Looks before and after each request."""
+    """Looks before and after each request, in Forge and Forge Neo."""
+
+    reloads: tuple[tuple[str, str], ...] = (
+        (SD_MODELS, "forge_model_reload"),
+        (PROCESSING, "forge_model_reload"),
+    )
+    """In which the host builds a model, where it has to."""
 
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
@@ -47,46 +54,36 @@ class WrittenOver:
         # It imports the other one, and names from there.
         return [Call(self._begin, module=PROCESSING)]
 
-    def forbid(self, model: torch.nn.Module) -> None:
-        """Raise WeightsError, for whoever asked the host, where weights of a model at home are gone."""
-        path = lost_among(_weights(model), self._placement.registry)
-        if path is not None:
-            raise meant(WeightsError(path, f"{_GONE}; the next image is made from the file as it is now"))
-
     def _begin(self) -> Undo:
-        return apply_all(
-            Function(module, name, make)
-            for module, name, make in (
-                (SD_MODELS, "forge_model_reload", self._wrap_reload),
-                (PROCESSING, "forge_model_reload", self._wrap_reload),
-                (PROCESSING, "process_images_inner", self._wrap_process),
-            )
-        )
+        functions = [(*name, self._wrap_reload) for name in self.reloads]
+        functions.append((PROCESSING, "process_images_inner", self._wrap_process))
+        return apply_all(Function(module, name, make) for module, name, make in functions)
 
     def _wrap_reload(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def forge_model_reload(*args: Any, **kwargs: Any) -> Any:
-            data = sys.modules[SD_MODELS].model_data  # type: ignore[attr-defined]
+            data = model_data()
             path = self._gone(data.sd_model)
             if path is None or data.forge_hash != str(data.forge_loading_parameters):
                 return original(*args, **kwargs)
-            log.warning("%s: %s; the model is built anew from the file as it is now", path, _GONE)
-            self._can_be_read(_files(data.forge_loading_parameters))
-            data.forge_hash = ""
-            with self._rebuild():
+            with self._rebuild(path, _files(data.forge_loading_parameters)):
+                self._is_to_be_built_anew()
                 return original(*args, **kwargs)
 
         return forge_model_reload
+
+    def _is_to_be_built_anew(self) -> None:
+        """What is there is not to be used again."""
+        model_data().forge_hash = ""
 
     def _wrap_process(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def process_images_inner(*args: Any, **kwargs: Any) -> Any:
             before = len(self._placement.registry.writers.over)
             processed = original(*args, **kwargs)
-            data = sys.modules[SD_MODELS].model_data  # type: ignore[attr-defined]
-            path = self._gone(data.sd_model)
+            path = self._gone(model_data().sd_model)
             if path is not None:
                 raise meant(WeightsError(path, f"{_GONE}; {_NOT_SHOWN}"))
             if any(map(self._placement.has_mixed, self._placement.registry.writers.over[before:])):
-                data.forge_hash = ""  # what has come to the card may be of both
+                self._is_to_be_built_anew()  # what has come to the card may be of both
                 reason = f"a file was written over while the card read it; {_NOT_SHOWN}"
                 raise meant(WeightsError(None, reason))
             return processed
@@ -96,9 +93,9 @@ class WrittenOver:
     def _gone(self, engine: Any) -> Path | None:
         """A file of the model whose bytes it still needs and nobody has."""
         registry = self._placement.registry
-        if engine is None or not registry.lost():
+        if engine is None or not hasattr(engine, "forge_objects_original") or not registry.lost():
             return None
-        paths = (lost_among(_weights(patcher.model), registry) for patcher in patchers_of(engine))
+        paths = (lost_among(_weights(patcher.model, patcher), registry) for patcher in patchers_of(engine))
         return next((path for path in paths if path is not None), None)
 
     def _can_be_read(self, files: Iterable[str]) -> None:
@@ -111,7 +108,10 @@ class WrittenOver:
                     raise meant(error) from error
 
     @contextlib.contextmanager
-    def _rebuild(self) -> Iterator[None]:
+    def _rebuild(self, path: Path | str, files: Iterable[str]) -> Iterator[None]:
+        """In here a model is built anew from these files."""
+        log.warning("%s: %s; the model is built anew from the file as it is now", path, _GONE)
+        self._can_be_read(files)
         self._thread.rebuilding = True
         try:
             yield
@@ -119,12 +119,28 @@ class WrittenOver:
             self._thread.rebuilding = False
 
 
-def _weights(model: torch.nn.Module) -> Iterator[torch.Tensor]:
-    """Those of a model, and the clean ones that merged ones have taken the place of."""
-    yield from model.parameters()
-    yield from model.buffers()
-    backup = getattr(getattr(model, "lora_loader", None), "backup", {})
-    yield from (tensor for tensor in backup.values() if isinstance(tensor, torch.Tensor))
+def forbid(model: torch.nn.Module, placement: Placement) -> None:
+    """Raise WeightsError, for whoever asked the host, where weights of a model at home are gone."""
+    path = lost_among(_weights(model), placement.registry)
+    if path is not None:
+        raise meant(WeightsError(path, f"{_GONE}; the next image is made from the file as it is now"))
+
+
+def model_data() -> Any:
+    """What the host has of models."""
+    return sys.modules[SD_MODELS].model_data  # type: ignore[attr-defined]
+
+
+def _weights(model: torch.nn.Module, patcher: Any = None) -> Iterator[torch.Tensor]:
+    """Those of a model, and the clean ones that merged ones have taken the place of: Forge has them in a loader of
+    the model, others in its patcher, each as `weight`."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        yield from parts_of(tensor).values() or (tensor,)
+    for owner in (getattr(model, "lora_loader", None), patcher):
+        for clean in getattr(owner, "backup", {}).values():
+            tensor = getattr(clean, "weight", clean)
+            if isinstance(tensor, torch.Tensor):
+                yield from parts_of(tensor).values() or (tensor,)
 
 
 def _files(parameters: Any) -> list[str]:

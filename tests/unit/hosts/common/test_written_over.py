@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from flux_speedup.hosts.forge.written_over import PROCESSING, SD_MODELS, WrittenOver
+from flux_speedup.hosts.common.written_over import PROCESSING, SD_MODELS, WrittenOver
+from flux_speedup.hosts.reforge.written_over import ReForgeWrittenOver
 from flux_speedup.weights.errors import WeightsError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
@@ -27,7 +28,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there a mapped 
 class Host:
     """What is asked of Forge: a model of one file, its loading parameters, and what was called."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, **more: Any) -> None:
+    kind = WrittenOver
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.path = write_weights(folder / "a.safetensors", {"a": torch.arange(5000.0)})
         self.sound = self.path.read_bytes()
         self.registry = Registry(leases=False)
@@ -45,11 +48,12 @@ class Host:
         self.modules[SD_MODELS].model_data = self.data  # type: ignore[attr-defined]
         for name, module in self.modules.items():
             module.forge_model_reload = self._reload  # type: ignore[attr-defined]
+            module.reload_model_weights = self._reload  # type: ignore[attr-defined]
             monkeypatch.setitem(sys.modules, name, module)
         self.during: Callable[[], object] = lambda: None
         self.modules[PROCESSING].process_images_inner = self._process  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "modules", ModuleType("modules"))
-        self.undo = WrittenOver(self.placement)._begin()
+        self.undo = self.kind(self.placement)._begin()
 
     def _reload(self) -> str:
         self.calls.append("kept" if self.data.forge_hash else "built")
@@ -126,6 +130,22 @@ def test_clean_weights_behind_merged_ones_count(host: Host) -> None:
     assert host.calls == ["built"]
 
 
+def test_clean_weights_that_a_patcher_keeps_count(host: Host) -> None:
+    """As Forge Neo and reForge have them."""
+    clean = host.model.a
+    host.model.a = torch.nn.Parameter(torch.zeros(5000), requires_grad=False)
+    host.data.sd_model.forge_objects_original.unet.backup = {"a": SimpleNamespace(weight=clean.data)}
+    host.write_over(host.sound)
+    host.reload()
+    assert host.calls == ["built"]
+
+
+def test_what_stands_for_a_model_that_was_not_built_is_none(host: Host) -> None:
+    host.write_over(host.sound)
+    host.data.sd_model = SimpleNamespace(cond_stage_model=None)
+    assert (host.reload(), host.process()) == ("model", "image")
+
+
 def test_no_image_is_shown_that_was_made_of_what_was_left(host: Host) -> None:
     host.during = lambda: host.write_over(host.sound)
     with pytest.raises(WeightsError, match="not shown"):
@@ -149,4 +169,46 @@ def test_no_image_is_shown_for_which_the_card_read_pages_that_were_written(host:
     assert host.calls == ["built"]
     host.during = lambda: None
     assert host.process() == "image"
+    host.undo()
+
+
+class ReForge(Host):
+    """It reloads by the file, and anew where it is told to."""
+
+    kind = ReForgeWrittenOver
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        super().__init__(monkeypatch, folder)
+        self.data.sd_model.filename = str(self.path)
+        self.chosen = SimpleNamespace(filename=str(self.path))
+        models: Any = self.modules[SD_MODELS]
+        models.select_checkpoint = lambda: self.chosen
+        monkeypatch.setattr(sys.modules["modules"], "sd_models", models, raising=False)
+
+    def _reload(self, sd_model: Any = None, info: Any = None, forced_reload: bool = False) -> str:
+        self.calls.append("built" if forced_reload else "kept")
+        return "model"
+
+    def reload(self) -> Any:
+        return self.modules[SD_MODELS].reload_model_weights()  # type: ignore[attr-defined]
+
+
+def test_reforge_builds_a_model_anew_too_and_only_that_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    host = ReForge(monkeypatch, tmp_path)
+    assert (host.reload(), host.process()) == ("model", "image")
+    assert host.calls == ["kept"]
+    host.during = lambda: host.write_over(b"half a download")
+    with pytest.raises(WeightsError, match="not shown"):
+        host.process()
+    with pytest.raises(WeightsError, match=r"a\.safetensors"):
+        host.reload()
+    host.chosen = SimpleNamespace(filename="another one")
+    assert host.reload() == "model"
+    assert host.calls == ["kept", "kept"]
+    host.write_over(host.sound)
+    host.chosen = SimpleNamespace(filename=str(host.path))
+    assert host.reload() == "model"
+    assert host.calls == ["kept", "kept", "built"]
     host.undo()
