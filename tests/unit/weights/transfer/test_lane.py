@@ -144,8 +144,9 @@ def test_the_order_between_the_streams(tmp_path: Path) -> None:
     # The digest comes behind the copies, beside those that follow.
     assert log.count("digest on behind") == 4
     assert log.index("behind waits for copies") < log.index("digest on behind")
-    # The caller's stream waits for both before anybody uses the tensors.
-    assert log[-3:] == ["current waits for copies", "current waits for behind", "host waits for copies"]
+    # The caller's stream waits for both before anybody uses the tensors, and not while the copies are under way:
+    # it may compute something else then.
+    assert log[-3:] == ["host waits for copies", "current waits for copies", "current waits for behind"]
 
 
 def test_after_an_error_the_host_waits_for_the_streams_before_buffers_go(tmp_path: Path) -> None:

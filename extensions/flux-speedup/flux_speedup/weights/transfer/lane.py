@@ -147,9 +147,10 @@ class StreamLane:
         return stream
 
     def finish(self) -> None:
+        # First: where the caller computes something else meanwhile, only what follows it waits.
+        self._copies.synchronize()
         self._current.wait_stream(self._copies)
         self._current.wait_stream(self._behind)
-        self._copies.synchronize()
 
     def abort(self) -> None:
         self._copies.synchronize()
