@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import flux_speedup
-from flux_speedup.hosts.forge import corrupted
+from flux_speedup.hosts.common import corrupted
 from flux_speedup.weights.errors import MappingError
 from flux_speedup.weights.files import mapping as mappings
 from flux_speedup.weights.files.mapping import Registry
@@ -93,7 +93,7 @@ def test_forges_own_loader_renames_no_file_for_which_memory_was_short(
         """
         import safetensors.torch
         from modules_forge.patch_basic import build_loaded
-        from flux_speedup.hosts.forge import corrupted
+        from flux_speedup.hosts.common import corrupted
         build_loaded(safetensors.torch, "load_file")
         hosts = safetensors.torch.load_file
         kept = [hosts(str(a))]

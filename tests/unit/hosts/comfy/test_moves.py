@@ -17,7 +17,7 @@ from flux_speedup.hosts.comfy import moves
 from flux_speedup.hosts.comfy.moves import Moves
 from flux_speedup.hosts.comfy.weights import Attachment
 from flux_speedup.hosts.common.written_over import PROCESSING
-from flux_speedup.patching.change import Call, apply_all
+from flux_speedup.patching.change import Call, Function, apply_all
 from flux_speedup.weights.errors import TransferError, WeightsError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
@@ -309,6 +309,10 @@ def test_what_is_left_of_a_file_that_was_written_over_comes_to_no_card(
     assert setting.resident() == EVERYTHING
 
 
-def test_a_host_of_this_lineage_looks_after_files_that_are_written_over(setting: Setting) -> None:
+def test_a_host_of_this_lineage_looks_after_files_that_are_written_over_or_not_to_be_renamed(
+    setting: Setting,
+) -> None:
     made = Attachment(NAMES, setting.placement).changes()
     assert any(isinstance(each, Call) and each.module == PROCESSING for each in made)
+    replaced = {(each.module, each.path) for each in made if isinstance(each, Function)}
+    assert {("torch", "load"), ("safetensors.torch", "load_file")} <= replaced

@@ -13,7 +13,7 @@ from ...patching.change import Call, Change, Function, whatever_is_there
 from ...weights.errors import WeightsError
 from ...weights.files.mapping import Mapping, Registry
 from ...weights.files.span import find, plain
-from ..common import saving
+from ..common import corrupted, saving
 from .names import Names
 
 CPU = torch.device("cpu")
@@ -40,6 +40,7 @@ class Files:
         pinning = Function(names.manager, "pin_memory", self._wrap_pin)
         return [
             *saving.changes(self._registry),
+            *corrupted.changes(lambda: self._registry.make_room()),
             Function(*names.build, self._wrap_build, guarded=False),
             Function(names.reading, "load_torch_file", self._wrap_load_file),
             Function(names.manager, names.initial_device, self._wrap_initial_device),

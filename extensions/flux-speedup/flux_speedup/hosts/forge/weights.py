@@ -23,11 +23,11 @@ from ...weights.errors import WeightsError
 from ...weights.named import all_names
 from ...weights.residency.placement import Placement
 from ...weights.transfer.lane import LANES
-from ..common import saving
+from ..common import corrupted, saving
 from ..common.engine import CPU
 from ..common.timing import COMPONENTS
 from ..common.written_over import WrittenOver, forbid
-from . import corrupted, four_bit, gguf_files, gguf_weights
+from . import four_bit, gguf_files, gguf_weights
 from .lora import Merges
 from .merged import is_merged, take_back
 from .pinning import Pinning

@@ -1,6 +1,6 @@
-"""Forge renames a weight file to `*.corrupted` whatever its loading raised: not where memory was short.
+"""WebUIs of Forge's family rename a weight file to `*.corrupted` where loading failed: not for want of memory.
 
-The host's wrappers around `safetensors.torch.load_file` and `torch.load` rename what was given to them as a string.
+Their wrappers around `safetensors.torch.load_file` and `torch.load` rename what was given to them as a string.
 So they get a path first, which they leave alone; only what failed for another reason they get again as it was.
 """
 
