@@ -35,6 +35,7 @@ class Engine:
         module = module_of({**tensors, "ram": torch.ones(1000)})
         module.lora_loader = SimpleNamespace(backup={}, online_backup=[], loaded_hash="[]")
         unet = SimpleNamespace(model=module, current_device=torch.device("cpu"), lora_patches={})
+        unet.model_options = {"transformer_options": {"patches": {}}}
         self.text_processing_engine_l = SimpleNamespace(emphasis=SimpleNamespace(name="Original"))
         self.current_lora_hash = "[]"
         self.forge_objects = SimpleNamespace(unet=unet, clip=None, vae=None, clipvision=None)
@@ -162,6 +163,10 @@ def test_there_and_back_is_one_build_each_and_everything_is_as_after_a_build(
     assert used() > before
     clone = SimpleNamespace(model=a.forge_objects.unet.model, lora_patches={"lora": 1})
     a.forge_objects.unet = a.forge_objects_after_applying_lora.unet = clone
+    # Whoever tells the patcher itself tells all images until the model is built anew.
+    told = a.forge_objects_original.unet
+    told.lora_patches["b"], told.model_options["cfg"] = 1, "another"
+    told.model_options["transformer_options"]["patches"]["attn1_patch"] = [print]
     a.current_lora_hash, a.comments, a.left_by_somebody = "a lora", ["comment"], True
     # As the host makes it for each prompt.
     a.text_processing_engine_l.emphasis = SimpleNamespace(name="Original", z=torch.ones(77, 768, device=CARD))
@@ -176,6 +181,8 @@ def test_there_and_back_is_one_build_each_and_everything_is_as_after_a_build(
     assert host.said == [a, b, a]
     assert (a.current_lora_hash, a.comments, a.extra_generation_params) == ("[]", [], {})
     assert not hasattr(a, "left_by_somebody")
+    assert told.model_options == {"transformer_options": {"patches": {}}}
+    assert told.lora_patches == {}
     assert vars(a.text_processing_engine_l.emphasis) == {"name": "Original"}
     objects = (a.forge_objects, a.forge_objects_original, a.forge_objects_after_applying_lora)
     assert len({id(each) for each in objects}) == 3

@@ -18,6 +18,10 @@ from ...weights.residency.backing import Backing
 from ...weights.residency.placement import Placement
 from .engine import patchers_of, texts_of
 
+TOLD = {"model_options", "object_patches", "lora_patches", "patches", "controlnet_linked_list"}
+TOLD |= {f"extra_{name}_during_sampling" for name in ("preserved_memory", "model_patchers")}
+TOLD |= {"extra_concat_condition"}
+
 
 class Builds(Protocol):
     """The weights of a host, as far as keeping models goes."""
@@ -73,6 +77,7 @@ class Built:
         self._texts = [(text, dict(vars(text))) for text in texts_of(engine)]
         self._objects = copy.copy(engine.forge_objects_original)
         self._patchers = [(patcher, habits.patcher_as_built(patcher)) for patcher in patchers_of(engine)]
+        self._told = [(patcher, _told(patcher)) for patcher, _ in self._patchers]
         self._modules: list[torch.nn.Module] = [patcher.model for patcher, _ in self._patchers]
         self._as_built = [AsBuilt(module) for module in self._modules]
         self._mappings: list[Mapping] = []
@@ -159,8 +164,22 @@ class Built:
         for text, attributes in self._texts:
             vars(text).clear()
             vars(text).update(attributes)
+        for patcher, told in self._told:
+            vars(patcher).update(_copied(told))
         for patcher, as_built in self._patchers:
             self._habits.reset(patcher, as_built)
+
+
+def _told(patcher: Any) -> dict[str, Any]:
+    """What scripts tell a patcher of a step: most tell a clone, but not all."""
+    return {name: _copied(held) for name, held in vars(patcher).items() if name in TOLD}
+
+
+def _copied(held: Any) -> Any:
+    """Containers anew, with the very same things in them."""
+    if type(held) is dict:
+        return {key: _copied(each) for key, each in held.items()}
+    return [_copied(each) for each in held] if type(held) is list else held
 
 
 def key_of(parameters: dict[str, Any], habits: Habits) -> Key | None:
