@@ -95,6 +95,8 @@ class Host:
         )
         self.online = self._module("backend.args", dynamic_args={}).dynamic_args
         self._module("modules.sd_models", model_data=self.data)
+        self.settings: dict[str, Any] = {"sd3_enable_t5": False, "sd_model_checkpoint": "one"}
+        self._module("modules.shared", opts=SimpleNamespace(data=self.settings))
         self.processing = self._module(
             "modules.processing",
             need_global_unload=False,
@@ -190,6 +192,29 @@ def test_a_real_change_of_checkpoint_encodes_anew_and_back_again(host: Host) -> 
     host.choose("one")
     assert "one" in host.image()
     assert host.encoded == 3
+
+
+def test_a_setting_that_the_host_does_not_know_encodings_by_counts_where_the_host_would_encode_anew(
+    host: Host,
+) -> None:
+    host.image()
+    host.settings["sd3_enable_t5"] = True
+    host.image()
+    assert host.encoded == 1, "the host alone uses it, too"
+    host.entry.refresh_memory_management_settings()
+    host.image()
+    host.entry.refresh_memory_management_settings()
+    host.settings["sd_model_checkpoint"] = "one, by another name"
+    host.image()
+    assert (host.unloads, host.encoded) == (0, 2)
+    # For one request each time: what was in force when it was encoded counts.
+    for _ in range(2):
+        host.settings["sd3_enable_t5"] = False
+        host.entry.refresh_model_loading_parameters()
+        host.image()
+        host.settings["sd3_enable_t5"] = True
+        host.entry.refresh_model_loading_parameters()
+    assert (host.unloads, host.encoded) == (0, 3)
 
 
 def test_lora_on_the_fly_is_a_loading_parameter(host: Host) -> None:

@@ -4,6 +4,9 @@ The host sets `need_global_unload` whenever settings are written, changed or not
 around every API request that overrides some. The next image then unloads all models and forgets the prompt's
 encoding. Here the functions that set it leave it as it was, and before each request what is in force is
 compared with what was at the last one. A flag set by somebody else counts as it always did.
+
+What the host knows a kept encoding by is not all that it depends on (SD3's "Enable T5", SDXL's aesthetic scores):
+where the host would have forgotten it, it is forgotten if any setting is another one than when it was made.
 """
 
 from __future__ import annotations
@@ -18,6 +21,14 @@ from typing import Any
 from ...patching.change import Change, Function
 
 PROCESSING = "modules.processing"
+# Those that are compared as what they come to, or change no image.
+COMPARED = {
+    "sd_model_checkpoint",
+    "sd_checkpoint_hash",
+    "forge_additional_modules",
+    "forge_unet_storage_dtype",
+}
+COMPARED |= {"forge_inference_memory", "forge_async_loading", "forge_pin_shared_memory"}
 ENTRY = "modules_forge.main_entry"
 log = logging.getLogger("flux_speedup")
 
@@ -65,11 +76,14 @@ class Unloads:
         self._thread = threading.local()
         # Loading parameters of the models that the kept encodings were made by.
         self._encoded_by: set[str] = set()
+        # The settings that each of the two was made with.
+        self._encoded_with: list[dict[str, Any] | None] = [None, None]
+        self._flag_was_left = False
 
     def changes(self) -> list[Change]:
         base = "StableDiffusionProcessing"
         return [
-            *(Function(ENTRY, name, _leave_flag) for name in self._setters),
+            *(Function(ENTRY, name, self._wrap_setter) for name in self._setters),
             Function(PROCESSING, "manage_model_and_prompt_cache", self._wrap_manage),
             Function(PROCESSING, f"{base}.clear_prompt_cache", self._wrap_clear),
             Function(PROCESSING, f"{base}.get_conds_with_caching", self._wrap_encode),
@@ -87,20 +101,37 @@ class Unloads:
         devices = {each.device for each in manager.current_loaded_models if each.device != manager.cpu}
         return any(manager.get_free_memory(device) < manager.minimum_inference_memory() for device in devices)
 
+    def _wrap_setter(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def refresh(*args: Any, **kwargs: Any) -> Any:
+            processing = _host(PROCESSING)
+            before = processing.need_global_unload
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self._flag_was_left = self._flag_was_left or processing.need_global_unload
+                processing.need_global_unload = before
+
+        return refresh
+
     def _wrap_manage(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def manage_model_and_prompt_cache(p: Any) -> Any:
             processing = _host(PROCESSING)
             before, now = self._before, self._in_force(_chosen())
             foreign = not self._by_model and bool(self._encoded_by - {now.loading})
             same_model = before is not None and before.loading == now.loading and not foreign
-            asked = processing.need_global_unload
+            asked, left = processing.need_global_unload, self._flag_was_left
+            self._flag_was_left = False
+            settings = _settings() if left else None
+            stale = left and any(each not in (None, settings) for each in self._encoded_with)
             why = reason(before, now, partly=self._partly_loaded, short=self._short_of_memory)
             if why or foreign:
                 processing.need_global_unload = True
             if why and before is not None:
                 log.info("models are loaded anew: %s", why)
-            self._thread.clearing = "keep" if same_model and not asked else "forget"
+            self._thread.clearing = "keep" if same_model and not asked and not stale else "forget"
             try:
+                if stale:
+                    p.clear_prompt_cache()
                 done = original(p)
             finally:
                 self._thread.clearing = None
@@ -116,6 +147,7 @@ class Unloads:
                 return None
             cleared = original(p)
             self._encoded_by.clear()
+            self._encoded_with = [None, None]
             if clearing == "forget":
                 # Else what this request encodes is lost, and the next one encodes it again. Not where another
                 # extension clears: it may want an encoding of its own that no later request gets.
@@ -129,8 +161,10 @@ class Unloads:
         def get_conds_with_caching(p: Any, *args: Any, **kwargs: Any) -> Any:
             before = _kept()
             made = original(p, *args, **kwargs)
-            if any(key is not known for key, known in zip(_kept(), before, strict=True)):
-                self._encoded_by.add(_loaded())
+            for number, (key, known) in enumerate(zip(_kept(), before, strict=True)):
+                if key is not known:
+                    self._encoded_by.add(_loaded())
+                    self._encoded_with[number] = _settings()
             return made
 
         return get_conds_with_caching
@@ -141,16 +175,10 @@ def _host(module: str) -> Any:
     return sys.modules[module]
 
 
-def _leave_flag(original: Callable[..., Any]) -> Callable[..., Any]:
-    def refresh(*args: Any, **kwargs: Any) -> Any:
-        processing = _host(PROCESSING)
-        before = processing.need_global_unload
-        try:
-            return original(*args, **kwargs)
-        finally:
-            processing.need_global_unload = before
-
-    return refresh
+def _settings() -> dict[str, Any]:
+    """All that are in force now, but for those of models and memory."""
+    held = dict(_host("modules.shared").opts.data)
+    return {key: value for key, value in held.items() if key not in COMPARED}
 
 
 def _kept() -> tuple[object, object]:
