@@ -52,9 +52,9 @@ def test_twice_there_and_back_costs_the_staging_and_little_else(tmp_path: Path) 
     registry, arena = Registry(), Arena(limit=64 * MB)
     module = module_of(registry.open(path).views())
 
-    def run(items: object, lane: object, *, arrived: object) -> list[torch.Tensor]:
+    def run(items: object, lane: object, **more: object) -> list[torch.Tensor]:
         opener = file_opener(registry)
-        return transfer(items, lane, arena, opener=opener, arrived=arrived)  # type: ignore[arg-type]
+        return transfer(items, lane, arena, opener=opener, **more)  # type: ignore[arg-type]
 
     residency = Residency(module, registry=registry, run=run)
     gc.collect()

@@ -132,17 +132,21 @@ def file_opener(registry: Registry, wrap: Callable[[Source], Source] = lambda so
 
 
 def residency_of(module: torch.nn.Module, registry: Registry, **more: Any) -> Residency:
-    """A residency with a small arena and two threads. `opener` and `lane` replace the real ones."""
+    """A residency with a small arena and two threads. `opener` and `lane` replace the real ones.
+
+    Its loads begin with one weight: the others are the rest, which is looked at when that one is on its way.
+    """
     arena = Arena(limit=1 << 20, chunk=64 << 10)
     opener = more.pop("opener", file_opener(registry))
     lane, store = more.pop("lane", None), more.pop("store", PACKED)
     more.setdefault("lanes", PlainLane)
+    more.setdefault("first", 1)
 
-    def run(items: Any, chosen: Any, *, arrived: Any = None) -> list[torch.Tensor]:
-        return transfer(items, lane or chosen, arena, threads=2, opener=opener, arrived=arrived, store=store)
+    def run(items: Any, chosen: Any, **told: Any) -> list[torch.Tensor]:
+        return transfer(items, lane or chosen, arena, threads=2, opener=opener, store=store, **told)
 
-    def start(items: Any, chosen: Any, *, arrived: Any = None) -> Underway:
-        return Underway(items, lane or chosen, arena, threads=2, opener=opener, arrived=arrived, store=store)
+    def start(items: Any, chosen: Any, **told: Any) -> Underway:
+        return Underway(items, lane or chosen, arena, threads=2, opener=opener, store=store, **told)
 
     return Residency(module, registry=registry, run=run, start=start, **more)
 

@@ -224,7 +224,7 @@ class TestLeavingOneByOne:
             case.module.register_parameter(name, torch.nn.Parameter(old.detach() + 1, requires_grad=False))
             assert used() == held + old.nbytes
             leave(old)
-            assert used() == held
+            assert used() <= held, "and perhaps that of checksums that nobody needs any more"
             assert find(old.detach(), case.registry) is not None
             assert raw_bytes(old) == raw_bytes(case.tensors[name])
         leave(case.parameters["a"])  # at home already

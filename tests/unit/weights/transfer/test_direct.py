@@ -9,6 +9,7 @@ import sys
 import threading
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from flux_speedup.weights.files.mapping import Mapping, Registry
 from flux_speedup.weights.files.span import Span, find
 from flux_speedup.weights.residency.placement import Placement
 from flux_speedup.weights.residency.residency import Residency
+from flux_speedup.weights.residency.signature import Signature
 from flux_speedup.weights.transfer.direct import Direct
 from flux_speedup.weights.transfer.item import Item
 from flux_speedup.weights.transfer.lane import lane_for
@@ -63,17 +65,17 @@ def resident(
     direct: Direct | None,
     lane: Any = None,
     wrap: Any = lambda source: source,
+    **more: Any,
 ) -> Residency:
     opener, arena = file_opener(registry, wrap), Arena(limit=8 << 10, chunk=1 << 10)
 
     def does(how: Any) -> Any:
-        def begun(items: Any, chosen: Any, *, arrived: Any = None) -> Any:
-            more = {"threads": 2, "opener": opener, "arrived": arrived, "direct": direct}
-            return how(items, lane or chosen, arena, **more)
+        def begun(items: Any, chosen: Any, **told: Any) -> Any:
+            return how(items, lane or chosen, arena, threads=2, opener=opener, direct=direct, **told)
 
         return begun
 
-    return Residency(module, registry=registry, run=does(transfer), start=does(Underway))
+    return Residency(module, registry=registry, run=does(transfer), start=does(Underway), first=1, **more)
 
 
 def test_a_held_file_is_registered_whole_and_has_the_same_bytes(tmp_path: Path) -> None:
@@ -383,7 +385,9 @@ def test_a_file_changed_in_place_leaves_every_parameter_whole_and_old(tmp_path: 
     assert machine.bytes == 0
 
 
-def test_what_goes_straight_is_on_its_way_before_it_is_summed_up(tmp_path: Path) -> None:
+def test_what_goes_straight_is_on_its_way_before_it_is_summed_up_and_the_rest_is_looked_at(
+    tmp_path: Path,
+) -> None:
     registry, seen = Registry(), []
 
     class Told(CountingLane):
@@ -399,8 +403,60 @@ def test_what_goes_straight_is_on_its_way_before_it_is_summed_up(tmp_path: Path)
     direct = direct_of(registry, Machine())
     assert direct.hold(mapping)
     module = module_of(mapping.views())
-    resident(module, registry, direct, Told()).load(torch.device("cpu"))
-    assert seen == ["copy"] * seen.count("copy") + ["behind"], "one batch: streams wait for each other once"
+
+    def signed(sizes: Sequence[int], *where: Any) -> Signature:
+        seen.append(f"{len(sizes)} looked at")
+        return Signature(sizes, *where)
+
+    resident(module, registry, direct, Told(), signed=signed).load(CARD)
+    first = seen.index("4 looked at")
+    for part in (seen[:first], seen[first:]):
+        copies = part.count("copy")
+        assert part[1:] == ["copy"] * copies + ["behind"], "one batch: streams wait for each other once"
+    assert seen[0] == "1 looked at"
+
+
+@pytest.mark.parametrize("what", ["no room for the check", "no room", "written over"])
+def test_a_fault_in_the_rest_leaves_nothing_of_what_was_on_its_way(tmp_path: Path, what: str) -> None:
+    registry, machine, made = Registry(leases=False), Machine(), []
+    paths = [written(tmp_path, name, 3) for name in "ab"]
+    mappings = [registry.open(path) for path in paths]
+    direct = direct_of(registry, machine)
+    assert all(map(direct.hold, mappings))
+    views = [{f"{n}_{key}": view for key, view in each.views().items()} for n, each in enumerate(mappings)]
+    module = module_of({**views[0], **views[1]})
+    before = {name: (raw_bytes(each), each.data_ptr()) for name, each in module.named_parameters()}
+    lane = CountingLane(fail_empty_at=4 if what == "no room" else -1)
+
+    def signed(sizes: Sequence[int], *where: Any) -> Signature:
+        made.append(len(sizes))
+        if len(made) == 2 and what == "no room for the check":
+            raise torch.OutOfMemoryError("no room on the device")
+        if len(made) == 2 and what == "written over":  # in the very moment
+            with paths[1].open("r+b") as file:
+                file.seek(-64, os.SEEK_END)
+                file.write(b"others")
+        return Signature(sizes, *where)
+
+    residency = resident(module, registry, direct, lane, signed=signed)
+    with pytest.raises(TransferError):
+        residency.load(CARD)
+    assert made == [1, 5]
+    assert lane.aborted == 1
+    buffers = [weakref.ref(tensor) for tensor in lane.made]
+    assert buffers
+    lane.made.clear()
+    assert [buffer() for buffer in buffers] == [None] * len(buffers)
+    now = {name: (raw_bytes(each), each.data_ptr()) for name, each in module.named_parameters()}
+    assert now.keys() == before.keys()
+    assert all(now[name] == before[name] for name in before if what != "written over" or name[0] == "0")
+    assert residency.resident == ()
+    if what == "no room for the check":
+        residency.load(CARD)
+        assert {name: raw_bytes(each) for name, each in module.named_parameters()} == {
+            name: raw for name, (raw, _) in before.items()
+        }
+    direct.release_all()
 
 
 @pytest.mark.parametrize("fault", [{"fail_copy_at": 3}, {"fail_empty_at": 3}, {"fail_copy_at": 0}])

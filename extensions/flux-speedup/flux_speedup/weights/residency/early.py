@@ -96,6 +96,11 @@ class Early:
                 found[id(now.tensor)] = data, now.landed(data, signature, number)
         return found
 
+    @property
+    def is_underway(self) -> bool:
+        """Whether anything is on its way, or waits to be asked for."""
+        return self._underway is not None
+
     def stop(self) -> None:
         """Nobody wants it: no copy is under way any more, and its memory is free."""
         underway, self._underway = self._underway, None

@@ -16,12 +16,19 @@ from .going import Departure
 from .signature import Signature
 from .state import OnDevice
 
+More = Callable[[], Sequence[Departure]]
+
 
 class Runner(Protocol):
     """What runs a transfer: `transfer` with an arena, or a stand-in."""
 
     def __call__(
-        self, items: Sequence[Item], lane: Lane, *, arrived: Arrived | None
+        self,
+        items: Sequence[Item],
+        lane: Lane,
+        *,
+        arrived: Arrived | None,
+        more: Callable[[], Sequence[Item]],
     ) -> list[torch.Tensor]: ...
 
 
@@ -56,21 +63,29 @@ class Landing:
         """What is on its way and was not asked for goes."""
         self._early.stop()
 
-    def all(self, going: Sequence[Departure], device: torch.device) -> tuple[list[Landed], int]:
-        """Every one on the device, of so many bytes that came early; or none. Raises TransferError."""
+    def all(
+        self, going: Sequence[Departure], device: torch.device, more: More
+    ) -> tuple[list[tuple[Departure, Landed]], int]:
+        """Every one on the device, of so many bytes that came early; or none. Raises TransferError.
+
+        `more`: finds the rest of what goes, while these are on their way.
+        """
+        if not going or self._early.is_underway:
+            going, more = [*going, *more()], list
         if not going:
             self.stop()
             return [], 0
         there = self._early.landed(going, device)
         early = sum(data.nbytes for data, _ in there.values())
-        rest = [departure for departure in going if id(departure.tensor) not in there]
+        landed = [(each, there[id(each.tensor)]) for each in going if id(each.tensor) in there]
+        rest = [each for each in going if id(each.tensor) not in there]
         try:
-            for departure, one in zip(rest, self._brought(rest, device), strict=True):
-                there[id(departure.tensor)] = one
+            landed += self._brought(rest, device, more) if rest else []
         except BaseException:
             there.clear()  # a traceback must not keep the new memory alive
+            landed.clear()
             raise
-        return [there[id(departure.tensor)] for departure in going], early
+        return landed, early
 
     def signature(self, going: Sequence[Departure], device: torch.device) -> Signature:
         """For what goes. Raises TransferError."""
@@ -79,40 +94,40 @@ class Landing:
         except RuntimeError as error:
             raise nothing_placed(device, error) from error
 
-    def _brought(self, going: Sequence[Departure], device: torch.device) -> list[Landed]:
-        if not going:
-            return []
+    def _brought(
+        self, first: list[Departure], device: torch.device, more: More
+    ) -> list[tuple[Departure, Landed]]:
         lane = self._lanes(device)
-        # Before the weights: what dropping them safely takes must not be what is missing then.
-        signature = self.signature(going, device)
-
+        going: list[Departure] = []
+        signed: list[tuple[Signature, int]] = []
         states: dict[int, OnDevice] = {}
+
+        def items_of(found: Sequence[Departure]) -> list[Item]:
+            # Before the weights: what dropping them safely takes must not be what is missing then.
+            signature = self.signature(found, device) if found else None
+            signed.extend((signature, number) for number in range(len(found)) if signature is not None)
+            going.extend(found)
+            return [departure.item for departure in found]
 
         def arrived(number: int, tensor: torch.Tensor) -> None:
             if going[number].recipe is None:
-                signature.add(number, tensor)
-                states[number] = going[number].landed(
-                    tensor, signature, number
-                )  # while others are on their way
+                signature, own = signed[number]
+                signature.add(own, tensor)
+                states[number] = going[number].landed(tensor, signature, own)  # while others are on their way
 
-        new = self._run([departure.item for departure in going], lane, arrived=arrived)
+        new = self._run(items_of(first), lane, arrived=arrived, more=lambda: items_of(more()))
         try:
-            _make_all(going, new, signature)
+            for number, departure in enumerate(going):  # in the place of bytes that have arrived
+                if departure.recipe is not None:
+                    new[number] = departure.made(new[number])
+                if number not in states:
+                    signature, own = signed[number]
+                    signature.add(own, new[number])
+                    states[number] = departure.landed(new[number], signature, own)
         except Exception as error:  # what makes is the host's
             new.clear()
             raise nothing_placed(device, error) from error
-        return [
-            (data, states.get(number) or going[number].landed(data, signature, number))
-            for number, data in enumerate(new)
-        ]
-
-
-def _make_all(going: Sequence[Departure], new: list[torch.Tensor], signature: Signature) -> None:
-    """In the place of the bytes that have arrived, one after the other, what the host makes of them."""
-    for number, departure in enumerate(going):
-        if departure.recipe is not None:
-            new[number] = departure.made(new[number])
-            signature.add(number, new[number])
+        return [(departure, (new[n], states[n])) for n, departure in enumerate(going)]
 
 
 def nothing_placed(device: torch.device, error: Exception) -> TransferError:

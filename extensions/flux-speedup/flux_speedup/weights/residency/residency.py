@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 
 import torch
 
+from ...collector import paused
 from ..errors import TransferError
 from ..files.mapping import MAPPINGS, Registry
 from ..packed.store import PACKED, Store
@@ -21,9 +23,9 @@ from .backing import Backing, prove
 from .data import own_copy, set_data
 from .early import Starter
 from .forms import companions_of
-from .going import Departure, departures, files_of, source_of
+from .going import Departure, Files, departures
 from .inventory import Share, inventory
-from .landing import Landing, Runner, nothing_placed
+from .landing import Landing, More, Runner, nothing_placed
 from .report import LoadReport, UnloadReport
 from .returning import changed, way_home
 from .roster import Entry, Roster
@@ -31,6 +33,8 @@ from .shells import parts_of
 from .signature import Signature
 from .state import AtHome, OnDevice, is_on
 
+FIRST = 2 << 30
+"""Bytes of weights that a load begins with: the bus takes longer for them than it takes to look at all others."""
 STAGING = Arena()
 """The staging arena of this process."""
 
@@ -55,7 +59,9 @@ class Residency:
         direct: Direct | None = None,
         signed: Callable[..., Signature] = Signature,
         store: Store = PACKED,
+        first: int = FIRST,
     ) -> None:
+        self._first = first
         self._roster = Roster(module, registry)
         self._registry = registry
         start = start or partial(Underway, arena=arena, direct=direct, store=store)
@@ -86,18 +92,26 @@ class Residency:
 
         Raises TransferError: then every parameter is as it was. The caller's stream may use them at once.
         """
-        with self._lock:
+        with self._lock, paused():
             started = time.perf_counter()
-            entries = self._roster.entries(names)
-            going = departures(entries, self._registry)
-            files = files_of(going)
-            source = source_of(files.values())  # asked before, as a load leaves every file in the page cache
-            by_backing, early = self._bring(going, device)
-            gone = {id(departure.tensor) for departure in going}
+            looking, files = self._roster.look(names), Files()
+            entries: list[Entry] = []
+            gone: set[int] = set()
+
+            def found(most: int) -> list[Departure]:
+                part = list(_until(most, looking))
+                going = departures(part, self._registry)
+                files.add(going)
+                entries.extend(part)
+                gone.update(id(departure.tensor) for departure in going)
+                return going
+
+            # The rest of them is looked at while these are on their way.
+            by_backing, early = self._bring(found(self._first), device, lambda: found(sys.maxsize))
             rest = [entry for entry in entries if id(entry.tensor) not in gone]
             skipped = _names(each for each in rest if not is_on(each.tensor, each.state, device))
-            seconds = time.perf_counter() - started
-            return LoadReport(sum(by_backing.values()), seconds, by_backing, skipped, early, files, source)
+            seconds, size = time.perf_counter() - started, sum(by_backing.values())
+            return LoadReport(size, seconds, by_backing, skipped, early, files.paths, files.source)
 
     def unload(self, names: Collection[str] | None = None, *, check: bool = True) -> UnloadReport:
         """Give the weights (or those of `names`) their home's data back and let the device memory go.
@@ -107,7 +121,7 @@ class Residency:
         it was.
         """
         started = time.perf_counter()
-        with self._lock:
+        with self._lock, paused():
             self._landing.stop()
             entries = self._roster.entries(names, ours=True)
             # What the host has put others in the place of may be alive: whoever keeps models keeps it.
@@ -212,16 +226,18 @@ class Residency:
         with self._lock:
             return frozenset(id(tensor) for tensor in self._roster.there())
 
-    def _bring(self, going: list[Departure], device: torch.device) -> tuple[dict[Backing, int], int]:
-        """All of these to the device, or none; bytes by backing, and how many came early."""
+    def _bring(
+        self, going: list[Departure], device: torch.device, more: More
+    ) -> tuple[dict[Backing, int], int]:
+        """All of these and `more` to the device, or none; bytes by backing, and how many came early."""
         by_backing = dict.fromkeys(Backing, 0)
-        landed, early = self._landing.all(going, device)
+        landed, early = self._landing.all(going, device, more)
         try:
-            set_data([(departure.tensor, data) for departure, (data, _) in zip(going, landed, strict=True)])
+            set_data([(departure.tensor, data) for departure, (data, _) in landed])
         except Exception as error:
             landed.clear()
             raise nothing_placed(device, error) from error
-        for departure, (data, state) in zip(going, landed, strict=True):
+        for departure, (data, state) in landed:
             self._roster.note(departure.tensor, state)
             if state.recipe is not None:
                 state.recipe.arrived(departure.tensor)
@@ -234,6 +250,15 @@ class Residency:
             self._roster.forget(tensor)
             if state.recipe is not None and id(tensor) not in spoiled:
                 state.recipe.left(tensor)
+
+
+def _until(most: int, entries: Iterator[Entry]) -> Iterator[Entry]:
+    """Those with about so many bytes."""
+    for entry in entries:
+        yield entry
+        most -= entry.tensor.nbytes if isinstance(entry.state, AtHome) else 0
+        if most <= 0:
+            return
 
 
 def _there(entries: Iterable[Entry]) -> list[tuple[torch.Tensor, OnDevice]]:

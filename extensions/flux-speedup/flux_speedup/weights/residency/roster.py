@@ -49,9 +49,14 @@ class Roster:
 
         `ours`: of those among them that are on a device by our doing, without a look at any other.
         """
+        entries = self.look(names, ours=ours)
+        return [entry for entry in entries if isinstance(entry.state, OnDevice)] if ours else list(entries)
+
+    def look(self, names: Collection[str] | None = None, *, ours: bool = False) -> Iterator[Entry]:
+        """`entries`, each looked at only when it is asked for."""
         near, noted = Near(self._registry), self._all_noted()
         if ours and not noted:
-            return []
+            return
         found: dict[int, tuple[torch.Tensor, list[str]]] = {}
         for name, tensor in self._named(near):
             known = found.get(id(tensor))
@@ -60,12 +65,9 @@ class Roster:
             elif not ours or id(tensor) in noted:
                 found[id(tensor)] = tensor, [name]
         wanted = None if names is None else set(names)
-        entries = [
-            Entry(tensor, tuple(own), self._look(tensor, noted.get(key), near))
-            for key, (tensor, own) in found.items()
-            if wanted is None or _is_among(own, wanted)
-        ]
-        return [entry for entry in entries if isinstance(entry.state, OnDevice)] if ours else entries
+        for key, (tensor, own) in found.items():
+            if wanted is None or _is_among(own, wanted):
+                yield Entry(tensor, tuple(own), self._look(tensor, noted.get(key), near))
 
     def replaced(self, entries: Iterable[Entry]) -> list[Entry]:
         """Tensors on a device by our doing that the module, of which these are all, has others for by now."""

@@ -164,13 +164,15 @@ def _words(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
     return flat[:-tail].view(torch.int32), flat[-tail:]
 
 
+@functools.cache
 def factors() -> torch.Tensor:
-    """Odd numbers that look random: SplitMix64 (Steele, Lea, Flood 2014) of the place."""
+    """Odd numbers that look random: SplitMix64 (Steele, Lea, Flood 2014) of the place. Nobody writes there."""
     step, mix, again = (number - (1 << 64) for number in _SPLITMIX)
-    x = (torch.arange(COLUMNS, dtype=torch.int64) + 1) * step
-    x = (x ^ _right(x, 30)) * mix
-    x = (x ^ _right(x, 27)) * again
-    return (x ^ _right(x, 31)) | 1
+    with torch.inference_mode(False):
+        x = (torch.arange(COLUMNS, dtype=torch.int64) + 1) * step
+        x = (x ^ _right(x, 30)) * mix
+        x = (x ^ _right(x, 27)) * again
+        return (x ^ _right(x, 31)) | 1
 
 
 def _right(x: torch.Tensor, count: int) -> torch.Tensor:

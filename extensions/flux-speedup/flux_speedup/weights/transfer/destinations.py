@@ -15,29 +15,39 @@ _BATCH = 256 << 20  # bytes allocated before copies into them start
 class Destinations:
     """One tensor an item. `allocate` on the caller's thread; then `pieces` on any."""
 
-    def __init__(self, items: Sequence[Item], lane: Lane, cuts: Mapping[int, Sequence[int]]) -> None:
-        """`cuts`: by item that readers copy into, the bytes of the pieces it comes in, one after the other.
-
-        Readers share the interpreter's lock, and every operation on a tensor lets go of it: so tensors are cut
-        here, each in one operation, and not by them.
-        """
-        self._items = items
+    def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._cuts = cuts
+        self._items: list[Item] = []
         self._pieces: dict[int, Sequence[torch.Tensor]] = {}
-        self.tensors: list[torch.Tensor | None] = [None] * len(items)
+        self.tensors: list[torch.Tensor | None] = []
 
-    def allocate(self, order: Iterable[int], published: Callable[[Sequence[int]], None]) -> None:
-        """Every tensor, in this order; `published` is told of each batch: copies into it may be queued."""
+    def add(self, items: Sequence[Item]) -> None:
+        """Those that have the next numbers."""
+        self._items += items
+        self.tensors += [None] * len(items)
+
+    def allocate(
+        self,
+        order: Iterable[int],
+        cuts: Mapping[int, Sequence[int]],
+        published: Callable[[Sequence[int]], None] = lambda _: None,
+    ) -> None:
+        """Tensors, in this order; `published` is told of each batch: copies into it may be queued.
+
+        `cuts`: of those that readers copy into, the bytes of the pieces they come in, one after the other. Readers
+        share the interpreter's lock, and every operation on a tensor lets go of it: so tensors are cut here, each
+        in one operation, and not by them.
+        """
         batch: list[int] = []
         size = 0
         for dest in order:
             batch.append(dest)
             size += self._items[dest].bytes
             if size >= _BATCH:
-                self._make(batch, published)
+                self._make(batch, cuts, published)
                 batch, size = [], 0
-        self._make(batch, published)
+        if batch:
+            self._make(batch, cuts, published)
 
     def pieces(self, dest: int) -> Sequence[torch.Tensor]:
         """The bytes of the tensor's pieces."""
@@ -57,14 +67,19 @@ class Destinations:
         self.tensors.clear()
         self._pieces.clear()
 
-    def _make(self, batch: list[int], published: Callable[[Sequence[int]], None]) -> None:
+    def _make(
+        self,
+        batch: list[int],
+        cuts: Mapping[int, Sequence[int]],
+        published: Callable[[Sequence[int]], None],
+    ) -> None:
         for inference in (False, True):
             with torch.inference_mode(inference):
                 for dest in batch:
                     if self._items[dest].inference is inference:
                         self.tensors[dest] = self._one(self._items[dest])
         self._lane.publish()
-        self._pieces |= {dest: self.cut(dest, self._cuts[dest]) for dest in batch if dest in self._cuts}
+        self._pieces |= {dest: self.cut(dest, cuts[dest]) for dest in batch if dest in cuts}
         published(batch)
 
     def _one(self, item: Item) -> torch.Tensor:

@@ -160,10 +160,13 @@ class Direct:
             return bool(self._files)
 
     @contextlib.contextmanager
-    def lend(self, items: Sequence[Item]) -> Iterator[Straight]:
-        """What of a load can go straight: what is held. Nothing of those files is released."""
+    def lend(self, items: Sequence[Item], first: int = 0) -> Iterator[Straight]:
+        """What of a load can go straight: what is held. Nothing of those files is released.
+
+        `first`: the number of the first of these items.
+        """
         by_file: dict[FileIdentity, list[tuple[int, Span]]] = {}
-        for number, item in enumerate(items):
+        for number, item in enumerate(items, first):
             if isinstance(span := item.source, Span):
                 by_file.setdefault(span.identity, []).append((number, span))
         taken = self._files.borrow(by_file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,26 +43,25 @@ class Item:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def requests_of(
-    items: Sequence[Item], straight: Container[int] = ()
-) -> tuple[list[Span | torch.Tensor], list[Request]]:
-    """The sources in order of first use, each file once, and what is wanted of each for which item, but for those
-    that go `straight`.
-    """
-    origins: list[Span | torch.Tensor] = []
-    files: dict[object, int] = {}
-    requests: list[Request] = []
-    for dest, item in enumerate(items):
+class Wanted:
+    """What is to be read for items: `origins`, sources in order of first use, each file once, and `requests`."""
+
+    def __init__(self) -> None:
+        self.origins: list[Span | torch.Tensor] = []
+        self.requests: list[Request] = []
+        self._files: dict[FileIdentity, int] = {}
+
+    def add(self, dest: int, item: Item, *, straight: bool) -> None:
+        """Item number `dest`; `straight`: its bytes go from where they are, and no chunk of them is read."""
         if isinstance(span := item.source, Span):
-            source = files.setdefault(span.identity, len(origins))
-            if source == len(origins):
-                origins.append(span)
-            if dest not in straight:
-                requests.append(Request(source, span.offset, span.length, dest))
+            source = self._files.setdefault(span.identity, len(self.origins))
+            if source == len(self.origins):
+                self.origins.append(span)
+            if not straight:
+                self.requests.append(Request(source, span.offset, span.length, dest))
         elif item.staged and span.numel():
-            requests.append(Request(len(origins), 0, span.nbytes, dest))
-            origins.append(span)
-    return origins, requests
+            self.requests.append(Request(len(self.origins), 0, span.nbytes, dest))
+            self.origins.append(span)
 
 
 def packed_where_better(

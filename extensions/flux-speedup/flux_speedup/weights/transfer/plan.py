@@ -51,6 +51,9 @@ class Plan(NamedTuple):
     number: Mapping[tuple[int, int], int]
 
 
+NOTHING = Plan((), {}, {})
+
+
 @functools.lru_cache(maxsize=16)
 def plan_of(requests: tuple[Request, ...], chunk: int) -> Plan:
     """`make_plan`, remembered: the same model is loaded again and again."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 
 from ..errors import let_go
 from .destinations import Destinations
 from .direct import Straight
-from .item import Item, requests_of
+from .item import Item, Wanted
 from .lane import Lane
-from .plan import Chunk, Part, plan_of
+from .plan import NOTHING, Chunk, Part, plan_of
 from .reader import Source, SourceOpener
 from .ring import Ring
 from .staging import Slot
@@ -34,36 +34,29 @@ class Run:
 
     def __init__(
         self,
-        items: Sequence[Item],
         lane: Lane,
         slots: list[Slot],
         chunk: int,
-        threads: int,
+        threads: Callable[[], int],
         opener: SourceOpener,
         arrived: Arrived | None = None,
-        straight: Straight | None = None,
     ) -> None:
-        """`straight`: items whose bytes the device can read where they are; the caller's thread copies those, first
-        of all.
-        """
-        self._items = items
+        """`threads`: how many may read; asked only where anything is to be read."""
+        self._items: list[Item] = []
         self._lane = lane
+        self._slots = slots
+        self._chunk = chunk
+        self._threads = threads
         self._opener = opener
         self._arrived = arrived
+        self._wanted = Wanted()
         self._sources: list[Source] = []
-        self._straight = straight = Straight() if straight is None else straight
-        self._origins, requests = requests_of(items, straight)
-        plan = plan_of(tuple(requests), chunk)
-        threads = max(1, min(threads, len(slots), len(plan.chunks)))
-        per_thread = len(slots) // threads
-        self._slots = [slots[n * per_thread : (n + 1) * per_thread] for n in range(threads)]
-        self._chunk = chunk
-        self._next: Iterator[Chunk] = iter(plan.chunks)
+        self._straight = Straight()
+        self._unread: list[int] = []
+        self._plan = NOTHING
+        self._next: Iterator[Chunk] = iter(())
         self._lock = threading.Lock()
-        self._missing = Counter({request.dest: request.length for request in requests})
-        self._number = plan.number
-        self._unread = [n for n in range(len(items)) if n not in plan.cuts and n not in straight]
-        self._order = [*straight, *plan.cuts, *self._unread]
+        self._missing: Counter[int] = Counter()
         # Numbers of items that have arrived, many at a time, and None from each thread that ended.
         self._queue: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
         self._here: list[int] = []
@@ -72,29 +65,55 @@ class Run:
         self._sums: dict[int, torch.Tensor] = {}  # of packed forms
         self._workers: list[threading.Thread] = []
         self._stopped = False
-        self._destinations = Destinations(items, lane, plan.cuts)
+        self._destinations = Destinations(lane)
 
-    def begin(self) -> None:
-        """Everything is allocated, and readers work from now on. After an error nothing is left of it."""
+    def begin(self, parts: Iterable[tuple[Sequence[Item], Straight]]) -> None:
+        """Everything is allocated, and readers work from now on. After an error nothing is left of it.
+
+        `parts`: of the items, with those whose bytes the device can read where they are; they are copied by the
+        caller's thread, while it finds the next part.
+        """
         try:
-            for origin in self._origins:
-                self._sources.append(self._opener(origin))
-            # Before they do: each allocation would wait for the lock of the interpreter, and new memory of the
-            # device for their copies.
-            self._destinations.allocate(self._order, self._send)
-            for number, slots in enumerate(self._slots):
-                name = f"flux-speedup-reader-{number}"
-                worker = threading.Thread(target=self._work, args=(slots,), name=name, daemon=True)
-                worker.start()
-                self._workers.append(worker)
+            for items, straight in parts:
+                with torch.inference_mode():
+                    self._add(items, straight)
+            with torch.inference_mode():
+                self._read()
         except BaseException as error:
             self._give_up(error)
             raise
 
+    def _add(self, items: Sequence[Item], straight: Straight) -> None:
+        for dest, item in enumerate(items, len(self._items)):
+            self._wanted.add(dest, item, straight=dest in straight)
+        self._items += items
+        self._straight |= straight
+        for origin in self._wanted.origins[len(self._sources) :]:
+            self._sources.append(self._opener(origin))
+        self._destinations.add(items)
+        self._destinations.allocate(straight, {}, self._send)
+
+    def _read(self) -> None:
+        self._plan = plan = plan_of(tuple(self._wanted.requests), self._chunk)
+        self._next = iter(plan.chunks)
+        self._missing.update({request.dest: request.length for request in self._wanted.requests})
+        self._unread = [n for n in range(len(self._items)) if n not in plan.cuts and n not in self._straight]
+        # Before readers work: each allocation would wait for the lock of the interpreter, and new memory of the
+        # device for their copies.
+        self._destinations.allocate([*plan.cuts, *self._unread], plan.cuts)
+        threads = min(self._threads(), len(self._slots), len(plan.chunks)) if plan.chunks else 0
+        each = len(self._slots) // max(1, threads)
+        for number in range(threads):
+            slots, name = self._slots[number * each : (number + 1) * each], f"flux-speedup-reader-{number}"
+            worker = threading.Thread(target=self._work, args=(slots,), name=name, daemon=True)
+            worker.start()
+            self._workers.append(worker)
+
     def complete(self) -> list[torch.Tensor]:
         """The new tensors, complete. After an error no copy is under way and no tensor is left."""
         try:
-            self._finish()
+            with torch.inference_mode():
+                self._finish()
             return [tensor for tensor in self._destinations.tensors if tensor is not None]
         except BaseException as error:
             self._give_up(error)
@@ -107,15 +126,14 @@ class Run:
         self._halt(Stopped())
 
     def _send(self, dests: Sequence[int]) -> None:
-        """Copy what goes straight among items that were just published; then tell, while that is copied."""
-        straight = [dest for dest in dests if dest in self._straight]
+        """Copy what goes straight, and was just published; then tell, while that is copied."""
         with self._lane.copying():
-            for dest in straight:
+            for dest in dests:
                 pieces = self._straight.pieces(dest)
                 targets = self._destinations.cut(dest, [piece.numel() for piece in pieces])
                 for target, piece in zip(targets, pieces, strict=True):
                     self._lane.copy(target, piece)
-        self._tell(straight)
+        self._tell(dests)
 
     def _finish(self) -> None:
         self._tell(self._unread)
@@ -136,7 +154,7 @@ class Run:
         for source in self._sources:  # once no copy reads a file any more
             source.check()
 
-    def _tell(self, dests: list[int]) -> None:
+    def _tell(self, dests: Sequence[int]) -> None:
         packed = {dest: found for dest in dests if (found := self._items[dest].packed) is not None}
         if not packed and (self._arrived is None or not dests):
             return
@@ -180,6 +198,7 @@ class Run:
         for source in self._sources:
             source.close()
         self._sources.clear()
+        self._straight.clear()
         self._destinations.drop()
 
     def _halt(self, error: BaseException | None) -> None:
@@ -224,7 +243,7 @@ class Run:
                 self._here, self._here_bytes = [], 0
 
     def _copy(self, part: Part, slot: Slot) -> None:
-        target = self._destinations.pieces(part.dest)[self._number[part.dest, part.dest_offset]]
+        target = self._destinations.pieces(part.dest)[self._plan.number[part.dest, part.dest_offset]]
         piece = slot.tensor
         if part.length < self._chunk:
             piece = piece[part.slot_offset : part.slot_offset + part.length]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
+from pathlib import Path
 
 import torch
 
@@ -29,6 +30,9 @@ def default_threads() -> int:
     return min(MOST_THREADS, cores())
 
 
+More = Callable[[], Sequence[Item]]
+
+
 def transfer(
     items: Sequence[Item],
     lane: Lane,
@@ -39,48 +43,26 @@ def transfer(
     arrived: Arrived | None = None,
     direct: Direct | None = None,
     store: Store = PACKED,
+    more: More | None = None,
 ) -> list[torch.Tensor]:
-    """New device tensors, one allocation each, in the order of `items`; complete when this returns.
+    """New device tensors, one allocation each, in the order of `items`, and of `more` ones, which are asked for
+    while these may be on their way; complete when this returns.
 
     Raises TransferError naming file and reason: the copies have stopped and every new tensor was dropped.
     Runs on the caller's thread and stream, with `threads` more for reading. `arrived` is told the number and
     the tensor of each item while others are still on their way; what it queues on the device is done as well.
     What is in files that `direct` holds is not staged; what `store` has in a packed form comes in that.
     """
-    chosen = _chosen(items, lane, store, direct)
-    try:
-        return _transfer(chosen, lane, arena, threads, opener, arrived, direct)
-    except TransferError as error:
-        own = next(
-            (i.packed for i in chosen if i.packed is not None and i.packed.span.path == error.path), None
-        )
-        if own is None:
-            raise
-        own.damage()  # whatever it was: it is not offered again
-    return transfer(
-        items, lane, arena, threads=threads, opener=opener, arrived=arrived, direct=direct, store=store
-    )
-
-
-def _transfer(
-    items: Sequence[Item],
-    lane: Lane,
-    arena: Arena,
-    threads: int | None,
-    opener: SourceOpener,
-    arrived: Arrived | None,
-    direct: Direct | None,
-) -> list[torch.Tensor]:
-    with (
-        torch.inference_mode(),
-        _as_ours(),
-        arena.slots(pinned=lane.pinned) as slots,
-        _lent(items, direct) as straight,
-    ):
-        count = threads or default_threads()
-        run = Run(items, lane, slots, arena.chunk, count, opener, arrived, straight)
-        run.begin()
-        return run.complete()
+    parts = _Parts(items, more, lane, store, direct)
+    while True:
+        try:
+            with _as_ours(), arena.slots(pinned=lane.pinned) as slots, ExitStack() as lent:
+                run = Run(lane, slots, arena.chunk, lambda: threads or default_threads(), opener, arrived)
+                run.begin(parts.all(lent))
+                return run.complete()
+        except TransferError as error:
+            if not parts.do_without(error.path):
+                raise
 
 
 class Underway:
@@ -102,16 +84,13 @@ class Underway:
         direct: Direct | None = None,
         store: Store = PACKED,
     ) -> None:
-        items = _chosen(items, lane, store, direct)
         self._tensors: list[torch.Tensor] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="flux-speedup-early", daemon=True)
-        with torch.inference_mode(), _as_ours(), ExitStack() as stack:
+        with _as_ours(), ExitStack() as stack:
             slots = stack.enter_context(arena.slots(pinned=lane.pinned))
-            straight = stack.enter_context(_lent(items, direct))
-            count = threads or default_threads()
-            self._run = Run(items, lane, slots, arena.chunk, count, opener, arrived, straight)
-            self._run.begin()
+            self._run = Run(lane, slots, arena.chunk, lambda: threads or default_threads(), opener, arrived)
+            self._run.begin(_Parts(items, None, lane, store, direct).all(stack))
             self._held = stack.pop_all()
         try:
             self._thread.start()
@@ -137,12 +116,53 @@ class Underway:
 
     def _work(self) -> None:
         try:
-            with torch.inference_mode():
-                self._tensors = self._run.complete()
+            self._tensors = self._run.complete()
         except BaseException as error:  # handed to whoever asks for the result
             self._error = error
         finally:
             self._held.close()
+
+
+class _Parts:
+    """The items of a transfer, those that are there and `more`, in their packed form where that comes sooner."""
+
+    def __init__(
+        self, items: Sequence[Item], more: More | None, lane: Lane, store: Store, direct: Direct | None
+    ) -> None:
+        self._items = list(items)
+        self._more = more
+        self._device = lane.device
+        self._store = store
+        self._direct = direct
+        self._chosen: list[Item] = []
+
+    def all(self, lent: ExitStack) -> Iterator[tuple[Sequence[Item], Straight]]:
+        """As `Run.begin` wants them; what is held of their files is lent."""
+        self._chosen.clear()
+        yield self._part(self._items, lent)
+        if self._more is not None:
+            more = self._more()
+            self._more = None
+            self._items += more
+            yield self._part(more, lent)
+
+    def do_without(self, path: Path | None) -> bool:
+        """Whether that is a packed file, which is not offered again, whatever was wrong with it."""
+        packed = (item.packed for item in self._chosen if item.packed is not None)
+        own = next((each for each in packed if each.span.path == path), None)
+        if own is not None:
+            own.damage()
+        return own is not None
+
+    def _part(self, items: Sequence[Item], lent: ExitStack) -> tuple[Sequence[Item], Straight]:
+        first = len(self._chosen)
+        chosen = packed_where_better(items, self._device, self._store, self._registered)
+        self._chosen += chosen
+        direct = self._direct
+        return chosen, Straight() if direct is None else lent.enter_context(direct.lend(chosen, first))
+
+    def _registered(self, identity: FileIdentity) -> Callable[[Span], bool]:
+        return _nowhere if self._direct is None else self._direct.having(identity)
 
 
 @contextlib.contextmanager
@@ -156,19 +176,6 @@ def _as_ours() -> Iterator[None]:
         raise TransferError(error.path, str(error.reason)) from error
     except (RuntimeError, MemoryError, OSError) as error:
         raise TransferError(None, str(error).split("\n")[0]) from error
-
-
-def _chosen(items: Sequence[Item], lane: Lane, store: Store, direct: Direct | None) -> Sequence[Item]:
-    """The same, in their packed form where that comes sooner."""
-
-    def registered(identity: FileIdentity) -> Callable[[Span], bool]:
-        return _nowhere if direct is None else direct.having(identity)
-
-    return packed_where_better(items, lane.device, store, registered)
-
-
-def _lent(items: Sequence[Item], direct: Direct | None) -> AbstractContextManager[Straight]:
-    return nullcontext(Straight()) if direct is None else direct.lend(items)
 
 
 def _nowhere(_span: Span) -> bool:
