@@ -17,6 +17,7 @@ from flux_speedup.weights.transfer.transfer import default_threads
 
 from .plain import planned_read
 from .timing import Timing
+from .watched import Watch
 
 
 def module_of(*mappings: Mapping) -> torch.nn.Module:
@@ -37,16 +38,17 @@ def warm(timing: Timing, label: str, arena: Arena, *mappings: Mapping) -> float:
     """First load, loads, unloads, the digest by itself; the best load's seconds."""
     module = module_of(*mappings)
     size = size_of(module)
-    residency = Residency(module, arena=arena)
+    watch = Watch(timing)
+    residency = Residency(module, arena=arena, lanes=watch.lane)
     for mapping in mappings:
         planned_read(mapping, default_threads(), arena.chunk)
     timing.add(
         f"{label}: first load in a process", [timing.timed(lambda: residency.load(timing.device))[0]], size
     )
     residency.unload()
-    loads, unloads, digests = [], [], []
+    unloads, digests = [], []
     for _ in range(timing.repeats):
-        loads.append(timing.timed(lambda: residency.load(timing.device))[0])
+        watch.load(residency)
         on_device = {number: parameter.detach() for number, parameter in enumerate(module.parameters())}
         signature = Signature([tensor.nbytes for tensor in on_device.values()], timing.device)
         digests.append(timing.timed(lambda s=signature, tensors=on_device: s.changed(tensors))[0])
@@ -57,7 +59,7 @@ def warm(timing: Timing, label: str, arena: Arena, *mappings: Mapping) -> float:
             raise SystemExit(
                 f"{label}: unloaded {report.bytes} of {size} bytes, copied back {report.copied_back}"
             )
-    best = timing.add(f"{label}: warm load", loads, size)
+    best = timing.add(f"{label}: warm load", watch.seconds, size, **watch.stages())
     timing.add(f"{label}: unload", unloads)
     timing.add(f"{label}: checksums alone", digests, size)
     _check_bytes(timing, residency, module, mappings)
@@ -79,12 +81,13 @@ def straight(
         say(f"{label}: could not be registered (no room, or not possible here)")
         return 0.0
     module = module_of(mapping)
-    residency = Residency(module, arena=arena, direct=direct)
-    loads = []
+    watch = Watch(timing)
+    residency = Residency(module, arena=arena, direct=direct, lanes=watch.lane)
     for _ in range(timing.repeats):
-        loads.append(timing.timed(lambda: residency.load(timing.device))[0])
+        watch.load(residency)
         residency.unload()
-    best = timing.add(f"{label}: warm load, registered", loads, size_of(module))
+    stages = watch.stages()
+    best = timing.add(f"{label}: warm load, registered", watch.seconds, size_of(module), **stages)
     _check_bytes(timing, residency, module, (mapping,))
     timing.add(f"{label}: registering", [seconds], read.identity.size)
     timing.add(f"{label}: letting go", [timing.timed(direct.release_all)[0]], read.identity.size)
