@@ -79,28 +79,19 @@ def departures(entries: Iterable[Entry], registry: Registry) -> list[Departure]:
     return found
 
 
-class Files:
-    """The files that a load reads, and where their bytes were before: it leaves each of them in the page cache."""
+def files_of(going: Iterable[Departure]) -> dict[FileIdentity, Path]:
+    """The files that are to be read."""
+    spans = (departure.item.origin for departure in going)
+    return {span.identity: span.path for span in spans if isinstance(span, Span)}
 
-    def __init__(self) -> None:
-        self.paths: dict[FileIdentity, Path] = {}
-        self._there: list[float] = []
 
-    def add(self, going: Iterable[Departure]) -> None:
-        """Those of what is about to go."""
-        for departure in going:
-            span = departure.item.origin
-            if isinstance(span, Span) and span.identity not in self.paths:
-                self.paths[span.identity] = span.path
-                fraction = resident_fraction(span.path)
-                self._there += [] if fraction is None else [fraction]
-
-    @property
-    def source(self) -> str:
-        """See LoadReport."""
-        if not self._there:
-            return "file"
-        return "page cache" if min(self._there) >= WARM else "disk"
+def source_of(paths: Iterable[Path]) -> str:
+    """Where the bytes of files are now: see LoadReport."""
+    fractions = [resident_fraction(path) for path in set(paths)]
+    known = [fraction for fraction in fractions if fraction is not None]
+    if not known:
+        return "file"
+    return "page cache" if min(known) >= WARM else "disk"
 
 
 def _item(tensor: torch.Tensor, home: torch.Tensor, span: Span | None) -> Item:

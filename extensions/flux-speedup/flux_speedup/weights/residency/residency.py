@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from ...collector import paused
 from ..errors import TransferError
-from ..files.mapping import MAPPINGS, Registry
+from ..files.mapping import MAPPINGS, FileIdentity, Registry
 from ..packed.store import PACKED, Store
 from ..transfer.direct import Direct
 from ..transfer.lane import Lane, lane_for
@@ -23,7 +24,7 @@ from .backing import Backing, prove
 from .data import own_copy, set_data
 from .early import Starter
 from .forms import companions_of
-from .going import Departure, Files, departures
+from .going import Departure, departures, files_of, source_of
 from .inventory import Share, inventory
 from .landing import Landing, More, Runner, nothing_placed
 from .report import LoadReport, UnloadReport
@@ -94,24 +95,32 @@ class Residency:
         """
         with self._lock, paused():
             started = time.perf_counter()
-            looking, files = self._roster.look(names), Files()
+            looking = self._roster.look(names)
             entries: list[Entry] = []
-            gone: set[int] = set()
+            going: list[Departure] = []
+            files: dict[FileIdentity, Path] = {}
+            source = ""
 
-            def found(most: int) -> list[Departure]:
+            def look_at(most: int) -> list[Departure]:
                 part = list(_until(most, looking))
-                going = departures(part, self._registry)
-                files.add(going)
+                found = departures(part, self._registry)
                 entries.extend(part)
-                gone.update(id(departure.tensor) for departure in going)
-                return going
+                going.extend(found)
+                return found
 
-            # The rest of them is looked at while these are on their way.
-            by_backing, early = self._bring(found(self._first), device, lambda: found(sys.maxsize))
+            def more() -> list[Departure]:
+                nonlocal source
+                rest = look_at(sys.maxsize)
+                files.update(files_of(going))
+                source = source_of(files.values())  # now, as readers leave every file in the page cache
+                return rest
+
+            by_backing, early = self._bring(look_at(self._first), device, more)
+            gone = {id(departure.tensor) for departure in going}
             rest = [entry for entry in entries if id(entry.tensor) not in gone]
             skipped = _names(each for each in rest if not is_on(each.tensor, each.state, device))
             seconds, size = time.perf_counter() - started, sum(by_backing.values())
-            return LoadReport(size, seconds, by_backing, skipped, early, files.paths, files.source)
+            return LoadReport(size, seconds, by_backing, skipped, early, files, source)
 
     def unload(self, names: Collection[str] | None = None, *, check: bool = True) -> UnloadReport:
         """Give the weights (or those of `names`) their home's data back and let the device memory go.
