@@ -55,8 +55,8 @@ def _fastest(candidates: Sequence[Decoder], device: torch.device) -> Decoder:
     for one in candidates:
         try:
             memory.zero_()[form.size - form.length :].copy_(there)
-            right = int(unpack(memory, form, one)) == total
-            if right and torch.equal(memory.view(torch.int16), wanted):
+            summed = unpack(memory, form, one)
+            if summed is not None and int(summed) == total and torch.equal(memory.view(torch.int16), wanted):
                 found.append(replace(one, rate=_rate(one, device)))
             else:
                 _log.warning("packed weights: %s operations decode wrongly on %s", one.name, device)
@@ -82,19 +82,15 @@ def _bus(device: torch.device) -> float:
 
 def _seconds(device: torch.device, act: Callable[[], object]) -> float:
     """Of the best of some rounds."""
+    wait = torch.cuda.current_stream(device).synchronize if device.type == "cuda" else lambda: None
     found = []
     for _ in range(_ROUNDS):
-        _wait(device)
+        wait()
         begun = time.perf_counter()
         act()
-        _wait(device)
+        wait()
         found.append(time.perf_counter() - begun)
     return min(found)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.current_stream(device).synchronize()
 
 
 @dataclass(eq=False)

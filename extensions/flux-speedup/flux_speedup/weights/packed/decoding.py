@@ -39,21 +39,17 @@ class Decoder:
     rate: float = 0.0
 
 
-def unpack(memory: torch.Tensor, form: Form, decoder: Decoder) -> torch.Tensor:
+def unpack(memory: torch.Tensor, form: Form, decoder: Decoder, *, right: bool = False) -> torch.Tensor | None:
     """Make the weights (2 bytes each) of the packed form at the end of `memory` (uint8, one dimension).
 
-    Queues work on the current stream and waits for nothing. Answers with the checksum of the form's bytes: what is
-    made of others than were written must not be used.
+    Queues work on the current stream and waits for nothing. Answers with the checksum of the form's bytes, unless
+    they were seen to be `right`: what is made of others than were written must not be used.
     """
-    total = decoder.sum(memory[memory.numel() - form.length :])
-    decode(memory, form, decoder)
-    return total
-
-
-def decode(memory: torch.Tensor, form: Form, decoder: Decoder) -> None:
-    """The same of a form that was seen to be right."""
+    packed = memory[memory.numel() - form.length :]
+    total = None if right else decoder.sum(packed)
     if form.escapes >= 0:
-        decoder.decode(memory[memory.numel() - form.length :], memory.view(torch.int16), form)
+        decoder.decode(packed, memory.view(torch.int16), form)
+    return total
 
 
 def _decode(packed: torch.Tensor, weights: torch.Tensor, form: Form) -> None:

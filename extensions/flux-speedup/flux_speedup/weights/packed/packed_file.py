@@ -13,7 +13,7 @@ from ... import shortage
 from ..errors import ReadError
 from ..files.mapping import Mapping
 from ..files.span import Span
-from .decoding import decode, unpack
+from .decoding import unpack
 from .form import RAW, Form
 from .index import Entry
 
@@ -64,9 +64,10 @@ class Packed:
         """Whether they are the tensor's as they come, too."""
         return self.entry.escapes == RAW and self.is_right
 
-    def unpack(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Decode what has come to the end of a tensor's memory; the checksum, for `see`: see decoding.unpack."""
-        return unpack(_bytes(tensor), self.form, self.file.store.choice.decoder)
+    def unpack(self, tensor: torch.Tensor, *, right: bool) -> torch.Tensor | None:
+        """Decode what has come to the end of a dense tensor's memory. The checksum, for `see`, unless `right`."""
+        memory = tensor.reshape(-1).view(torch.uint8)
+        return unpack(memory, self.form, self.file.store.choice.decoder, right=right)
 
     def see(self, total: int) -> bool:
         """Whether the checksum is the one that it was written with; else nothing of its file is read any more."""
@@ -76,17 +77,12 @@ class Packed:
             self.damage()
         return not self.file.damaged
 
-    def decode(self, tensor: torch.Tensor) -> None:
-        """`unpack` without the checksum, where the bytes are right."""
-        decode(_bytes(tensor), self.form, self.file.store.choice.decoder)
-
     def unpack_now(self, tensor: torch.Tensor, home: torch.Tensor) -> None:
         """Decode, and where that cannot be the tensor gets the bytes of `home`. Waits at the first time."""
         try:
-            if self.is_right:
-                self.decode(tensor)
-            else:
-                self.see(int(self.unpack(tensor)))
+            total = self.unpack(tensor, right=self.is_right)
+            if total is not None:
+                self.see(int(total))
         except RuntimeError as error:
             if not shortage.of_card(error):
                 raise
@@ -102,8 +98,3 @@ class Packed:
             self.file.store.changes += 1
             _log.warning("%s", error)
         return error
-
-
-def _bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The memory of a dense tensor, in its order."""
-    return tensor.reshape(-1).view(torch.uint8)

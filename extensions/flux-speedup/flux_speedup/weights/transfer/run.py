@@ -162,10 +162,11 @@ class Run:
             for dest in dests:
                 tensor = self._destinations.tensors[dest]
                 if tensor is not None and dest in packed:
-                    if dest in self._straight and packed[dest].is_right:
-                        packed[dest].decode(tensor)  # registered pages are those that were looked at
-                    else:
-                        self._sums[dest] = packed[dest].unpack(tensor)
+                    # Registered pages are those that were looked at.
+                    right = dest in self._straight and packed[dest].is_right
+                    total = packed[dest].unpack(tensor, right=right)
+                    if total is not None:
+                        self._sums[dest] = total
                 if tensor is not None and self._arrived is not None:
                     self._arrived(dest, tensor)
 
