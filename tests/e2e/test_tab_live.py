@@ -39,6 +39,9 @@ def test_numbers_follow_while_the_tab_is_looked_at_and_only_then(served: Served,
     page.evaluate("window.testHidden = false")
     asked(page, served)
 
+    page.evaluate("{ const now = Date.now; Date.now = () => now() - 3600000; }")  # the clock is put right
+    asked(page, served)
+
     page.locator("button:visible", has_text="Settings").first.click()
     unasked(page, served)
     view.saved = Savings(0.0, None, False, "measured here")

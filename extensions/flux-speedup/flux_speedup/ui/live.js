@@ -14,7 +14,7 @@
   let asked = 0;
   let waiting = false;
   let patience = PATIENCE_MS;
-  let live = Date.now();
+  let live = performance.now();
 
   const ask = (part, now) => {
     const button = find(part);
@@ -29,7 +29,7 @@
     const pulse = find("_pulse")?.querySelector("[data-fsu-tick]");
     if (!page || !pulse) return;
     keep(page);
-    const now = Date.now();
+    const now = performance.now();
     if (pulse.dataset.fsuTick !== answered) {
       answered = pulse.dataset.fsuTick;
       waiting = false;
