@@ -19,14 +19,17 @@ class KModel:
 
     def __init__(self) -> None:
         self.there = 0
+        self._buffers: dict[str, Any] = {}
+        self._modules: dict[str, Any] = {}
 
-    def parameters(self) -> list[Any]:
-        return [
-            SimpleNamespace(
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            str(index): SimpleNamespace(
                 nelement=lambda: 100, element_size=lambda: 1, device=CARD if index < self.there else HOME
             )
             for index in range(4)
-        ]
+        }
 
 
 CARD, HOME = SimpleNamespace(type="cuda"), SimpleNamespace(type="cpu")
@@ -40,6 +43,12 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Any:
         def __init__(self) -> None:
             self.model = SimpleNamespace(model=KModel())
             self.device = CARD
+
+        def model_memory(self) -> int:
+            return 400
+
+        def model_loaded_memory(self) -> int:
+            return 100 * self.model.model.there
 
         def model_load(self, lowvram_model_memory: float = 0, force_patch_weights: bool = False) -> Any:
             self.model.model.there = int(lowvram_model_memory or 4)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from flux_speedup.hosts.comfy import timing as comfy
 from flux_speedup.hosts.common import timing
 from flux_speedup.stats.events import Event
 
@@ -46,3 +47,12 @@ def test_a_move_is_told_with_the_bytes_that_came(
     witness = timing.Witness(lambda _: ("file", "a part of it"), lambda _: 0)
     timing._time_move(events.append, witness, model_load)(loaded)
     assert [(event.kind, event.bytes, event.detail) for event in events] == [("move", told, "a part of it")]
+
+
+@pytest.mark.parametrize("time_move", [timing._time_move, comfy._time_move], ids=["Forge", "Comfy"])
+def test_of_a_model_that_is_there_nobody_asks_where_it_came_from(time_move: Any) -> None:
+    """The answer looks at every weight, and every image asks for its models three times and more."""
+    loaded: Any = SimpleNamespace(model=SimpleNamespace(model=Model()), exclusive_memory=0, device=META)
+    loaded.model_memory = loaded.model_loaded_memory = lambda: 1600
+    witness = timing.Witness(lambda _: pytest.fail("asked"), lambda _: 0)
+    assert time_move(pytest.fail, witness, lambda self: "there")(loaded) == "there"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...patching.change import Change, Function
 from ...stats.events import UNLOAD, Event
-from ..common.timing import Record, Witness, component, on_device, tell
+from ..common.timing import Record, Witness, component, is_worth_telling, on_device
 
 
 def move_changes(manager: str, record: Record, witness: Witness) -> list[Change]:
@@ -22,12 +22,16 @@ def move_changes(manager: str, record: Record, witness: Witness) -> list[Change]
 
 def _time_move(record: Record, witness: Witness, original: Callable[..., Any]) -> Callable[..., Any]:
     def model_load(loaded: Any, *args: Any, **kwargs: Any) -> Any:
-        before, started = on_device(loaded), time.perf_counter()
+        # Every image asks for its models again; only of what is not there as a whole each weight is looked at.
+        before = None if loaded.model_loaded_memory() >= loaded.model_memory() else on_device(loaded)
+        started = time.perf_counter()
         done = original(loaded, *args, **kwargs)
-        seconds, moved = time.perf_counter() - started, on_device(loaded) - before
-        source, detail = witness.arrival(loaded.model.model)
-        target = str(loaded.device)
-        tell(record, Event("move", component(loaded), max(0, moved), seconds, source, target, detail=detail))
+        seconds = time.perf_counter() - started
+        size = 0 if before is None else max(0, on_device(loaded) - before)
+        if is_worth_telling(size, seconds):
+            source, detail = witness.arrival(loaded.model.model)
+            target = str(loaded.device)
+            record(Event("move", component(loaded), size, seconds, source, target, detail=detail))
         return done
 
     return model_load
@@ -43,8 +47,9 @@ def _time_unload(record: Record, witness: Witness, original: Callable[..., Any])
         done = original(loaded, *args, **kwargs)
         seconds = time.perf_counter() - started
         ours = witness.departure(patcher.model)
-        left = max(ours, before - on_device(loaded))
-        tell(record, Event(UNLOAD, name, left, seconds, device, "" if ours else "RAM"))
+        left = ours if ours >= before else max(ours, before - on_device(loaded))
+        if is_worth_telling(left, seconds):
+            record(Event(UNLOAD, name, left, seconds, device, "" if ours else "RAM"))
         return done
 
     return model_unload

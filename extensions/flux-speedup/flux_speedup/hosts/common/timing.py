@@ -68,8 +68,9 @@ def _time_move(record: Record, witness: Witness, original: Callable[..., Any]) -
         seconds = time.perf_counter() - started
         # One that does not fit has come in part. (What is on a CPU that stands for a device does not say so.)
         size = size if self.device.type == "cpu" else max(0, on_device(self) - before)
-        source, detail = witness.arrival(self.model.model)
-        tell(record, Event("move", component(self), size, seconds, source, str(self.device), detail=detail))
+        if is_worth_telling(size, seconds):
+            source, detail = witness.arrival(self.model.model)
+            record(Event("move", component(self), size, seconds, source, str(self.device), detail=detail))
         return loaded
 
     return model_load
@@ -84,16 +85,16 @@ def _time_unload(record: Record, witness: Witness, original: Callable[..., Any])
         # Where ours let go, nothing was copied: the weights are still in their files.
         ours = witness.departure(self.model.model)
         left = ours if ours >= size else max(ours, size - on_device(self))
-        tell(record, Event("unload", name, left, seconds, device, "" if ours else "RAM"))
+        if is_worth_telling(left, seconds):
+            record(Event("unload", name, left, seconds, device, "" if ours else "RAM"))
         return done
 
     return model_unload
 
 
-def tell(record: Record, event: Event) -> None:
-    """Record what moved; on a CPU, or for a model that is there already, there is nothing to tell."""
-    if event.bytes or event.seconds > WORTH_TELLING_S:
-        record(event)
+def is_worth_telling(size: int, seconds: float) -> bool:
+    """Whether something moved; on a CPU, or for a model that is there already, there is nothing to tell."""
+    return bool(size) or seconds > WORTH_TELLING_S
 
 
 def component(loaded: Any) -> str:
@@ -108,10 +109,12 @@ def name_of(model: Any) -> str:
 
 
 def on_device(loaded: Any) -> int:
-    """Bytes of the model in a `LoadedModel` that are on its device."""
-    return sum(
-        p.nelement() * p.element_size() for p in loaded.model.model.parameters() if p.device == loaded.device
-    )
+    """Bytes of the model in a `LoadedModel` that are on its device. Asked at every load, of what stays as well."""
+    from ...weights.named import parameters_of
+
+    device = loaded.device
+    there = (each for each in parameters_of(loaded.model.model) if each.device == device)
+    return sum(each.nelement() * each.element_size() for each in there)
 
 
 def _files(given: Iterable[Any]) -> list[Path]:

@@ -8,6 +8,7 @@ comes about depends on what else gives way, which is less with ours.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -17,19 +18,21 @@ from ...patching.change import Call, Change, Function, whatever_is_there
 
 def changes(module: str) -> list[Change]:
     """`module`: that of `ModelPatcher`."""
+    with_loras: weakref.WeakSet[Any] = weakref.WeakSet()
     wraps: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
-        "load": _wrap_load,
+        "load": partial(_wrap_load, with_loras),
         "partially_unload": partial(_wrap_partially_unload, module),
-        "unpatch_model": partial(_wrap_unpatch_model, module),
+        "unpatch_model": partial(_wrap_unpatch_model, module, with_loras),
     }
     found = [Function(module, f"ModelPatcher.{name}", wrap, guarded=False) for name, wrap in wraps.items()]
     return [Call(lambda: whatever_is_there(found), module=module)]
 
 
-def _wrap_load(original: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_load(with_loras: weakref.WeakSet[Any], original: Callable[..., Any]) -> Callable[..., Any]:
     def load(patcher: Any, *args: Any, **kwargs: Any) -> Any:
         merged_into = {key.rpartition(".")[0] for key in patcher.backup}
         for name, layer, _ in _computed(patcher):
+            with_loras.add(patcher.model)
             # The host passes over what it takes for patched. Into what has a LoRA nothing may be merged again.
             if getattr(layer, "forge_patched_weights", False) and name not in merged_into:
                 layer.forge_patched_weights = False
@@ -50,9 +53,14 @@ def _wrap_partially_unload(module: str, original: Callable[..., Any]) -> Callabl
     return partially_unload
 
 
-def _wrap_unpatch_model(module: str, original: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_unpatch_model(
+    module: str, with_loras: weakref.WeakSet[Any], original: Callable[..., Any]
+) -> Callable[..., Any]:
+    """`with_loras`: models of which some may be in layers, whichever patcher they came from."""
+
     def unpatch_model(patcher: Any, device_to: Any = None, unpatch_weights: bool = True) -> Any:
-        if unpatch_weights:
+        if unpatch_weights and patcher.model in with_loras:
+            with_loras.discard(patcher.model)
             wipe: Any = sys.modules[module].wipe_lowvram_weight  # type: ignore[attr-defined]
             for layer in patcher.model.modules():
                 wipe(layer)

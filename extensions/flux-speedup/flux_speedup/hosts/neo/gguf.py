@@ -16,6 +16,7 @@ import torch
 from ...patching.change import Call, Change, Function, all_or_nothing, whatever_is_there
 from ...weights.files.mapping import Mapping, Registry
 from ...weights.files.span import find
+from ...weights.named import parameters_of
 from ...weights.residency.forms import recipe_of
 from ..forge import gguf_weights
 from ..forge.gguf_files import check_header, keep_parameters, no_header, view
@@ -37,6 +38,8 @@ class GgufFiles:
         self._thread = threading.local()
         self._baked: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
         """Modules whose weights the host alone would have baked by now, wherever they are."""
+        self._others: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+        """Models of other files, which are loaded as often."""
 
     def changes(self) -> list[Change]:
         found = [
@@ -80,7 +83,12 @@ class GgufFiles:
 
     def _wrap_bake(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def bake_gguf_model(model: Any) -> Any:
-            raw = [parameter for parameter in model.parameters() if is_raw(parameter)]
+            if model in self._others:
+                return original(model)
+            parameters = parameters_of(model)
+            if not any(hasattr(parameter, "gguf_cls") for parameter in parameters):
+                self._others.add(model)
+            raw = [parameter for parameter in parameters if is_raw(parameter)]
             if all(find(parameter.data, self._registry) is None for parameter in raw):
                 return original(model)
             if model not in self._baked:
@@ -96,6 +104,8 @@ class GgufFiles:
         """The host's figures are those of baked weights once it has baked them, at home as well."""
 
         def module_size(module: torch.nn.Module) -> int:
+            if not self._baked:  # asked of every layer at every load
+                return original(module)
             owners = [each for each in module.modules() if each in self._baked]
             own = [parameter for each in owners for parameter in each.parameters(recurse=False)]
             return original(module) + sum(_more(parameter) for parameter in own)

@@ -41,7 +41,10 @@ class NeoHabits:
             raise WeightsError(None, "it has a last frame, which the WebUI hands on to the next model")
 
     def take_off(self, patcher: Any) -> None:
-        patcher.unpatch_model(CPU)
+        patched = patcher.backup or patcher.object_patches_backup
+        # What the manager has just unloaded would be looked through once more, part by part.
+        if patched or patcher.current_device != CPU or patcher.loaded_size():
+            patcher.unpatch_model(CPU)
 
     def in_use(self, engine: Any, parameters: dict[str, Any], noted: dict[str, Any]) -> None:
         from backend.args import dynamic_args

@@ -88,7 +88,8 @@ class Roster:
 
     def there(self) -> list[torch.Tensor]:
         """Tensors that are on a device by our doing, of the module or ones that were."""
-        return [tensor for tensor in list(self._noted) if isinstance(self.state(tensor), OnDevice)]
+        near, noted = Near(self._registry), list(self._noted.items())
+        return [tensor for tensor, state in noted if isinstance(self._look(tensor, state, near), OnDevice)]
 
     def note(self, tensor: torch.Tensor, state: OnDevice) -> None:
         """The tensor has just been given memory on a device."""
