@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flux_speedup.hosts.neo.reserve import SAMPLERS
 from flux_speedup.hosts.neo.webui import MANAGER, Neo
 from flux_speedup.memory import MemoryPlan, Tier
 from flux_speedup.patching.change import apply_all
@@ -33,6 +34,9 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Any:
         found.minimum_inference_memory(), memory_required + found.extra_reserved_memory()
     )
     monkeypatch.setitem(sys.modules, MANAGER, found)
+    samplers: Any = ModuleType(SAMPLERS)
+    samplers.Sampler = type("Sampler", (), {"launch_sampling": lambda self, steps, func: func()})
+    monkeypatch.setitem(sys.modules, SAMPLERS, samplers)
     return found
 
 
@@ -82,3 +86,20 @@ def test_of_what_does_not_fit_the_same_part_is_loaded_and_in_the_same_dtype(mana
 
 def test_on_other_cards_the_hosts_own_number_stays(manager: Any) -> None:
     assert Neo(manager).memory_changes(MemoryPlan(Tier.STANDARD, "why")) == []
+
+
+@pytest.mark.usefixtures("tier")
+def test_what_is_loaded_between_steps_pushes_out_no_model_that_runs(manager: Any) -> None:
+    """A decoder for the preview, say: on its way out that would end the image, or compute its LoRA differently."""
+    manager.current_loaded_models += [loaded(55_000)]
+    sampler = sys.modules[SAMPLERS].Sampler()
+
+    def step() -> Any:
+        kept = manager.load_models_gpu([Patcher(500)], 1_000)
+        with pytest.raises(ZeroDivisionError):
+            sampler.launch_sampling(1, lambda: 1 / 0)  # of another thread
+        assert manager.minimum_inference_memory() == FIXED + OWN
+        return kept
+
+    assert sampler.launch_sampling(4, step) == 1_000 + OWN
+    assert manager.load_models_gpu([Patcher(500)]) == WANTED

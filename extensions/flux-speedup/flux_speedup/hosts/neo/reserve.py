@@ -1,7 +1,8 @@
 """VRAM that Forge Neo keeps for inference: as much as the tier says, where that is free without splitting a model.
 
 What the host would keep whole it keeps whole, of what does not fit it keeps the same part, and it chooses the same
-dtype, as if it kept its own number: only other models make room for more.
+dtype, as if it kept its own number: only other models make room for more. While somebody samples it keeps its own
+number: what is kept for inference is in use then, and the model that would make room for more is the one that runs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ...patching.change import Call, Change, Function, whatever_is_there
 
 # By how much the host takes a model to be larger than it is when it makes room for it.
 MARGIN = 1.1
+SAMPLERS = "modules.sd_samplers_common"
 
 
 class Reserve:
@@ -24,6 +26,9 @@ class Reserve:
         self._inference = inference
         self._own: Callable[[], float] = lambda: manager.extra_reserved_memory()  # not there in every Neo
         self._thread = threading.local()
+        self._lock = threading.Lock()
+        self._sampling = 0
+        """How many do, on whatever thread: a preview is decoded on another one."""
 
     def changes(self) -> list[Change]:
         name = self._manager.__name__
@@ -31,6 +36,7 @@ class Reserve:
         return [
             Function(name, "extra_reserved_memory", self._wrap_reserved),
             Function(name, "load_models_gpu", self._wrap_load, guarded=False),
+            Function(SAMPLERS, "Sampler.launch_sampling", self._wrap_sampling, guarded=False),
             Call(lambda: whatever_is_there([weights])),
         ]
 
@@ -40,6 +46,8 @@ class Reserve:
 
         def extra_reserved_memory() -> float:
             """More where the user's flag or option says so."""
+            if self._sampling:
+                return original()
             most: float | None = getattr(self._thread, "most", None)
             return max(original(), least if most is None else min(least, most))
 
@@ -55,15 +63,28 @@ class Reserve:
             **named: Any,
         ) -> Any:
             needed = memory_required if minimum_memory_required is None else minimum_memory_required
+            before = getattr(self._thread, "most", None)
             self._thread.most = self._left(models, needed)
             try:
                 return original(
                     models, memory_required, force_patch_weights, minimum_memory_required, *rest, **named
                 )
             finally:
-                self._thread.most = None
+                self._thread.most = before
 
         return load_models_gpu
+
+    def _wrap_sampling(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def launch_sampling(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                self._sampling += 1
+            try:
+                return original(*args, **kwargs)
+            finally:
+                with self._lock:
+                    self._sampling -= 1
+
+        return launch_sampling
 
     def _left(self, models: Iterable[Any], needed: float) -> float:
         """What may be kept free besides what a pass needs, with all of these models on the card."""
