@@ -106,6 +106,9 @@ class Turn:
         if "system" in answer["cuda"]:
             row["vram_free"] = round(answer["cuda"]["system"]["free"] / 1e9, 3)
             row["vram_peak"] = round(answer["cuda"]["reserved"]["peak"] / 1e9, 3)
+            # What is taken beside these is the driver's: its context, kernels, streams, registered pages.
+            for what in ("reserved", "allocated"):
+                row[f"vram_{what}"] = round(answer["cuda"][what]["current"] / 1e9, 3)
         return row
 
     def _told(self) -> Row:

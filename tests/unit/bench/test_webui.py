@@ -59,7 +59,7 @@ class FakeServer:
             steps = {"count": 8, "seconds": 0.2521, "waited": None, "bytes": 0, "rate_gb_s": None}
             passes = [{"name": "txt2img", "steps": steps}, {"name": "hires", "steps": None}]
             return {"requests": [{"parts": {"move": 1.5, "vae": 0}, "passes": passes}]}
-        peak = {"peak": 4e9}
+        peak = {"peak": 4e9, "current": 2e9}
         return {"ram": {"used": 1e9}, "cuda": {"system": {"free": 5e9}, "reserved": peak, "allocated": peak}}
 
     def log_size(self) -> int:

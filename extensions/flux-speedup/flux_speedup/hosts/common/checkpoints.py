@@ -220,8 +220,8 @@ class Keeper:
 
         data.sd_model = None
         memory_management.unload_all_models()
-        memory_management.soft_empty_cache()
         gc.collect()
+        memory_management.soft_empty_cache()
 
 
 def _require() -> None:

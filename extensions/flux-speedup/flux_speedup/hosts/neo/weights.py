@@ -6,7 +6,7 @@ from ...patching.change import Change
 from ...weights.residency.placement import Placement
 from ..comfy.names import Names
 from ..comfy.weights import Attachment
-from . import computed_loras, quantised
+from . import computed_loras, giving_back, quantised
 from .files import NeoFiles
 
 
@@ -15,7 +15,9 @@ class NeoAttachment(Attachment):
 
     def __init__(self, names: Names, placement: Placement) -> None:
         super().__init__(names, placement, NeoFiles)
-        self._patcher = names.patcher
+        self._names = names
 
     def changes(self) -> list[Change]:
-        return [*super().changes(), *quantised.changes(), *computed_loras.changes(self._patcher)]
+        names = self._names
+        own = [*computed_loras.changes(names.patcher), *giving_back.changes(names.manager)]
+        return [*super().changes(), *quantised.changes(), *own]
