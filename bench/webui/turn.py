@@ -96,7 +96,10 @@ class Turn:
         self._record.row(**self._about, request="pause", seconds=seconds, **self._memory())
 
     def _memory(self) -> Row:
-        """GB: VRAM that is free and that PyTorch had taken at most since the start, RAM of the process."""
+        """GB: VRAM that is free and that PyTorch had taken at most since the start, RAM of the process.
+
+        `retries`: how often PyTorch found no memory at first, which stops the device each time.
+        """
         try:
             answer = self._server.get("/sdapi/v1/memory")
         except OSError as refused:
@@ -106,6 +109,7 @@ class Turn:
         if "system" in answer["cuda"]:
             row["vram_free"] = round(answer["cuda"]["system"]["free"] / 1e9, 3)
             row["vram_peak"] = round(answer["cuda"]["reserved"]["peak"] / 1e9, 3)
+            row["retries"] = answer["cuda"]["events"]["retries"]
             # What is taken beside these is the driver's: its context, kernels, streams, registered pages.
             for what in ("reserved", "allocated"):
                 row[f"vram_{what}"] = round(answer["cuda"][what]["current"] / 1e9, 3)

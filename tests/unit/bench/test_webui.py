@@ -60,7 +60,8 @@ class FakeServer:
             passes = [{"name": "txt2img", "steps": steps}, {"name": "hires", "steps": None}]
             return {"requests": [{"parts": {"move": 1.5, "vae": 0}, "passes": passes}]}
         peak = {"peak": 4e9, "current": 2e9}
-        return {"ram": {"used": 1e9}, "cuda": {"system": {"free": 5e9}, "reserved": peak, "allocated": peak}}
+        cuda = {"system": {"free": 5e9}, "reserved": peak, "allocated": peak, "events": {"retries": 3}}
+        return {"ram": {"used": 1e9}, "cuda": cuda}
 
     def log_size(self) -> int:
         return 0
@@ -87,6 +88,7 @@ def test_every_case_is_asked_and_every_answer_is_a_row(tmp_path: Path) -> None:
     assert rows["hires fix"] | {"moving": 1.75, "vram_free": 5.0, "parts": {"move": 1.5}} == rows["hires fix"]
     assert (rows["a step"]["seconds"], rows["a step"]["by"]) == (0.2521, "the device")
     assert {"unload", "LoRA off", "A again", "img2img"} <= rows.keys()
+    assert rows["first"]["retries"] == 3
     assert server.paused == [rows["pause"]["seconds"]]
     assert [body["steps"] for body in server.bodies if body["seed"] == 3] == [2, 8]
     passes = [body["alwayson_scripts"] for body in server.bodies if "alwayson_scripts" in body]
