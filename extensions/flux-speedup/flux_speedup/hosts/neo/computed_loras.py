@@ -8,31 +8,29 @@ comes about depends on what else gives way, which is less with ours.
 from __future__ import annotations
 
 import sys
-import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from ...patching.change import Call, Change, Function, whatever_is_there
+from ...weights.named import named_modules
 
 
 def changes(module: str) -> list[Change]:
     """`module`: that of `ModelPatcher`."""
-    with_loras: weakref.WeakSet[Any] = weakref.WeakSet()
     wraps: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
-        "load": partial(_wrap_load, with_loras),
+        "load": _wrap_load,
         "partially_unload": partial(_wrap_partially_unload, module),
-        "unpatch_model": partial(_wrap_unpatch_model, module, with_loras),
+        "unpatch_model": partial(_wrap_unpatch_model, module),
     }
     found = [Function(module, f"ModelPatcher.{name}", wrap, guarded=False) for name, wrap in wraps.items()]
     return [Call(lambda: whatever_is_there(found), module=module)]
 
 
-def _wrap_load(with_loras: weakref.WeakSet[Any], original: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_load(original: Callable[..., Any]) -> Callable[..., Any]:
     def load(patcher: Any, *args: Any, **kwargs: Any) -> Any:
         merged_into = {key.rpartition(".")[0] for key in patcher.backup}
         for name, layer, _ in _computed(patcher):
-            with_loras.add(patcher.model)
             # The host passes over what it takes for patched. Into what has a LoRA nothing may be merged again.
             if getattr(layer, "forge_patched_weights", False) and name not in merged_into:
                 layer.forge_patched_weights = False
@@ -53,17 +51,15 @@ def _wrap_partially_unload(module: str, original: Callable[..., Any]) -> Callabl
     return partially_unload
 
 
-def _wrap_unpatch_model(
-    module: str, with_loras: weakref.WeakSet[Any], original: Callable[..., Any]
-) -> Callable[..., Any]:
-    """`with_loras`: models of which some may be in layers, whichever patcher they came from."""
-
+def _wrap_unpatch_model(module: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def unpatch_model(patcher: Any, device_to: Any = None, unpatch_weights: bool = True) -> Any:
-        if unpatch_weights and patcher.model in with_loras:
-            with_loras.discard(patcher.model)
+        if unpatch_weights:
             wipe: Any = sys.modules[module].wipe_lowvram_weight  # type: ignore[attr-defined]
-            for layer in patcher.model.modules():
-                wipe(layer)
+            for _, layer in named_modules(patcher.model):
+                own = vars(layer)  # to ask a layer for what it does not have takes long
+                computes = own.get("weight_function") or own.get("bias_function")
+                if computes or "prev_parameters_manual_cast" in own:
+                    wipe(layer)
         return original(patcher, device_to, unpatch_weights)
 
     return unpatch_model
