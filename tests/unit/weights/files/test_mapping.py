@@ -198,13 +198,16 @@ def test_overlap_is_about_shared_bytes() -> None:
     assert not overlaps([], 0, 1 << 40)
 
 
-def test_a_mapped_file_that_is_written_over_keeps_its_bytes(tmp_path: Path, registry: Registry) -> None:
-    path = write_weights(tmp_path / "a.safetensors", {"a": torch.arange(5000.0)})
+@pytest.mark.parametrize("name", ["a", "\N{SNOWMAN}" * 81])  # as long as a name can be
+def test_a_mapped_file_that_is_written_over_keeps_its_bytes(
+    tmp_path: Path, registry: Registry, name: str
+) -> None:
+    path = write_weights(tmp_path / f"{name}.safetensors", {"a": torch.arange(5000.0)})
     view = registry.open(path).views()["a"]
     with registry.stepped_aside(path):
         path.write_bytes(b"a new file")
     assert torch.equal(view, torch.arange(5000.0))  # truncated in place, this would end the process
-    assert [each.name for each in tmp_path.iterdir()] == ["a.safetensors"]
+    assert [each.name for each in tmp_path.iterdir()] == [f"{name}.safetensors"]
     assert path.read_bytes() == b"a new file"
 
 

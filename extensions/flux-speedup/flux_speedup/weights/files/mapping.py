@@ -97,7 +97,8 @@ class Registry:
         On Windows a mapped file cannot be written over, and the writer's own error says so.
         """
         path = Path(path)
-        aside = path.with_name(f"{path.name}.{os.getpid()}.old")
+        # Short: a name has 255 bytes at most, and a character up to four.
+        aside = path.with_name(f"{path.name[:50]}.{os.getpid()}.old")
         moved = False
         if self._is_mapped(path):
             with contextlib.suppress(OSError):
