@@ -103,5 +103,7 @@ def test_a_save_that_fails_leaves_the_checkpoint_as_it_was(tmp_path: Path, loade
 
 def test_what_was_dropped_merged_is_merged_again_first(tmp_path: Path, loaded: list[Any]) -> None:
     dropped = engine(DROPPED)
-    wrap_save(lambda _engine, filename: Path(filename).touch())(dropped, str(tmp_path / "a"))
+    name = "\N{SNOWMAN}" * 85  # as long as a name can be
+    wrap_save(lambda _engine, filename: Path(filename).touch())(dropped, str(tmp_path / name))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
     assert loaded == [dropped.forge_objects.unet]

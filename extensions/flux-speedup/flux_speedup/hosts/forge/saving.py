@@ -24,7 +24,8 @@ def wrap_save(original: Callable[..., Any]) -> Callable[..., Any]:
             if patcher.lora_loader.loaded_hash == DROPPED and patcher.lora_patches:
                 memory_management.load_model_gpu(patcher)
         target = real(filename)
-        partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+        # Short: a name has 255 bytes at most, and a character up to four.
+        partial = target.with_name(f"{target.name[:50]}.{os.getpid()}.part")
         try:
             original(engine, str(partial))
             partial.replace(target)
