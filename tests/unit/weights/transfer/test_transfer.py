@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from flux_speedup.weights.transfer.item import Item
 from flux_speedup.weights.transfer.lane import lane_for
 from flux_speedup.weights.transfer.reader import Source
 from flux_speedup.weights.transfer.staging import Arena
-from flux_speedup.weights.transfer.transfer import default_threads, transfer
+from flux_speedup.weights.transfer.transfer import Underway, default_threads, transfer
 from tests.unit.weights.weight_files import (
     CARD,
     DTYPES,
@@ -242,3 +244,44 @@ def test_copies_have_stopped_before_buffers_are_let_go(tmp_path: Path) -> None:
         transfer(items_of(registry, views), Slow(), Arena(limit=256, chunk=64), threads=4, opener=opener)
     assert events[-1] == "abort"
     assert "copied" in events
+
+
+def _all_at_once(begin: Any) -> None:
+    begin(transfer)
+
+
+def _asked_for(begin: Any) -> None:
+    begin(Underway).result()
+
+
+def _not_wanted(begin: Any) -> None:
+    begin(Underway).stop()
+
+
+@pytest.mark.parametrize("way", [_all_at_once, _asked_for, _not_wanted])
+def test_what_those_have_who_called_it_goes_with_them_after_a_fault(
+    tmp_path: Path, way: Callable[[Any], None]
+) -> None:
+    registry = Registry()
+    views = registry.open(write_weights(tmp_path / "a", {"t": random_tensor((400,), torch.uint8)})).views()
+    opener = file_opener(registry, lambda source: Broken(source, at=2))
+    arena = Arena(limit=1 << 10, chunk=64)
+    held: list[weakref.ref[Any]] = []
+
+    def begin(how: Any) -> Any:
+        lane = CountingLane()
+        held.append(weakref.ref(lane))
+        return how(items_of(registry, views), lane, arena, threads=2, opener=opener)
+
+    def host() -> None:
+        weights = torch.ones(3)  # as a load that goes on without what did not come ahead of it
+        held.append(weakref.ref(weights))
+        with contextlib.suppress(TransferError):
+            way(begin)
+
+    gc.disable()
+    try:
+        host()
+        assert [each() for each in held] == [None, None]
+    finally:
+        gc.enable()

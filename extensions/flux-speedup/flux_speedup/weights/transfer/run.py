@@ -194,6 +194,7 @@ class Run:
             for known in (error, self._error):
                 if known is not None:
                     let_go(known)
+            self._error = None  # held here, it would hold all that those have who called this, in a circle
 
     def _let_go(self) -> None:
         for source in self._sources:

@@ -103,16 +103,20 @@ class Underway:
         """The tensors, complete, for the stream that was the caller's; waits. Hands them out once."""
         self._thread.join()
         tensors, self._tensors = self._tensors, []
-        with _as_ours():
-            if self._error is not None:
-                raise self._error
+        error, self._error = self._error, None
+        try:
+            with _as_ours():
+                if error is not None:
+                    raise error
+        finally:
+            del error  # held here, it would hold all that those have who called this, in a circle
         return tensors
 
     def stop(self) -> None:
         """End soon, and wait for that: no copy is under way then, and what was not handed out is let go."""
         self._run.halt()
         self._thread.join()
-        self._tensors = []
+        self._tensors, self._error = [], None
 
     def _work(self) -> None:
         try:
