@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.streaming import staged as staging_room
 from flux_speedup.weights.streaming.staged import Staged
 from flux_speedup.weights.streaming.stream import Stream
-from flux_speedup.weights.streaming.supply import Load
+from flux_speedup.weights.streaming.supply import Load, Straight
 from flux_speedup.weights.streaming.timeline import PlainTimeline
 from flux_speedup.weights.streaming.unit import Unit
 from flux_speedup.weights.transfer.reader import MemorySource
@@ -107,15 +109,41 @@ def test_a_file_that_was_changed_is_not_read_and_the_host_computes(tmp_path: Pat
     assert not threads()
 
 
+class Refusing(PlainTimeline):
+    refuses = True
+
+    def copied(self) -> object:
+        if self.refuses:
+            raise RuntimeError("not now")
+        return None
+
+
+@pytest.mark.parametrize("through_slots", [False, True])
+def test_what_the_host_has_computed_goes_with_it_where_a_weight_did_not_come(through_slots: bool) -> None:
+    timeline = Refusing(torch.device("cpu"))
+    arena = Arena(limit=1 << 15, chunk=1 << 12)
+    slots = Staged(timeline, Registry(), "page cache", 2, arena=arena)
+    leaf, held = torch.nn.Linear(8, 8).requires_grad_(False), []
+    units = {leaf: Unit(0, "0")}
+    stream = Stream(units, timeline, slots if through_slots else Straight(timeline, ""), 8192)
+    stream.set_streamed(units)
+
+    def host() -> None:
+        x = torch.randn(3, 8)
+        held.append(weakref.ref(x))
+        assert torch.equal(leaf(x), torch.nn.functional.linear(x, leaf.weight, leaf.bias))
+
+    gc.disable()
+    try:
+        host()
+        assert held[0]() is None
+    finally:
+        gc.enable()
+    assert stream._said
+    stream.close()
+
+
 def test_errors_go_to_whoever_needs_the_bytes_and_the_next_load_works() -> None:
-    class Refusing(PlainTimeline):
-        refuses = True
-
-        def copied(self) -> object:
-            if self.refuses:
-                raise RuntimeError("not now")
-            return None
-
     timeline = Refusing(torch.device("cpu"))
     supply = Staged(timeline, Registry(), "page cache", 2, arena=Arena(limit=1 << 15, chunk=1 << 12))
     target, ones = torch.zeros(9000, dtype=torch.uint8), torch.ones(9000, dtype=torch.uint8)

@@ -195,6 +195,7 @@ class Stream:
                 if unit.merges:
                     raise  # the host would compute without the LoRA
                 self._say(f"{unit.name} could not be streamed ({error}); the WebUI moves it by itself")
+                error.__traceback__ = None  # who keeps the error would keep all that the host computes with
             else:
                 self._fill(unit)
 

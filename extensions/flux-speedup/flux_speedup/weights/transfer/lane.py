@@ -25,7 +25,9 @@ class Fence(Protocol):
 
 
 class Lane(Protocol):
-    """One device, one transfer. `copying`, `copy`, `fence`: on reader threads; the rest on the caller's."""
+    """One device, one transfer. Made on the caller's thread, and with its stream; `empty` and `publish` there, too.
+    `copying`, `copy`, `fence`: there and on reader threads. The rest: there, or later on a thread in its place.
+    """
 
     pinned: bool
     device: torch.device

@@ -22,7 +22,8 @@ from .staging import Slot
 TELL = 256 << 20
 """Bytes that have arrived before anybody is told, but at the end: for each telling streams wait for each other."""
 Arrived = Callable[[int, torch.Tensor], None]
-"""Told on the caller's thread, in the lane's `behind`, once all copies into item number n are queued."""
+"""Told in the lane's `behind`, once all copies into item number n are queued: where `begin` runs, of what goes
+straight, and then where `complete` does, which may be another thread."""
 
 
 class Stopped(Exception):
