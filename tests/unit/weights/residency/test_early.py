@@ -17,7 +17,7 @@ from flux_speedup.weights.transfer.reader import Source
 from tests.second_device import full, used
 from tests.second_device.marks import needs_card
 from tests.unit.weights.residency.test_residency import CARD, Case
-from tests.unit.weights.weight_files import CountingLane, file_opener
+from tests.unit.weights.weight_files import CountingLane, file_opener, write_weights
 from tests.waiting import PATIENCE_S
 
 pytestmark = needs_card
@@ -209,4 +209,18 @@ def test_wherever_it_fails_a_load_afterwards_brings_every_byte(tmp_path: Path, w
     assert case.residency.unload().copied_back == ()
     lane.made.clear()
     lane._error.__traceback__ = None
+    assert used() == before
+
+
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_where_a_load_cannot_begin_what_was_on_its_way_goes_too(tmp_path: Path, name: str) -> None:
+    case, before = Case(tmp_path, available=lambda: 0), used()
+    assert case.residency.begin(CARD)
+    path = write_weights(tmp_path / "lost.safetensors", {"t": torch.ones(300)})
+    weight = torch.nn.Parameter(case.registry.open(path).views()["t"], requires_grad=False)
+    case.module.register_parameter(name, weight)  # among the first, or in the rest
+    with path.open("r+b") as file:
+        file.truncate(8)
+    with pytest.raises(TransferError, match="written over"):
+        case.residency.load(CARD)
     assert used() == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from flux_speedup import shortage
+from flux_speedup.ram import available
 from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
@@ -44,8 +46,15 @@ MODES: dict[str, Any] = {
 class Case:
     """A file, a module over it (two views, a RAM tensor, a buffer), and its residency."""
 
-    def __init__(self, folder: Path, *, mode: AbstractContextManager[Any] | None = None, **more: Any) -> None:
-        self.registry = Registry()
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        mode: AbstractContextManager[Any] | None = None,
+        available: Callable[[], int] = available,
+        **more: Any,
+    ) -> None:
+        self.registry = Registry(available=available)
         self.tensors = {
             "a": random_tensor((50, 64), torch.bfloat16, 1).nan_to_num(),
             "b": random_tensor((33, 40), torch.float16, 2).nan_to_num(),

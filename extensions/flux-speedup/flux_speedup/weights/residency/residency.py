@@ -115,7 +115,11 @@ class Residency:
                 source = source_of(files.values())  # now, as readers leave every file in the page cache
                 return rest
 
-            by_backing, early = self._bring(look_at(self._first), device, more)
+            try:
+                by_backing, early = self._bring(look_at(self._first), device, more)
+            except BaseException:
+                self._landing.stop()  # what is on its way, too: whoever moves them now needs its room
+                raise
             gone = {id(departure.tensor) for departure in going}
             rest = [entry for entry in entries if id(entry.tensor) not in gone]
             skipped = _names(each for each in rest if not is_on(each.tensor, each.state, device))
