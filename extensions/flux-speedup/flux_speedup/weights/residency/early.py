@@ -91,8 +91,9 @@ class Early:
         }
         found: dict[int, Landed] = {}
         for now in going:
-            item, data, number = there.get(id(now.tensor), (None, None, 0))
-            if item is not None and data is not None and _is_same(item, now.item):
+            known = there.get(id(now.tensor))
+            if known is not None and _is_same(known[0], now.item):
+                _, data, number = known
                 found[id(now.tensor)] = data, now.landed(data, signature, number)
         return found
 

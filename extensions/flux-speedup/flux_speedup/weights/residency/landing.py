@@ -103,9 +103,10 @@ class Landing:
         states: dict[int, OnDevice] = {}
 
         def items_of(found: Sequence[Departure]) -> list[Item]:
-            # Before the weights: what dropping them safely takes must not be what is missing then.
-            signature = self.signature(found, device) if found else None
-            signed.extend((signature, number) for number in range(len(found)) if signature is not None)
+            if found:
+                # Before the weights: what dropping them safely takes must not be what is missing then.
+                signature = self.signature(found, device)
+                signed.extend((signature, number) for number in range(len(found)))
             going.extend(found)
             return [departure.item for departure in found]
 

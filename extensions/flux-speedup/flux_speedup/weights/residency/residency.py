@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from ...collector import paused
 from ..errors import TransferError
-from ..files.mapping import MAPPINGS, FileIdentity, Registry
+from ..files.mapping import MAPPINGS, Registry
 from ..packed.store import PACKED, Store
 from ..transfer.direct import Direct
 from ..transfer.lane import Lane, lane_for
@@ -24,9 +22,10 @@ from .backing import Backing, prove
 from .data import own_copy, set_data
 from .early import Starter
 from .forms import companions_of
-from .going import Departure, departures, files_of, source_of
+from .going import Departure, departures
 from .inventory import Share, inventory
 from .landing import Landing, More, Runner, nothing_placed
+from .looking import Looking
 from .report import LoadReport, UnloadReport
 from .returning import changed, way_home
 from .roster import Entry, Roster
@@ -95,36 +94,18 @@ class Residency:
         """
         with self._lock, paused():
             started = time.perf_counter()
-            looking = self._roster.look(names)
-            entries: list[Entry] = []
-            going: list[Departure] = []
-            files: dict[FileIdentity, Path] = {}
-            source = ""
-
-            def look_at(most: int) -> list[Departure]:
-                part = list(_until(most, looking))
-                found = departures(part, self._registry)
-                entries.extend(part)
-                going.extend(found)
-                return found
-
-            def more() -> list[Departure]:
-                nonlocal source
-                rest = look_at(sys.maxsize)
-                files.update(files_of(going))
-                source = source_of(files.values())  # now, as readers leave every file in the page cache
-                return rest
-
+            looking = Looking(self._roster.look(names), self._registry)
             try:
-                by_backing, early = self._bring(look_at(self._first), device, more)
+                by_backing, early = self._bring(looking.first(self._first), device, looking.rest)
             except BaseException:
                 self._landing.stop()  # what is on its way, too: whoever moves them now needs its room
                 raise
-            gone = {id(departure.tensor) for departure in going}
-            rest = [entry for entry in entries if id(entry.tensor) not in gone]
+            gone = {id(departure.tensor) for departure in looking.going}
+            rest = [entry for entry in looking.entries if id(entry.tensor) not in gone]
             skipped = _names(each for each in rest if not is_on(each.tensor, each.state, device))
             seconds, size = time.perf_counter() - started, sum(by_backing.values())
-            return LoadReport(size, seconds, by_backing, skipped, early, files, source)
+            files = looking.files
+            return LoadReport(size, seconds, by_backing, skipped, early, files, looking.source)
 
     def unload(self, names: Collection[str] | None = None, *, check: bool = True) -> UnloadReport:
         """Give the weights (or those of `names`) their home's data back and let the device memory go.
@@ -263,15 +244,6 @@ class Residency:
             self._roster.forget(tensor)
             if state.recipe is not None and id(tensor) not in spoiled:
                 state.recipe.left(tensor)
-
-
-def _until(most: int, entries: Iterator[Entry]) -> Iterator[Entry]:
-    """Those with about so many bytes."""
-    for entry in entries:
-        yield entry
-        most -= entry.tensor.nbytes if isinstance(entry.state, AtHome) else 0
-        if most <= 0:
-            return
 
 
 def _there(entries: Iterable[Entry]) -> list[tuple[torch.Tensor, OnDevice]]:
