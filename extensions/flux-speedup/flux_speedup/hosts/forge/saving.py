@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
+from ...storage.beside import beside
 from ..common.saving import real
 from .merged import DROPPED
 
@@ -24,8 +24,7 @@ def wrap_save(original: Callable[..., Any]) -> Callable[..., Any]:
             if patcher.lora_loader.loaded_hash == DROPPED and patcher.lora_patches:
                 memory_management.load_model_gpu(patcher)
         target = real(filename)
-        # Short: a name has 255 bytes at most, and a character up to four.
-        partial = target.with_name(f"{target.name[:50]}.{os.getpid()}.part")
+        partial = beside(target, "part")
         try:
             original(engine, str(partial))
             partial.replace(target)

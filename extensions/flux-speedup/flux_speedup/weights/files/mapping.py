@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from ... import shortage
 from ...ram import available
+from ...storage.beside import beside
 from ..errors import MappingError
 from .header import Header, read_header
 from .identity import FileIdentity as FileIdentity
@@ -97,8 +98,7 @@ class Registry:
         On Windows a mapped file cannot be written over, and the writer's own error says so.
         """
         path = Path(path)
-        # Short: a name has 255 bytes at most, and a character up to four.
-        aside = path.with_name(f"{path.name[:50]}.{os.getpid()}.old")
+        aside = beside(path, "old")
         moved = False
         if self._is_mapped(path):
             with contextlib.suppress(OSError):
