@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from flux_speedup.weights.residency.placement import WHILE_ENCODING
+from flux_speedup.weights.residency.placement import AHEAD
 from tests.integration import tiny_flux
 from tests.integration.forge import EXTENSION, REPOSITORY, Forge
 from tests.integration.tiny_flux import COMMON
@@ -165,8 +165,10 @@ def test_every_image_of_random_sequences_is_the_same(
     assert [line for line in seen.lines("falling back", "failed") if line.startswith("[flux-speedup]")] == []
     moves = [event for event in seen.events if event["kind"] == "move" and event["what"] == "transformer"]
     assert any("file" in event["detail"] for event in moves)
-    # Where everything fits it is on its way while the text is encoded, and nowhere else.
-    assert any(WHILE_ENCODING in event["detail"] for event in moves) is (name in ("large", "normal"))
+    # Where everything fits both are on their way from the beginning, and nowhere else.
+    for what in ("text encoders", "transformer"):
+        moved = [event["detail"] for event in seen.events if (event["kind"], event["what"]) == ("move", what)]
+        assert any(AHEAD in detail for detail in moved) is (name in ("large", "normal"))
     if name == "swapping":
         assert seen.lines("Swap Loaded")
         return

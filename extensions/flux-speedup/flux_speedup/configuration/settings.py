@@ -114,9 +114,10 @@ class Config:
     )
     overlap: bool = WEIGHTS(
         True,
-        "the transformer comes to the card while the text is encoded, where there is room for both",
+        "text encoders and transformer come to the card while the model is built and the text is encoded, "
+        "where there is room for both",
         more="with `weights`",
-        label="Loading while the text is encoded",
+        label="Loading ahead of need",
         hosts=FORGE,
     )
     packed: bool = WEIGHTS(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "The WebUI's settings file stays whole"
 STREAMING = "Models that do not fit are streamed"
-OVERLAP = "The transformer comes while the text is encoded"
+OVERLAP = "Models come while they are built and the text is encoded"
 GARBAGE = "What the start made is left out of garbage collection"
 CHECKPOINTS = "Checkpoints used before are kept"
 UNLOADS = "Nothing is unloaded without a reason"

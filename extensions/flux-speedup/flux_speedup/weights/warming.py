@@ -1,6 +1,6 @@
 """What the first load of a process would pay for besides its bytes, paid before somebody waits for it.
 
-The arena is pinned, streams are made, and every kernel comes to the card at its first use: so a few megabytes go
+Arenas are pinned, streams are made, and every kernel comes to the card at its first use: so a few megabytes go
 the whole way and are dropped again, and what an image computes with is used once. CLIP's tokenizer, too, imports a
 package at its first use.
 """
@@ -20,7 +20,7 @@ import torch
 
 from ..stats.report import seconds as in_words
 from .first_kernels import has_room, use_once
-from .residency.residency import STAGING, Residency
+from .residency.residency import BEFORE, STAGING, Residency
 from .transfer.lane import Lane, lane_for
 from .transfer.staging import Arena
 
@@ -30,7 +30,10 @@ _log = logging.getLogger("flux_speedup")
 
 
 def warm_up(
-    device: torch.device, arena: Arena = STAGING, lanes: Callable[[torch.device], Lane] = lane_for
+    device: torch.device,
+    arena: Arena = STAGING,
+    before: Arena = BEFORE,
+    lanes: Callable[[torch.device], Lane] = lane_for,
 ) -> None:
     """Load, check and unload a little on the device, from this thread. Raises TransferError, RuntimeError."""
     module = torch.nn.Module()
@@ -38,6 +41,8 @@ def warm_up(
     residency = Residency(module, arena=arena, lanes=lanes)
     residency.load(device)
     residency.unload()
+    with before.slots(pinned=lanes(device).pinned):
+        return
 
 
 def warm_up_soon(

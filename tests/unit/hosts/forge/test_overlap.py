@@ -1,9 +1,10 @@
-"""When the transformer starts on its way ahead of its load, and when it gives way, on a stand-in for the host."""
+"""When weights start on their way ahead of their loads, and when they give way, on a stand-in for the host."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
@@ -18,13 +19,17 @@ from flux_speedup.patching.table import PatchTable
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.residency.placement import Placement
 from flux_speedup.weights.residency.residency import Residency
+from flux_speedup.weights.transfer.lane import PlainLane
 from tests.second_device import CARD, used
 from tests.second_device.marks import needs_card
 from tests.unit.weights.weight_files import module_of, residency_of, write_weights
+from tests.waiting import PATIENCE_S
 
 pytestmark = needs_card
 INFERENCE = 1 << 30
 SIZE = 4 << 20
+SUMS = 2 * (33 << 20)
+"""What checksums of two transfers take until they are asked for."""
 
 
 class VRAMState(Enum):
@@ -38,10 +43,13 @@ class Host:
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, room: int) -> None:
         """`room`: bytes of the card beside the transformer and all that is to be kept free."""
+        self.folder = folder
         self.registry = Registry()
         names = ("clip", "unet", "other")
         self.models = {name: self._model(folder / f"{name}.safetensors") for name in names}
-        self.placement = Placement(self.registry)
+        self.files = dict(self.models)
+        self.placement = Placement(self.registry, lanes=PlainLane)
+        self.overlap = Overlap(self.placement, {CARD.type})
         for patcher in self.models.values():
             self.placement._residencies[patcher.model] = residency_of(patcher.model, self.registry)
         self.total = used() + MARGIN + INFERENCE + 2 * SIZE + room
@@ -53,17 +61,26 @@ class Host:
             current_loaded_models=[],
             minimum_inference_memory=lambda: INFERENCE,
             get_torch_device=lambda: CARD,
+            text_encoder_device=lambda: CARD,
             get_free_memory=lambda dev=None, torch_free_too=False: self.total - used(),
             free_memory=self._free_memory,
             load_models_gpu=self._load_models_gpu,
         )
         self.processing: Any = ModuleType("modules.processing")
         self.processing.process_images_inner = lambda do: do()
-        objects = SimpleNamespace(clip=SimpleNamespace(patcher=self.models["clip"]), unet=self.models["unet"])
-        data = SimpleNamespace(sd_model=SimpleNamespace(forge_objects=objects))
+        self.processing.manage_model_and_prompt_cache = lambda do: do()
+        self.engine = self._engine()
+        self.data = SimpleNamespace(
+            sd_model=self.engine, forge_loading_parameters={"unet_storage_dtype": None}
+        )
         models: Any = ModuleType("modules.sd_models")
-        models.model_data = data
-        for module in (self.manager, self.processing, models):
+        models.model_data = self.data
+        models.forge_loader = self._forge_loader
+        self.loader: Any = ModuleType("backend.loader")
+        self.loader.split_state_dict = self._split
+        self.built: list[Callable[[], Any]] = []
+        self.sd_models = models
+        for module in (self.manager, self.processing, self.loader, models):
             patch.setitem(sys.modules, module.__name__, module)
         self.seen: list[int] = []
         self.fails = False
@@ -72,6 +89,40 @@ class Host:
         write_weights(file, {"weight": torch.randn(SIZE // 4)})
         module = module_of(self.registry.open(file).views())
         return SimpleNamespace(model=module, load_device=CARD)
+
+    def _engine(self) -> Any:
+        clip = SimpleNamespace(patcher=self.models["clip"])
+        return SimpleNamespace(forge_objects=SimpleNamespace(clip=clip, unet=self.models["unet"]))
+
+    def _split(self) -> tuple[dict[str, Any], Any]:
+        views = {name: dict(self.files[name].model.named_parameters()) for name in ("clip", "unet")}
+        parts = {"text_encoder": views["clip"], "transformer": views["unet"], "vae": {}}
+        return parts, SimpleNamespace(unet_target="transformer")
+
+    def _forge_loader(self) -> Any:
+        self.loader.split_state_dict()
+        for step in self.built:
+            step()
+        return self._engine()
+
+    def build(self, *meanwhile: Callable[[], Any]) -> Any:
+        """A request's beginning: a model is built, and that happens meanwhile."""
+        self.built = list(meanwhile)
+
+        def reload() -> None:
+            self.data.sd_model = self.sd_models.forge_loader()
+
+        self.processing.manage_model_and_prompt_cache(reload)
+
+    def bring_back(self, *meanwhile: Callable[[], Any]) -> None:
+        """A request's beginning: another model that was built before is used again."""
+
+        def reload() -> None:
+            for step in meanwhile:
+                step()
+            self.data.sd_model = self._engine()
+
+        self.processing.manage_model_and_prompt_cache(reload)
 
     def _free_memory(self, memory_required: Any, device: Any, keep: Any = (), free_all: bool = False) -> None:
         self.seen.append(self.manager.get_free_memory(device))
@@ -95,7 +146,15 @@ class Host:
 
     @property
     def coming(self) -> int:
-        return self.residency("unet").coming(CARD)
+        return sum(each.early.bytes for each in self.overlap._coming)
+
+    def settled(self) -> int:
+        """Bytes on their way once those that follow others have begun."""
+        for each in list(self.overlap._coming):
+            end = time.monotonic() + PATIENCE_S
+            while not (each.early.bytes or each.early._over) and time.monotonic() < end:
+                time.sleep(0.001)
+        return self.coming
 
 
 @pytest.fixture
@@ -105,7 +164,7 @@ def host_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     def make(room: int = 32 * SIZE) -> Host:
         host = Host(tmp_path, monkeypatch, room)
         table = PatchTable(logging.getLogger("test"))
-        table.add("overlap", "title", "why", Overlap(host.placement, {CARD.type}).changes())
+        table.add("overlap", "title", "why", host.overlap.changes())
         tables.append(table)
         return host
 
@@ -179,3 +238,99 @@ def test_a_load_that_fails_leaves_nothing_on_its_way(host_with: Any, failing: st
     found: list[int] = []
     host.request(*steps, lambda: found.append(host.coming))
     assert found == [0]
+
+
+# Models that are built, or come back.
+
+BEGINNINGS = [Host.build, Host.bring_back]
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS)
+def test_both_are_on_their_way_from_the_beginning_and_the_host_counts_as_ever(
+    host_with: Any, begin: Callable[..., None]
+) -> None:
+    host = host_with()
+    free = host.total - used()
+    during: list[int] = []
+    begin(host)
+    assert host.settled() == 2 * SIZE
+    host.request(
+        lambda: host.load("clip"),
+        lambda: during.append(host.coming),
+        lambda: host.load("unet"),
+        lambda: during.append(host.coming),
+    )
+    assert during == [SIZE, 0]
+    assert host.seen[0] >= free - SUMS
+    for name in ("clip", "unet"):
+        assert host.placement.arrival(host.models[name].model).early == SIZE
+        assert host.residency(name).unload().copied_back == ()
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS)
+@pytest.mark.parametrize("why", ["no room", "low vram", "text encoders at home", "another dtype"])
+def test_they_do_not_come_from_the_beginning(host_with: Any, begin: Callable[..., None], why: str) -> None:
+    host = host_with(-1 if why == "no room" else 32 * SIZE)
+    if why == "low vram":
+        host.manager.vram_state = VRAMState.LOW_VRAM
+    if why == "text encoders at home":
+        host.manager.text_encoder_device = lambda: torch.device("cpu")
+    if why == "another dtype":
+        host.data.forge_loading_parameters["unet_storage_dtype"] = torch.float8_e4m3fn
+    during: list[int] = []
+    begin(host, lambda: during.append(host.settled()))
+    assert not any(during)
+    assert bool(host.settled()) is (why == "another dtype")  # as it was built it is what will be asked for
+
+
+@pytest.mark.parametrize("there", ["clip", "unet"])
+def test_a_model_of_which_something_is_there_comes_as_it_is_asked_for(host_with: Any, there: str) -> None:
+    host = host_with()
+    host.load(there)
+    host.bring_back()
+    assert host.coming == 0
+
+
+@pytest.mark.parametrize("who", ["the end", "no image", "everything goes", "fails", "another thread builds"])
+def test_what_came_from_the_beginning_and_was_not_asked_for_goes(host_with: Any, who: str) -> None:
+    host = host_with()
+    before = used()
+    if who == "fails":
+        with pytest.raises(RuntimeError, match="on purpose"):
+            host.build(_fail)
+    elif who == "another thread builds":
+        host.built = []
+        host.sd_models.forge_loader()  # no request of this thread
+    else:
+        host.build()
+        assert host.settled() == 2 * SIZE
+        if who == "the end":
+            host.request()
+        elif who == "everything goes":
+            host.manager.free_memory(1e30, CARD, (), True)
+        else:
+            host.processing.manage_model_and_prompt_cache(lambda: None)  # the next request
+    assert host.coming == 0
+    assert used() == before
+
+
+def _fail() -> None:
+    raise RuntimeError("on purpose")
+
+
+def test_what_the_host_wants_otherwise_comes_in_vain_once(host_with: Any) -> None:
+    host = host_with()
+    for name in ("clip", "unet"):
+        host.models[name] = host._model(host.folder / f"{name}-cast.safetensors")
+        host.placement._residencies[host.models[name].model] = residency_of(
+            host.models[name].model, host.registry
+        )
+    begun: list[int] = []
+    for _ in range(2):
+        host.build(lambda: begun.append(host.settled()))
+        host.request(lambda: host.load("clip"), lambda: host.load("unet"))
+        host.residency("clip").unload()
+        host.residency("unet").unload()
+        host.manager.current_loaded_models.clear()
+        host.data.sd_model = None
+    assert begun == [2 * SIZE, 0]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import torch
 
 from flux_speedup import shortage
 from flux_speedup.weights.errors import TransferError
+from flux_speedup.weights.residency.early import Early, in_turn
+from flux_speedup.weights.residency.placement import Placement
+from flux_speedup.weights.transfer.lane import PlainLane
 from flux_speedup.weights.transfer.reader import Source
 from tests.second_device import full, used
 from tests.second_device.marks import needs_card
@@ -43,7 +47,7 @@ def begun(folder: Path, lane: CountingLane | None = None) -> tuple[Case, threadi
         folder, opener=file_opener(case.registry, lambda s: Held(s, go)), **({"lane": lane} if lane else {})
     )
     before = used()
-    assert case.residency.begin(CARD) == sum(tensor.nbytes for tensor in case.tensors.values())
+    assert case.residency.early(CARD).begin() == sum(tensor.nbytes for tensor in case.tensors.values())
     assert used() > before
     case.at_home()
     case.expect()
@@ -79,9 +83,15 @@ def test_a_write_on_the_device_is_saved_wherever_the_weight_came_from(tmp_path: 
     case.expect(**written)
 
 
+def _early(case: Case) -> Early:
+    early = case.residency._landing._early
+    assert early is not None
+    return early
+
+
 def _stop(case: Case, go: threading.Event) -> None:
     threading.Timer(0.05, go.set).start()
-    case.residency.stop()
+    _early(case).stop()
 
 
 def _unload(case: Case, go: threading.Event) -> None:
@@ -91,8 +101,16 @@ def _unload(case: Case, go: threading.Event) -> None:
 
 def _begin_again_and_stop(case: Case, go: threading.Event) -> None:
     go.set()
-    case.residency.begin(CARD)
-    case.residency.stop()
+    early = case.residency.early(CARD)
+    early.begin()
+    early.stop()
+
+
+def _stop_before_it_is_begun(case: Case, go: threading.Event) -> None:
+    go.set()
+    early = case.residency.early(CARD)
+    early.stop()
+    assert early.begin() == 0
 
 
 def _load_elsewhere(case: Case, go: threading.Event) -> None:
@@ -101,7 +119,9 @@ def _load_elsewhere(case: Case, go: threading.Event) -> None:
     case.residency.unload()
 
 
-@pytest.mark.parametrize("end", [_stop, _unload, _begin_again_and_stop, _load_elsewhere])
+@pytest.mark.parametrize(
+    "end", [_stop, _unload, _begin_again_and_stop, _stop_before_it_is_begun, _load_elsewhere]
+)
 def test_what_nobody_asks_for_goes(tmp_path: Path, end: Callable[[Case, threading.Event], None]) -> None:
     case, go, before = begun(tmp_path)
     end(case, go)
@@ -127,13 +147,12 @@ def test_a_fault_on_the_way_leaves_the_load_to_itself(tmp_path: Path, fault: str
     opener = file_opener(first.registry, lambda source: Faulty(source, go))
     case = Case(tmp_path, opener=opener, **({"lane": lane} if lane else {}))
     before = used()
-    case.residency.begin(CARD)
+    case.residency.early(CARD).begin()
     if fault == "changed in place":
         stat = case.path.stat()
         os.utime(case.path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
     go.set()
-    while case.residency._landing._early._underway._thread.is_alive():  # type: ignore[union-attr]
-        pass
+    _early(case).wait()
     state["broken"] = False
     if fault == "changed in place":
         with pytest.raises(TransferError):
@@ -155,7 +174,7 @@ def test_without_room_nothing_is_begun(tmp_path: Path, room: int) -> None:
     case = Case(tmp_path)
     before = used()
     with full(room), pytest.raises(TransferError) as error:
-        case.residency.begin(CARD)
+        case.residency.early(CARD).begin()
     assert shortage.of_card(error.value)
     error.value.__traceback__ = None
     assert used() == before
@@ -196,11 +215,12 @@ def test_wherever_it_fails_a_load_afterwards_brings_every_byte(tmp_path: Path, w
     before = used()
     for _ in range(3):  # the place where it fails is passed once
         try:
-            case.residency.begin(CARD)
+            case.residency.early(CARD).begin()
             case.residency.load(CARD)
         except TransferError as error:
             error.__traceback__ = None
-            case.residency.stop()
+            if case.residency._landing._early is not None:
+                _early(case).stop()
             case.at_home()
         case.expect()
         lane._fail_empty_at = -1
@@ -215,7 +235,7 @@ def test_wherever_it_fails_a_load_afterwards_brings_every_byte(tmp_path: Path, w
 @pytest.mark.parametrize("name", ["a", "z"])
 def test_where_a_load_cannot_begin_what_was_on_its_way_goes_too(tmp_path: Path, name: str) -> None:
     case, before = Case(tmp_path, available=lambda: 0), used()
-    assert case.residency.begin(CARD)
+    assert case.residency.early(CARD).begin()
     path = write_weights(tmp_path / "lost.safetensors", {"t": torch.ones(300)})
     weight = torch.nn.Parameter(case.registry.open(path).views()["t"], requires_grad=False)
     case.module.register_parameter(name, weight)  # among the first, or in the rest
@@ -223,4 +243,125 @@ def test_where_a_load_cannot_begin_what_was_on_its_way_goes_too(tmp_path: Path, 
         file.truncate(8)
     with pytest.raises(TransferError, match="written over"):
         case.residency.load(CARD)
+    assert used() == before
+
+
+# One after the other.
+
+
+class Pair:
+    """Two models, and what lets the bytes of each arrive."""
+
+    def __init__(self, folder: Path) -> None:
+        self.go = [threading.Event(), threading.Event()]
+        self.cases: list[Case] = []
+        for number, go in enumerate(self.go):
+            (folder / str(number)).mkdir()
+            case = Case(folder / str(number))
+            opened = file_opener(case.registry, lambda s, go=go: Held(s, go))
+            self.cases.append(Case(folder / str(number), opener=opened))
+        self.before = used()
+        self.early = [case.residency.early(CARD) for case in self.cases]
+
+    def let(self, number: int) -> None:
+        self.go[number].set()
+
+    def begun(self, number: int) -> bool:
+        end = time.monotonic() + PATIENCE_S
+        while not self.early[number].bytes and time.monotonic() < end:
+            time.sleep(0.001)
+        return bool(self.early[number].bytes)
+
+
+def test_the_second_begins_when_the_first_has_come(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    in_turn(pair.early)
+    time.sleep(0.05)
+    assert [bool(early.bytes) for early in pair.early] == [True, False]
+    pair.let(0)
+    assert pair.begun(1)  # nobody has asked for the first one yet
+    pair.let(1)
+    for case, early in zip(pair.cases, pair.early, strict=True):
+        case.residency.load(CARD)
+        case.expect()
+        assert (early.used, early.bytes) == (early.size, 0)
+        assert case.residency.unload().copied_back == ()
+    assert used() == pair.before
+
+
+def test_what_was_asked_for_before_its_turn_is_brought_by_its_load(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    in_turn(pair.early)
+    pair.let(1)
+    pair.cases[1].residency.load(CARD)
+    pair.cases[1].expect()
+    assert not pair.early[1].used
+    pair.let(0)
+    pair.cases[0].residency.load(CARD)
+    assert pair.early[0].used
+    for case in pair.cases:
+        case.residency.unload()
+    assert used() == pair.before
+
+
+def test_where_the_first_cannot_begin_nothing_does(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    with full(100), pytest.raises(TransferError) as error:
+        in_turn(pair.early)
+    error.value.__traceback__ = None
+    _brought_by_their_loads(pair)
+
+
+def test_where_the_second_cannot_begin_the_first_comes(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    in_turn(pair.early)
+    with full():
+        pair.let(0)
+        _settled(pair.early[1])
+    pair.cases[0].residency.load(CARD)
+    assert pair.early[0].used
+    _brought_by_their_loads(pair)
+
+
+def test_where_the_second_cannot_be_made_the_first_is_there_to_be_stopped(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+
+    def parts() -> Iterator[Early]:
+        yield pair.early[0]
+        raise TransferError(None, "on purpose")
+
+    with pytest.raises(TransferError, match="on purpose"):
+        in_turn(parts())
+    pair.let(0)
+    pair.early[0].stop()
+    _brought_by_their_loads(pair)
+
+
+def _brought_by_their_loads(pair: Pair) -> None:
+    for go, case in zip(pair.go, pair.cases, strict=True):
+        go.set()
+        case.residency.load(CARD)
+        case.expect()
+        case.residency.unload()
+    assert used() == pair.before
+
+
+def _settled(early: Early) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not early._over and time.monotonic() < end:
+        time.sleep(0.001)
+    assert early._over
+
+
+def test_a_model_that_is_built_later_takes_what_came_of_its_files(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    before = used()
+    views = [case.parameters[name].data for name in case.parameters]
+    early = Placement(case.registry, lanes=PlainLane).early(views, CARD)
+    early.begin()
+    case.residency.take(early)
+    case.residency.load(CARD)
+    case.expect()
+    assert early.used == early.size > 0
+    case.residency.unload()
     assert used() == before

@@ -310,7 +310,9 @@ def test_a_module_goes_there_and_back_with_and_without(tmp_path: Path, early: bo
     both = [resident(modules[0], registry, direct, wrap=Unread), resident(modules[1], registry, None)]
     for _ in range(2):
         if early:
-            assert [one.begin(CARD) for one in both] == [sum(v.nbytes for v in mapping.views().values())] * 2
+            assert [one.early(CARD).begin() for one in both] == [
+                sum(v.nbytes for v in mapping.views().values())
+            ] * 2
         reports = [one.load(CARD) for one in both]
         assert [one.early == one.bytes for one in reports] == [early] * 2
         assert reports[0].by_backing == reports[1].by_backing
@@ -326,9 +328,10 @@ def test_what_came_early_for_nobody_is_not_lent_any_longer(tmp_path: Path) -> No
     assert direct.hold(mapping)
     module = module_of(mapping.views())
     residency = resident(module, registry, direct)
-    assert residency.begin(CARD)
+    early = residency.early(CARD)
+    assert early.begin()
     direct.release_all()
-    residency.stop()
+    early.stop()
     assert machine.bytes == 0
     residency.load(CARD)
     assert [raw_bytes(p) for p in module.parameters()] == [raw_bytes(v) for v in mapping.views().values()]

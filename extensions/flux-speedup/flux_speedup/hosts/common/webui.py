@@ -155,7 +155,7 @@ class WebUI:
         raise Declined(self.why_not("streaming"))
 
     def overlap_changes(self) -> list[Change]:
-        """Changes that bring the transformer while the text is encoded. Asked after `streaming_changes`."""
+        """Changes that bring models before they are asked for. Asked after `streaming_changes`."""
         raise Declined(self.why_not("overlap"))
 
     def unload_changes(self) -> list[Change]:

@@ -1,17 +1,21 @@
 """Weights on their way to a device before anybody asks for them: what a load then asks for, it finds there.
 
-Only what comes from a file: its bytes cannot change on the way without being another span.
+Only what comes from a file: its bytes cannot change on the way without being another span. So they can be on their
+way before the model that they are for is built.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import torch
 
-from ..errors import TransferError
+from ..errors import TransferError, let_go
 from ..files.span import Span
 from ..transfer.item import Item
 from ..transfer.lane import Lane
@@ -25,6 +29,8 @@ _log = logging.getLogger("flux_speedup")
 
 class Underway(Protocol):
     """A transfer that goes on by itself; see `weights.transfer.transfer.Underway`."""
+
+    def wait(self) -> None: ...
 
     def result(self) -> list[torch.Tensor]: ...
 
@@ -42,79 +48,142 @@ Landed = tuple[torch.Tensor, OnDevice]
 
 
 class Early:
-    """One model's weights that come before they are asked for, or nothing. One call at a time.
+    """One model's weights that come before they are asked for. Used once: begun, then claimed or stopped.
 
-    `bytes`: what they take on `device` now.
+    Safe from any thread; claimed or stopped before it was begun, it never is. In bytes: `size` of all of them,
+    `bytes` that they take on `device` now, or soon, `came` before a load, `used` by it. `files`: that they are of.
     """
 
-    def __init__(self, start: Starter, signed: Callable[..., Signature]) -> None:
+    def __init__(
+        self, items: Sequence[Item], lane: Lane, start: Starter, signed: Callable[..., Signature]
+    ) -> None:
+        """`lane`: made on the thread, and with the stream, that is to use them."""
+        self._items = items
+        self._lane = lane
         self._start = start
         self._signed = signed
+        self._lock = threading.Lock()
+        self._over = not items
         self._underway: Underway | None = None
-        self._going: list[Departure] = []
         self._signature: Signature | None = None
-        self.device: torch.device | None = None
-        self.bytes = 0
+        self.device = lane.device
+        self.size = sum(item.bytes for item in items)
+        self.files = frozenset(item.origin.identity for item in items if isinstance(item.origin, Span))
+        self.bytes = self.came = self.used = 0
 
-    def begin(self, going: Iterable[Departure], device: torch.device, lane: Lane) -> int:
-        """Start with what comes from files; the bytes it takes on the device from now on.
+    def begin(self) -> int:
+        """They start on their way; the bytes that they take from now on.
 
-        Raises TransferError, torch.OutOfMemoryError: nothing is on its way then.
+        Raises TransferError: nothing is on its way then, nor ever will be.
         """
-        self.stop()
-        coming = [d for d in going if isinstance(d.item.origin, Span) and d.recipe is None]
-        if not coming:
-            return 0
-        items = [departure.item for departure in coming]
-        signature = self._signed([item.bytes for item in items], device, alone=True)
-        self._underway = self._start(items, lane, arrived=signature.add)
-        self._going, self._signature, self.device = coming, signature, device
-        self.bytes = sum(item.bytes for item in items)
-        return self.bytes
+        with self._lock:
+            if self._over:
+                return 0
+            self.bytes = self.size
+            try:
+                with self._lane.calling():
+                    signature = self._signed([item.bytes for item in self._items], self.device, alone=True)
+                    self._underway = self._start(self._items, self._lane, arrived=signature.add)
+            except BaseException as error:
+                self._over, self.bytes = True, 0
+                if isinstance(error, RuntimeError):
+                    raise nothing_placed(self.device, error) from error
+                raise
+            self._signature = signature
+            return self.bytes
 
-    def landed(self, going: Iterable[Departure], device: torch.device) -> dict[int, Landed]:
-        """By id of its tensor, what has come of all that goes now; waits for it, and lets the rest go."""
-        underway, begun, signature = self._underway, self._going, self._signature
-        if underway is None or signature is None or device != self.device:
+    def wait(self) -> None:
+        """Until all that was begun has come, or was stopped."""
+        underway = self._underway
+        if underway is not None:
+            underway.wait()
+
+    def claim(self, device: torch.device) -> bool:
+        """Whether they are on their way to this device: then `landed` is to be asked. Else they go."""
+        with self._lock:
+            here = self._underway is not None and not self._over and device == self.device
+            self._over = True
+        if not here:
             self.stop()
+        return here
+
+    def landed(self, going: Iterable[Departure]) -> dict[int, Landed]:
+        """By id of its tensor, what has come of all that goes now; waits for it, and lets the rest go. Once."""
+        underway, self._underway = self._underway, None
+        signature, self._signature, self.bytes = self._signature, None, 0
+        if underway is None or signature is None:
             return {}
-        self._underway, self._going, self._signature, self.bytes = None, [], None, 0
         try:
             tensors = underway.result()
         except TransferError as error:
             _log.info("what was on its way ahead of its load did not come (%s)", str(error))
             return {}
         signature.join()
-        there = {
-            id(departure.tensor): (departure.item, data, number)
-            for number, (departure, data) in enumerate(zip(begun, tensors, strict=True))
-        }
+        self.came = self.size
+        there: dict[object, list[int]] = defaultdict(list)
+        for number, item in enumerate(self._items):
+            there[_bytes_of(item)].append(number)
         found: dict[int, Landed] = {}
         for now in going:
-            known = there.get(id(now.tensor))
-            if known is not None and _is_same(known[0], now.item):
-                _, data, number = known
+            numbers = there.get(_bytes_of(now.item)) if now.recipe is None else None
+            if numbers:
+                number = numbers.pop()
+                data = tensors[number]
                 found[id(now.tensor)] = data, now.landed(data, signature, number)
+                self.used += data.nbytes
         return found
-
-    @property
-    def is_underway(self) -> bool:
-        """Whether anything is on its way, or waits to be asked for."""
-        return self._underway is not None
 
     def stop(self) -> None:
         """Nobody wants it: no copy is under way any more, and its memory is free."""
-        underway, self._underway = self._underway, None
+        with self._lock:
+            self._over = True
+            underway, self._underway, self._signature = self._underway, None, None
         if underway is not None:
             underway.stop()
-        self._going, self._signature, self.bytes = [], None, 0
+        self.bytes = 0
 
 
-def _is_same(one: Item, other: Item) -> bool:
-    """Whether both bring the same bytes of the same file, as the same kind of tensor."""
-    return isinstance(other.origin, Span) and (one.origin, one.dtype, one.shape, one.inference) == (
-        other.origin,
-        other.dtype,
-        other.shape,
-        other.inference,
-    )
+def nothing_placed(device: torch.device, error: Exception) -> TransferError:
+    """An error of a load that left everything as it was; holds no device memory."""
+    let_go(error)
+    return TransferError(None, f"nothing was placed on {device} ({error})")
+
+
+def items_of(going: Iterable[Departure]) -> list[Item]:
+    """Those that can come early."""
+    return [each.item for each in going if isinstance(each.item.origin, Span) and each.recipe is None]
+
+
+def in_turn(parts: Iterable[Early]) -> None:
+    """The first begins now, while the others are made, each of which begins once the one before it has come.
+
+    Raises what `Early.begin` raises, of the first, and what making the others raises.
+    """
+    begun = list(_begun(parts))
+    if len(begun) > 1:
+        threading.Thread(target=_follow, args=(begun,), name="flux-speedup-in-turn", daemon=True).start()
+
+
+def _begun(parts: Iterable[Early]) -> Iterator[Early]:
+    for number, each in enumerate(parts):
+        if number == 0:
+            each.begin()
+        yield each
+
+
+def _follow(parts: Sequence[Early]) -> None:
+    for before, each in pairwise(parts):
+        before.wait()
+        try:
+            each.begin()
+        except Exception as error:  # a courtesy in the background: their load brings them
+            _log.info("nothing more comes ahead of its load (%s)", str(error).split("\n")[0])
+            return
+
+
+def _bytes_of(item: Item) -> object:
+    """What two items have alike that bring the same bytes of the same file, as the same kind of tensor."""
+    origin = item.origin
+    if not isinstance(origin, Span):
+        return id(item)
+    return origin.identity, origin.offset, origin.length, item.dtype, item.shape, item.inference

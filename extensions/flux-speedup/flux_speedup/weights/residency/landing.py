@@ -7,11 +7,10 @@ from typing import Protocol
 
 import torch
 
-from ..errors import TransferError, let_go
 from ..transfer.item import Item
 from ..transfer.lane import Lane
 from ..transfer.run import Arrived
-from .early import Early, Landed, Starter
+from .early import Early, Landed, Starter, items_of, nothing_placed
 from .going import Departure
 from .signature import Signature
 from .state import OnDevice
@@ -45,23 +44,26 @@ class Landing:
         """`start`: a transfer that goes on by itself. `signed`: makes signatures."""
         self._lanes = lanes
         self._run = run
+        self._start = start
         self._signed = signed
-        self._early = Early(start, signed)
+        self._early: Early | None = None
 
-    def begin(self, going: Sequence[Departure], device: torch.device) -> int:
-        """What is in files starts on its way; bytes that it takes from now on. Raises TransferError."""
-        try:
-            return self._early.begin(going, device, self._lanes(device))
-        except RuntimeError as error:
-            raise nothing_placed(device, error) from error
+    def early(self, going: Sequence[Departure], device: torch.device) -> Early:
+        """What of these is in files, to come before it is asked for. Raises TransferError."""
+        early = Early(items_of(going), self._lanes(device), self._start, self._signed)
+        self.take(early)
+        return early
 
-    def coming(self, device: torch.device) -> int:
-        """Bytes that are taken on a device by what was not asked for yet; from any thread, without waiting."""
-        return self._early.bytes if device == self._early.device else 0
+    def take(self, early: Early) -> None:
+        """That is what comes before it is asked for, in the place of anything else."""
+        self.stop()
+        self._early = early
 
     def stop(self) -> None:
         """What is on its way and was not asked for goes."""
-        self._early.stop()
+        early, self._early = self._early, None
+        if early is not None:
+            early.stop()
 
     def all(
         self, going: Sequence[Departure], device: torch.device, more: More
@@ -70,13 +72,18 @@ class Landing:
 
         `more`: finds the rest of what goes, while these are on their way.
         """
-        if not going or self._early.is_underway:
-            going, more = [*going, *more()], list
+        early, self._early = self._early, None
+        claimed = early is not None and early.claim(device)
+        try:
+            if not going or claimed:
+                going, more = [*going, *more()], list
+        except BaseException:
+            self._early = early
+            raise
+        there = early.landed(going) if early is not None and claimed else {}
         if not going:
-            self.stop()
             return [], 0
-        there = self._early.landed(going, device)
-        early = sum(data.nbytes for data, _ in there.values())
+        came = sum(data.nbytes for data, _ in there.values())
         landed = [(each, there[id(each.tensor)]) for each in going if id(each.tensor) in there]
         rest = [each for each in going if id(each.tensor) not in there]
         try:
@@ -85,7 +92,7 @@ class Landing:
             there.clear()  # a traceback must not keep the new memory alive
             landed.clear()
             raise
-        return landed, early
+        return landed, came
 
     def signature(self, going: Sequence[Departure], device: torch.device) -> Signature:
         """For what goes. Raises TransferError."""
@@ -102,7 +109,7 @@ class Landing:
         signed: list[tuple[Signature, int]] = []
         states: dict[int, OnDevice] = {}
 
-        def items_of(found: Sequence[Departure]) -> list[Item]:
+        def items_for(found: Sequence[Departure]) -> list[Item]:
             if found:
                 # Before the weights: what dropping them safely takes must not be what is missing then.
                 signature = self.signature(found, device)
@@ -116,7 +123,7 @@ class Landing:
                 signature.add(own, tensor)
                 states[number] = going[number].landed(tensor, signature, own)  # while others are on their way
 
-        new = self._run(items_of(first), lane, arrived=arrived, more=lambda: items_of(more()))
+        new = self._run(items_for(first), lane, arrived=arrived, more=lambda: items_for(more()))
         try:
             for number, departure in enumerate(going):  # in the place of bytes that have arrived
                 if departure.recipe is not None:
@@ -129,9 +136,3 @@ class Landing:
             new.clear()
             raise nothing_placed(device, error) from error
         return [(departure, (new[n], states[n])) for n, departure in enumerate(going)]
-
-
-def nothing_placed(device: torch.device, error: Exception) -> TransferError:
-    """An error of a load that left everything as it was; holds no device memory."""
-    let_go(error)
-    return TransferError(None, f"nothing was placed on {device} ({error})")

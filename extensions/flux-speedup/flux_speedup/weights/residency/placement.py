@@ -7,24 +7,30 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from ...stats.report import size
-from ..files.mapping import MAPPINGS, FileIdentity, Registry
+from ..files.mapping import MAPPINGS, FileIdentity, Near, Registry
+from ..files.span import find
 from ..packed.store import PACKED, Store
 from ..transfer.direct import Direct
+from ..transfer.item import Item
 from ..transfer.lane import Lane, lane_for
+from ..transfer.transfer import Underway
 from .backing import Backing
+from .early import Early
 from .inventory import Share
 from .report import LoadReport, UnloadReport
-from .residency import Residency
+from .residency import BEFORE, Residency
+from .signature import Signature
 
 _FRESH_S = 4.0
-WHILE_ENCODING = "while the text was encoded"
+AHEAD = "ahead of its load"
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,9 @@ class Arrival:
     early: int = 0
 
     def sentence(self) -> str:
-        """Bytes by backing, such as "23.7 GB file; 76 MB RAM; 23.7 GB while the text was encoded"."""
+        """Bytes by backing, such as "23.7 GB file; 76 MB RAM; 23.7 GB ahead of its load"."""
         parts = [f"{size(count)} {backing.value}" for backing, count in self.by_backing.items() if count]
-        return "; ".join([*parts, *([f"{size(self.early)} {WHILE_ENCODING}"] if self.early else [])])
+        return "; ".join([*parts, *([f"{size(self.early)} {AHEAD}"] if self.early else [])])
 
 
 class Placement:
@@ -98,9 +104,17 @@ class Placement:
             self._direct.hold_soon(read, device)
         return report
 
-    def begin(self, module: torch.nn.Module, device: torch.device) -> int:
-        """A module's weights start on their way; see `Residency.begin`."""
-        return self.of(module).begin(device)
+    def early(self, tensors: Iterable[torch.Tensor], device: torch.device) -> Early:
+        """Views of files that a module is about to be made of; see `Residency.early`, and `take` once it is made.
+
+        Called in the mode, inference or not, in which its parameters are made. Raises TransferError.
+        """
+        near = Near(self.registry)
+        spans = (find(tensor, near) for tensor in tensors)
+        inference = torch.is_inference_mode_enabled()
+        items = [Item(s, s.dtype, s.shape, inference=inference) for s in spans if s is not None]
+        start = partial(Underway, arena=BEFORE, direct=self._direct, store=self._store)
+        return Early(items, self._lanes(device), start, Signature)
 
     def expect(
         self, module: torch.nn.Module, device: torch.device, names: Collection[str]

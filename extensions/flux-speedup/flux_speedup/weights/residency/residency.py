@@ -20,11 +20,11 @@ from ..transfer.transfer import Underway, transfer
 from .arriving import Arriving
 from .backing import Backing, prove
 from .data import own_copy, set_data
-from .early import Starter
+from .early import Early, Starter, nothing_placed
 from .forms import companions_of
 from .going import Departure, departures
 from .inventory import Share, inventory
-from .landing import Landing, More, Runner, nothing_placed
+from .landing import Landing, More, Runner
 from .looking import Looking
 from .report import LoadReport, UnloadReport
 from .returning import changed, way_home
@@ -37,6 +37,8 @@ FIRST = 2 << 30
 """Bytes of weights that a load begins with: the bus takes longer for them than it takes to look at all others."""
 STAGING = Arena()
 """The staging arena of this process."""
+BEFORE = Arena()
+"""For what comes before it is asked for: what is asked for meanwhile does not wait for it."""
 
 
 class Residency:
@@ -52,6 +54,7 @@ class Residency:
         *,
         registry: Registry = MAPPINGS,
         arena: Arena = STAGING,
+        before: Arena = BEFORE,
         lanes: Callable[[torch.device], Lane] = lane_for,
         run: Runner | None = None,
         start: Starter | None = None,
@@ -64,28 +67,24 @@ class Residency:
         self._first = first
         self._roster = Roster(module, registry)
         self._registry = registry
-        start = start or partial(Underway, arena=arena, direct=direct, store=store)
+        start = start or partial(Underway, arena=before, direct=direct, store=store)
         run = run or partial(transfer, arena=arena, direct=direct, store=store)
         self._landing = Landing(lanes, run, start, signed)
         self._save = save
         self._lock = threading.RLock()
 
-    def begin(self, device: torch.device) -> int:
-        """Weights from files start on their way: the next `load` finds them there. Bytes they take from now on.
+    def early(self, device: torch.device) -> Early:
+        """Weights from files, to start on their way: the next `load` finds what has come.
 
-        Parameters stay as they are until then. Raises TransferError: nothing is on its way then.
+        Parameters stay as they are until then. Raises TransferError.
         """
         with self._lock:
-            return self._landing.begin(departures(self._roster.entries(), self._registry), device)
+            return self._landing.early(departures(self._roster.entries(), self._registry), device)
 
-    def coming(self, device: torch.device) -> int:
-        """Bytes that are taken on a device by what was not asked for yet; from any thread, without waiting."""
-        return self._landing.coming(device)
-
-    def stop(self) -> None:
-        """What is on its way and was not asked for goes."""
+    def take(self, early: Early) -> None:
+        """The next `load` finds what has come of this, as of `early`: of a model that was not built yet."""
         with self._lock:
-            self._landing.stop()
+            self._landing.take(early)
 
     def load(self, device: torch.device, names: Collection[str] | None = None) -> LoadReport:
         """Bring the weights (or those of `names`) to the device; what is there already stays as it is.

@@ -32,6 +32,10 @@ class Lane(Protocol):
     pinned: bool
     device: torch.device
 
+    def calling(self) -> AbstractContextManager[object]:
+        """What another thread is in while it does what is done on the caller's."""
+        ...
+
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """New device memory, from the allocator of the caller's stream. Raises torch.OutOfMemoryError."""
         ...
@@ -72,6 +76,9 @@ class PlainLane:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+
+    def calling(self) -> AbstractContextManager[object]:
+        return contextlib.nullcontext()
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device=self.device)
@@ -123,6 +130,10 @@ class StreamLane:
         if key not in self._streams:
             self._streams[key] = self._module.Stream(device), self._module.Stream(device)
         self._copies, self._behind = self._streams[key]
+
+    def calling(self) -> AbstractContextManager[object]:
+        stream: AbstractContextManager[object] = self._module.stream(self._current)
+        return stream
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device=self.device)

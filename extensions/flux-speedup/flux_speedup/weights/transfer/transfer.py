@@ -99,6 +99,10 @@ class Underway:
             self._work()
             raise TransferError(None, f"no more threads here ({error})") from error
 
+    def wait(self) -> None:
+        """Until it is over, one way or the other."""
+        self._thread.join()
+
     def result(self) -> list[torch.Tensor]:
         """The tensors, complete, for the stream that was the caller's; waits. Hands them out once."""
         self._thread.join()
