@@ -64,12 +64,12 @@ def _work(device: torch.device, warm: Callable[[torch.device], None]) -> None:
     started = time.perf_counter()
     module: Any = getattr(torch, device.type) if device.type in KINDS else None
     try:
+        with contextlib.suppress(ImportError):  # first: a model that is built meanwhile waits for it
+            importlib.import_module("ftfy")
         with contextlib.nullcontext() if module is None else module.device(device):
             warm(device)
             if module is not None and has_room(module, device):
                 use_once(device)
-        with contextlib.suppress(ImportError):
-            importlib.import_module("ftfy")
         if module is not None:
             module.empty_cache()  # what it took on the card is the WebUI's
     except Exception as error:  # a courtesy in the background: it must not be able to stop anything
