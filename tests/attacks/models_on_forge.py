@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from flux_speedup.ram import NOTHING
 from flux_speedup.weights.first_kernels import Shapes, use_once
 from tests.attacks import kinds_of_models as kinds
 from tests.attacks.files_of_models import CHECKPOINTS, write_all
@@ -81,7 +82,7 @@ def ours(manager: Any, events: list[Any]) -> Iterator[Any]:
     signature._ROWS, streamed.RING, split.LEAST = (8,), 1 << 20, 1 << 10
     splits.timeline_for = timeline.PlainTimeline
     host = Forge(manager)
-    changes = [*host.weight_changes(0.0)]
+    changes = [*host.weight_changes(NOTHING)]
     changes += host.checkpoint_changes((32, 8 * GIB), events.append, lambda: frozenset({"weights"}))
     with contextlib.suppress(Declined):  # where the models' device is none that they could stream to
         changes += host.streaming_changes(False)

@@ -136,7 +136,7 @@ def named(patcher):
 STRENGTHS = (0.5, 0.8)
 patched = unet
 if file[-1] in "13579":
-    HELD.room = lambda share=0.5: 0  # no RAM for merged copies: each LoRA is merged whenever a weight arrives
+    HELD.room = lambda rule=None: 0  # no RAM for merged copies: each LoRA is merged whenever a weight arrives
 seen = {
     "kept": 0,
     "wrong": 0,

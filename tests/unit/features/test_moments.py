@@ -13,6 +13,7 @@ from flux_speedup.features import scripts as items_scripts
 from flux_speedup.hosts.common.webui import WebUI
 from flux_speedup.memory import Card, MemoryPlan, Tier
 from flux_speedup.patching.table import PatchTable, State
+from flux_speedup.ram import HALF, NOTHING, PLENTY, Rule
 
 
 class Host(WebUI):
@@ -91,13 +92,14 @@ def test_the_configuration_says_what_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "share"), [("auto", 0.0), ("on", 0.5), (True, 0.5), ("off", 0.0), (False, 0.0)]
+    ("asked", "rule"),
+    [("auto", PLENTY), ("on", HALF), (True, HALF), ("off", NOTHING), (False, NOTHING)],
 )
-def test_how_much_ram_registered_files_may_take(asked: object, share: float) -> None:
+def test_how_much_ram_registered_files_may_take(asked: object, rule: Rule) -> None:
     loaded = load([Source("a file", {"direct": asked})])
     assert loaded.problems == ()
-    assert items_memory.direct_share(loaded.config) == share
+    assert items_memory.direct_rule(loaded.config) == rule
 
 
-def test_by_default_files_of_what_streams_are_registered() -> None:
+def test_by_default_files_are_registered_where_ram_is_plenty() -> None:
     assert Config().direct == "auto"

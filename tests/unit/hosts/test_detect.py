@@ -18,6 +18,7 @@ from flux_speedup.hosts.forge.webui import Forge
 from flux_speedup.hosts.neo.webui import Neo
 from flux_speedup.hosts.reforge.webui import ReForge
 from flux_speedup.patching.change import Declined
+from flux_speedup.ram import NOTHING
 from flux_speedup.ui.settings import OPTIONS
 
 FORGE, REFORGE, LAUNCH = (
@@ -128,7 +129,7 @@ def test_who_does_not_want_files_mapped_gets_the_webuis_own_way_and_what_needs_o
     monkeypatch.setitem(sys.modules, host.args_name, arguments)
     made = host(manager())
     with pytest.raises(Declined, match="--disable-mmap"):
-        made.weight_changes(0.0)
+        made.weight_changes(NOTHING)
     if host is Neo:
         for ask in (
             lambda: made.streaming_changes(True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flux_speedup import ram
-from flux_speedup.ram import Free, Held, Hold
+from flux_speedup.ram import PLENTY, Free, Held, Hold, Rule
 from flux_speedup.ram.free import read
 from tests.unit.ram.trees import Tree, v1, v2
 
@@ -37,7 +38,70 @@ def test_half_of_what_there_would_be_without_us_together() -> None:
     first.release()
     assert (held.room(), held.bytes, held.file_bytes) == (300, 100, 0)
     second.release()
-    assert held.room(0.25) == 200
+    assert held.room(Rule(0.25)) == 200
+
+
+GB = 10**9
+TEXT, FLUX, FP8 = 10 * GB, 24 * GB, 12 * GB
+
+
+@pytest.mark.parametrize(
+    ("total", "others", "files", "held"),
+    [
+        (32, 5, [TEXT, FLUX, FP8 // 2], [FP8 // 2]),
+        (64, 7, [TEXT, FLUX, FLUX], [TEXT]),
+        (96, 8, [TEXT, FLUX, FLUX], [TEXT, FLUX]),
+        (128, 8, [TEXT, FLUX, FLUX, FLUX], [TEXT, FLUX, FLUX]),
+        (128, 60, [TEXT, FLUX, FLUX], [TEXT]),
+    ],
+)
+def test_where_ram_is_plenty_files_are_held_and_twice_the_last_one_stays_free(
+    total: int, others: int, files: list[int], held: list[int]
+) -> None:
+    made = held_on(total * GB, others * GB)
+    taken = [size for size in files if made.take(size, PLENTY, of_file=True) is not None]
+    assert taken == held
+    free = made.free()
+    assert free is not None
+    assert free.available >= max(sum(held), 2 * held[-1])
+
+
+def test_where_ram_is_plenty_the_edges_are_exact() -> None:
+    made = held_on(TOTAL)
+    assert (made.room(PLENTY), made.room()) == (333, 500)
+    assert made.take(334, PLENTY) is None
+    assert made.take(333, PLENTY) is not None
+    assert made.room(PLENTY) == 167  # half of the RAM in all
+    assert made.take(168, PLENTY) is None
+    assert Held(lambda _: None).take(1, PLENTY) is None
+
+
+def test_what_gives_way_does_so_only_where_somebody_has_no_room_but_for_it() -> None:
+    made, asked = held_on(TOTAL), list[int]()
+    small = [made.take(size, PLENTY) for size in (100, 150, 200)]
+    for number, hold in enumerate(small):
+        assert hold is not None
+        hold.gives_way = [partial(asked.append, 0), hold.release, hold.release][number]  # the first is in use
+    assert made.room() == 500
+    assert made.take(500) is None  # more than could be had
+    assert (asked, made.bytes) == ([0], 0 + 100)
+    asked.clear()
+    assert made.take(401) is None
+    assert made.take(400) is not None
+    assert made.take(1, PLENTY) is None  # nothing gives way to its like
+
+
+def test_what_gives_way_stays_where_there_is_room() -> None:
+    made = held_on(TOTAL)
+    hold = made.take(100, PLENTY)
+    assert hold is not None
+    hold.gives_way = hold.release
+    assert made.take(400) is not None
+    assert made.bytes == 500
+    assert made.take(501) is None  # there would not be with it gone: it stays
+    assert made.bytes == 500
+    assert made.take(50) is not None
+    assert made.bytes == 450
 
 
 def test_what_is_held_in_any_case_takes_the_others_room() -> None:
@@ -82,7 +146,7 @@ def test_the_share_holds_whatever_is_asked_for(asked: list[tuple[int, bool, floa
     held = held_on(TOTAL, others=100)
     for size, of_file, share in asked:
         before = held.bytes
-        if held.take(size, share, of_file=of_file) is not None:
+        if held.take(size, Rule(share), of_file=of_file) is not None:
             assert held.bytes == before + size <= int(900 * share) or size == 0
     assert held.bytes <= 450
 

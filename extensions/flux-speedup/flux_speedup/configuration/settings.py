@@ -101,8 +101,9 @@ class Config:
         "weight files are registered with CUDA, and the GPU reads them without the CPU's help; they then take "
         "their size of RAM that nothing else can use",
         Choice(("on", "auto", "off")),
-        more="`auto`: files of what streams; `on`: whatever is loaded, too, once nobody makes an image (where it "
-        "was measured, no load was faster); half of the free RAM at most; `off`: never; Linux, with `weights`",
+        more="half of the free RAM at most; `auto`: files of what streams and, while nobody makes an image, of "
+        "what is loaded, where RAM is plenty: twice the file's size stays free, and it goes where what streams has "
+        "no room; `on`: of whatever is loaded; `off`: never; Linux, CUDA, with `weights`",
         hosts=FORGE_AND_NEO,
     )
     streaming: bool = WEIGHTS(

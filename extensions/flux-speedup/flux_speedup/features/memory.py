@@ -11,6 +11,7 @@ from ..hosts.common.webui import WebUI
 from ..memory import Card, MemoryPlan, TierRules
 from ..patching.change import Call, Undo
 from ..patching.table import PatchTable, State
+from ..ram import HALF, NOTHING, PLENTY, Rule
 from . import allocator, torch_setup
 from .switch import switch
 
@@ -32,9 +33,9 @@ def tier_rules(config: Config) -> TierRules:
     )
 
 
-def direct_share(config: Config) -> float:
-    """The share of RAM that weight files may take which are registered for loads (weights/transfer/direct.py)."""
-    return 0.5 if config.direct == "on" else 0.0
+def direct_rule(config: Config) -> Rule:
+    """How much RAM weight files may take that are registered for loads (weights/transfer/direct.py)."""
+    return {"on": HALF, "auto": PLENTY}.get(config.direct, NOTHING)
 
 
 def arm_memory(table: PatchTable, host: WebUI, decided: MemoryPlan, config: Config) -> None:

@@ -14,7 +14,7 @@ from ..patching.change import Change, Declined
 from ..patching.table import PatchTable, State
 from ..stats.events import Event
 from . import garbage
-from .memory import arm_memory, arm_torch, direct_share, tier_rules
+from .memory import arm_memory, arm_torch, direct_rule, tier_rules
 from .scripts import arm_refusals, at_listing
 from .switch import switch, where_available
 
@@ -77,7 +77,7 @@ def apply_with_scripts(
             table.extend(item, [host.options.change(option, value)])
     arm_refusals(table, host, config)
     weights = ("weights", *host.weights_item)
-    where_available(table, config.weights, weights, lambda: host.weight_changes(direct_share(config)))
+    where_available(table, config.weights, weights, lambda: host.weight_changes(direct_rule(config)))
     why = "some layers stay on the card, the others come from their files while it computes"
     registers = config.direct != "off"
     streaming = ("streaming", STREAMING, why)

@@ -7,16 +7,19 @@ that nobody can evict it; whoever registers or pins memory takes it from there f
 from __future__ import annotations
 
 from .free import Free
-from .held import HALF, HELD, SHORT, Held, Hold, available, available_and_total
+from .held import HALF, HELD, NOTHING, PLENTY, SHORT, Held, Hold, Rule, available, available_and_total
 from .process import anonymous, cores
 
 __all__ = [
     "HALF",
     "HELD",
+    "NOTHING",
+    "PLENTY",
     "SHORT",
     "Free",
     "Held",
     "Hold",
+    "Rule",
     "anonymous",
     "available",
     "available_and_total",

@@ -1,6 +1,7 @@
 """The ledger of what this process holds in RAM so that nobody can evict it: registered files, pinned memory.
 
-All of it counts together, whoever holds it, so that two of ours cannot take the same RAM.
+All of it counts together, whoever holds it, so that two of ours cannot take the same RAM. How much that may be is
+said here, as rules.
 """
 
 from __future__ import annotations
@@ -8,16 +9,39 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from .free import Free, read
 
-HALF = 0.5
+
+@dataclass(frozen=True)
+class Rule:
+    """`share`: of what would be free without all that is held, so much may be held, together.
+
+    `spare`: so many times the size of what is added stays free beside all of it; such holds may give way to ones
+    that follow a rule without.
+    """
+
+    share: float
+    spare: float = 0.0
+
+
+NOTHING = Rule(0.0)
+HALF = Rule(0.5)
+PLENTY = Rule(0.5, spare=2.0)
+"""For what gains little: another such file still finds its place in the page cache, and others as much again."""
 SHORT = 1 / 8
 """Of all the RAM: with less free than that, nothing is held for speed alone."""
 
 
 class Hold:
-    """Some bytes in a ledger. `release` takes no lock: finalizers call it, wherever the last user dies."""
+    """Some bytes in a ledger. `release` takes no lock: finalizers call it, wherever the last user dies.
+
+    `gives_way`: called where somebody has no room but for this, to release it if nobody uses it now; on any thread,
+    with the ledger's lock.
+    """
+
+    gives_way: Callable[[], object] | None = None
 
     def __init__(self, ledger: dict[int, Hold], token: int, size: int, of_file: bool) -> None:
         self._ledger = ledger
@@ -62,22 +86,35 @@ class Held:
         free = self.free()
         return free is not None and free.available - more < free.total * share
 
-    def room(self, share: float = HALF) -> int:
-        """Bytes that may still be held, so that all held together is `share` of what there would be without."""
+    def room(self, rule: Rule = HALF) -> int:
+        """Bytes that may still be held by the rule. What gives way does not count, but to what would itself."""
         free, held = self.free(), self.bytes
-        return max(0, int((free.available + held) * share) - held) if free is not None else 0
+        if free is None:
+            return 0
+        room = int((free.available + held) * rule.share) - held
+        spared = int(free.available / (1 + rule.spare))
+        return max(0, min(room, spared) if rule.spare else room + self._giving())
 
-    def take(self, size: int, share: float = HALF, *, of_file: bool = False) -> Hold | None:
+    def take(self, size: int, rule: Rule = HALF, *, of_file: bool = False) -> Hold | None:
         """Note, before they are, that `size` bytes are held; None where there is no `room` for them.
 
         `of_file`: pages of a file in the page cache; else memory of the process. Whoever takes, releases.
         """
         with self._taking:
-            return self.note(size, of_file=of_file) if size <= self.room(share) else None
+            room, giving = self.room(rule), self._giving if not rule.spare else int
+            for hold in list(self._holds.values()) if size <= room else ():
+                if size <= room - giving():
+                    break
+                if hold.gives_way is not None:
+                    hold.gives_way()
+            return self.note(size, of_file=of_file) if size <= room - giving() else None
 
     def note(self, size: int, *, of_file: bool = False) -> Hold:
         """The same for what is held in any case."""
         return Hold(self._holds, next(self._tokens), size, of_file)
+
+    def _giving(self) -> int:
+        return sum(hold.size for hold in list(self._holds.values()) if hold.gives_way is not None)
 
 
 HELD = Held()

@@ -10,6 +10,7 @@ import pytest
 
 from flux_speedup.hosts.forge.webui import Forge
 from flux_speedup.patching.change import Call
+from flux_speedup.ram import NOTHING
 from flux_speedup.weights import warming
 from tests.unit.weights.weight_files import CARD
 
@@ -43,7 +44,7 @@ def test_the_first_load_is_prepared_once_whatever_is_reloaded(monkeypatch: pytes
     monkeypatch.setattr(warming, "warm_up_soon", seen.append)
     host = Forge(manager(get_torch_device=lambda: CARD))
     for _ in range(2):
-        for change in host.weight_changes(0.0):
+        for change in host.weight_changes(NOTHING):
             if isinstance(change, Call) and getattr(change.apply, "__name__", "") == "_warm_up":
                 change.apply()()
     assert seen == [CARD]

@@ -30,7 +30,7 @@ class Run:
         self.added = [0.0] * len(sizes)
         self.merges = 0
         self.ledger = Held(lambda _: Free(1 << 40, 1 << 40))
-        self.ledger.room = lambda share=0.5: room - self.ledger.bytes  # type: ignore[method-assign]
+        self.ledger.room = lambda rule=None: room - self.ledger.bytes  # type: ignore[method-assign]
         self.spare = Spare(self.ledger, quiet_s=60.0)
         self.keeps_clean = clean
         self.ring = max(ring, *(-(-4 * size // 256) * 256 + 256 for size in sizes))
@@ -172,7 +172,7 @@ def test_a_model_that_is_loaded_again_goes_on_with_the_memory_of_its_copies() ->
         run.round()
         taken = run.ledger.bytes
         assert taken
-        run.ledger.room = lambda share=0.5: 0  # type: ignore[method-assign]
+        run.ledger.room = lambda rule=None: 0  # type: ignore[method-assign]
         run.again()
         assert run.ledger.bytes == taken
     run.round()
@@ -209,7 +209,7 @@ def test_a_block_of_another_size_that_cannot_be_had_leaves_none() -> None:
     run = Run([50], 1024, 1 << 20, clean=True)
     run.leaves[0]()
     assert run.ledger.bytes
-    run.ledger.room = lambda share=0.5: 0  # type: ignore[method-assign]
+    run.ledger.room = lambda rule=None: 0  # type: ignore[method-assign]
     run.replace(0, 1, 100)
     run.leaves[0]()
     assert run.kept.find(run.units[0]) is None

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from flux_speedup.ram import Free, Held
+from flux_speedup.ram import NOTHING, Free, Held
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.streaming.origin import Origin
 from flux_speedup.weights.streaming.staged import Staged
@@ -36,7 +36,7 @@ def ledger(room: int) -> Held:
     """May hold `room` bytes."""
     made: list[Held] = []
     made.append(Held(lambda _: Free(1 << 40, 1 << 40)))
-    made[0].room = lambda share=0.5: room - made[0].bytes  # type: ignore[method-assign]
+    made[0].room = lambda rule=None: room - made[0].bytes  # type: ignore[method-assign]
     return made[0]
 
 
@@ -56,7 +56,7 @@ class Machine:
             model[int(place)]._parameters[leaf] = torch.nn.Parameter(view, requires_grad=False)
         self.model = model
         registrar = Registrar(lambda _a, _s: 0, lambda _a: 0)
-        direct = Direct(self.registry, registrar=registrar, held=self.ledger, share=0.0)
+        direct = Direct(self.registry, registrar=registrar, held=self.ledger, rule=NOTHING)
         timeline = Pinned(torch.device("cpu"))
         self.spare = Spare(self.ledger, quiet_s=60.0)
         blocks = Blocks(registrar=registrar, held=self.ledger, rest=0.0, spare=self.spare)

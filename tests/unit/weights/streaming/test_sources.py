@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from flux_speedup.ram import Free, Held
+from flux_speedup.ram import NOTHING, Free, Held
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.streaming.loads import Loads
 from flux_speedup.weights.streaming.sources import Sources
@@ -41,7 +41,7 @@ class Files:
             self.registry,
             registrar=registrar,
             held=Held(lambda _: Free(ram, ram)),
-            share=0.0,
+            rule=NOTHING,
             kinds=frozenset({"cpu"}),
             busy=lambda: self.busy,
             warm=lambda _: True,

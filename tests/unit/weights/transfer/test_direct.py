@@ -18,8 +18,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_speedup import shortage
-from flux_speedup.ram import Free, Held
+from flux_speedup import ram, shortage
+from flux_speedup.ram import HALF, NOTHING, Free, Held
 from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.files.mapping import Mapping, Registry
 from flux_speedup.weights.files.span import Span, find
@@ -44,7 +44,7 @@ from tests.unit.weights.weight_files import (
     raw_bytes,
     write_weights,
 )
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are registered on Linux only")
 
@@ -483,14 +483,14 @@ def test_a_fault_on_the_device_drops_everything(tmp_path: Path, fault: dict[str,
     assert machine.bytes == 0
 
 
-def test_without_a_share_nothing_is_held(tmp_path: Path) -> None:
+def test_by_the_rule_for_nothing_nothing_is_held(tmp_path: Path) -> None:
     registry, machine = Registry(), Machine()
-    direct = direct_of(registry, machine, share=0.0)
+    direct = direct_of(registry, machine, rule=NOTHING)
     mapping = registry.open(written(tmp_path))
     direct.hold_soon([mapping.identity], CARD)
     assert not direct._idle._steps
     assert not direct.hold(mapping)
-    assert direct.hold(mapping, 0.5)  # who needs it more says so
+    assert direct.hold(mapping, HALF)  # who needs it more says so
     span = find(mapping.views()["t2"], registry)
     assert span is not None
     pieces = direct.pieces(span)
@@ -498,7 +498,7 @@ def test_without_a_share_nothing_is_held(tmp_path: Path) -> None:
     assert raw_bytes(torch.cat(pieces)) == raw_bytes(mapping.views()["t2"])
     direct.release_all()
     assert direct.pieces(span) is None
-    direct.share = 0.5
+    direct.rule = HALF
     assert direct.hold(mapping)
 
 
@@ -540,6 +540,47 @@ def test_after_a_load_its_file_is_held_once_nobody_computes(tmp_path: Path) -> N
     assert len(threads) == calls
 
 
+def test_what_is_held_where_ram_is_plenty_goes_where_something_that_streams_has_no_room(
+    tmp_path: Path,
+) -> None:
+    registry, machine = Registry(), Machine()
+    loaded, streams, other = (registry.open(written(tmp_path, name)) for name in "abc")
+    size = loaded.identity.size
+    taken = ledger(3 * size)
+    direct = direct_of(registry, machine, held=taken, rule=ram.PLENTY, quiet_s=0.0)
+    direct.hold_soon([loaded.identity], CARD)
+    assert direct._idle.wait(PATIENCE_S)
+    assert direct.source(loaded.identity) is not None
+    assert not direct.hold(other)  # half of it all would do; twice a file would not stay free
+    with direct.lend(items_of(registry, loaded.views())):
+        assert not direct.hold(streams, HALF)  # a load uses it
+        assert direct.source(loaded.identity) is not None
+    assert direct.hold(streams, HALF)
+    assert direct.source(loaded.identity) is None
+    assert machine.bytes == taken.bytes == size
+    assert not direct.hold(other, HALF)  # what streams gives way to nobody
+    direct.release_all()
+    assert direct.hold(loaded)  # it was let go, not given up
+    assert direct.hold(loaded, HALF)  # streams itself now
+    assert not direct.hold(streams, HALF)
+
+
+def test_a_piece_is_registered_before_anybody_notices() -> None:
+    assert Registrar(lambda *_: 0, lambda *_: 0).piece / 25e9 < 0.005
+
+
+def test_while_anything_is_held_it_is_watched_whether_ram_gets_short(tmp_path: Path) -> None:
+    registry, machine, others = Registry(), Machine(), [0]
+    mapping = registry.open(written(tmp_path))
+    size = mapping.identity.size
+    taken = Held(lambda _: Free(16 * size - taken.bytes - others[0], 16 * size))
+    direct = direct_of(registry, machine, held=taken, busy=lambda: True)
+    others[0] = 13 * size + 1
+    assert direct.hold(mapping, HALF)
+    others[0] = 14 * size
+    assert eventually(lambda: not machine.bytes)
+
+
 def test_a_file_that_is_not_in_ram_is_not_read_in_for_it(tmp_path: Path) -> None:
     registry, machine = Registry(), Machine()
     mapping = registry.open(written(tmp_path))
@@ -554,7 +595,7 @@ def test_a_file_whose_views_die_while_it_is_registered_leaves_nothing(tmp_path: 
     direct = direct_of(registry, machine, held=taken)
     mapping: Mapping | None = registry.open(written(tmp_path))
     assert mapping is not None
-    assert not direct._advance(mapping, deque([0, 1]), 1.0)
+    assert not direct._advance(mapping, deque([0, 1]), HALF)
     assert machine.bytes == PIECE
     del mapping
     gc.collect()

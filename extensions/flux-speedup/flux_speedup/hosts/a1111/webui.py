@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ...patching.change import Change, Declined
+from ...ram import Rule
 from ..common.loads import MODELS
 from .chosen import Chosen
 from .inside import A1111Inside
@@ -38,7 +39,7 @@ class A1111(Chosen):
     def computing_device(self) -> Any:
         return getattr(sys.modules.get("modules.devices"), "device", None)
 
-    def weight_changes(self, direct: float) -> list[Change]:
+    def weight_changes(self, direct: Rule) -> list[Change]:
         if str(self.computing_device()) == "cpu":
             raise Declined("the WebUI computes on the CPU: there is no card to stream to")
         from .loading import Loading

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...memory import Card
 from ...patching.change import Change, Declined
+from ...ram import Rule
 from ..common import forms
 from ..common.card import managed_card
 from ..common.managed import ManagedInside
@@ -76,7 +77,7 @@ class Comfy(Ahead):
         witness = Witness(self._arrival, self._departure)
         return [*self.load_events(record), *move_changes(self.taken_over.manager, record, witness)]
 
-    def weight_changes(self, direct: float) -> list[Change]:
+    def weight_changes(self, direct: Rule) -> list[Change]:
         if self._was_passed("disable_mmap"):
             # Whoever passes it wants weights in RAM, and files to be free once they were read.
             raise Declined("left to the WebUI: --disable-mmap was passed, and no file is to stay mapped")

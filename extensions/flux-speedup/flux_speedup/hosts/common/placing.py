@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from ...patching.change import Call, Change, Undo
+from ...ram import Rule
 from ...weights.residency.placement import Placement
 from ...weights.transfer.direct import Direct
 from ...weights.transfer.spare import SPARE
@@ -28,9 +29,9 @@ class Placing:
         self._device = device
         self._warmed = False
 
-    def changes(self, share: float) -> list[Change]:
-        """`share`: of RAM that registered files may take."""
-        self.direct.share = share
+    def changes(self, rule: Rule) -> list[Change]:
+        """`rule`: how much RAM files may take that are registered for loads."""
+        self.direct.rule = rule
         return [Call(lambda: self.direct.release_all), Call(self._warm_up)]
 
     def _warm_up(self) -> Undo:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...memory import Card, MemoryPlan
 from ...patching.change import Call, Change, Declined, whatever_is_there
+from ...ram import Rule
 from ...stats.events import Event
 from .card import torch_card
 from .loads import CheckpointLoads
@@ -134,10 +135,10 @@ class WebUI:
             self._pruner = Pruner(lambda: Remembered(self.cache_folder()).names())
         return self._pruner
 
-    def weight_changes(self, direct: float) -> list[Change]:
+    def weight_changes(self, direct: Rule) -> list[Change]:
         """Changes that stream weights from their files and drop them at unload.
 
-        `direct`: the share of RAM that files may take which are registered, so that the GPU reads them itself.
+        `direct`: how much RAM files may take that are registered for loads, so that the GPU reads them itself.
         """
         raise Declined(self.why_not("weights"))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...memory import Card, MemoryPlan, SwapRule, gib
 from ...patching.change import AlreadySo, Call, Change, Declined, Function, Undo, Value, apply
+from ...ram import Rule
 from ..common import forms, timing
 from ..common.card import managed_card
 from ..common.webui import NEEDS_A_CARD, NEEDS_WEIGHTS, MemoryItem, Record
@@ -116,7 +117,7 @@ class Forge(Ahead):
     def page_changes(self, held: Callable[[], frozenset[str]]) -> list[Change]:
         return forge_pages.changes(held)
 
-    def weight_changes(self, direct: float) -> list[Change]:
+    def weight_changes(self, direct: Rule) -> list[Change]:
         # torch is in memory wherever there is a memory manager; hosts/__init__ must not import it for others.
         from ...weights.transfer.lane import simulate
         from ..common.placing import Placing

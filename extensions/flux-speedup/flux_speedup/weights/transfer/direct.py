@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from ...ram import HALF, HELD, Held
+from ...ram import HALF, HELD, NOTHING, Held, Rule
 from ...stats.report import size
 from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry, Standing
 from ..files.pagecache import is_warm
@@ -27,6 +28,8 @@ from .item import Item
 from .registration import CUDA, Registered, Registrar, map_shared
 from .settling import copies_done
 
+KINDS = frozenset({"cuda"} if sys.platform == "linux" and torch.version.hip is None else ())
+"""Of devices that read registered pages of files, on this system."""
 _log = logging.getLogger("flux_speedup")
 
 _Cut = Callable[[int, int], tuple[torch.Tensor, ...]]
@@ -56,21 +59,20 @@ class Direct:
         *,
         registrar: Registrar = CUDA,
         held: Held = HELD,
-        kinds: frozenset[str] = frozenset({"cuda"}),
-        share: float = HALF,
+        kinds: frozenset[str] = KINDS,
+        rule: Rule = HALF,
         busy: Callable[[], bool] = nobody,
         warm: Callable[[Path], bool] = is_warm,
         quiet_s: float = QUIET_S,
         settle: Callable[[], None] = copies_done,
     ) -> None:
-        """All that is in the ledger `held`, whoever's it is, is at most `share` of the RAM, or nothing is added.
+        """`rule`: of the ledger `held`, for files that loads read; by NOTHING none is held for them.
 
-        `kinds`: of devices that read what is registered. With a `share` of 0 nothing more is ever held. `busy`:
-        whether somebody computes; in the background files are registered only while nobody does, and only
-        ones that are `warm`: reading them in would take as long as the disk does. `settle` returns once every
-        copy that was queued before is done.
+        `kinds`: of devices that read what is registered. `busy`: whether somebody computes; in the background
+        files are registered only while nobody does, and only ones that are `warm`: reading them in would take as
+        long as the disk does. `settle` returns once every copy that was queued before is done.
         """
-        self.share = share
+        self.rule = rule
         self._registry = registry
         self._registrar = registrar
         self._ledger = held
@@ -94,37 +96,40 @@ class Direct:
         """Whether devices of its kind read what is registered."""
         return device.type in self._kinds
 
-    def hold(self, mapping: Mapping, share: float | None = None, parts: Iterable[Span] | None = None) -> bool:
+    def hold(self, mapping: Mapping, rule: Rule | None = None, parts: Iterable[Span] | None = None) -> bool:
         """Whether it is registered now: so much of the file cannot be evicted until it is released.
 
-        `share`: in place of the one for all files. `parts`: what of the file; all of it without. False, and nothing
+        `rule`: in place of the one for loads. `parts`: what of the file; all of it without. False, and nothing
         changed, where there is no room or the system cannot; a file that failed is not tried again.
         """
-        numbers = self._numbers(mapping, parts)
+        rule, numbers = rule or self.rule, self._numbers(mapping, parts)
+        self._begun(mapping.identity, rule)
         missing = deque(numbers)
-        while missing and not self._advance(mapping, missing, share):
+        while missing and not self._advance(mapping, missing, rule):
             pass
         held = self._files.begun(mapping.identity)
+        if held is not None:
+            self._idle.watch()
         return held is not None and held.memory.has(numbers)
 
     def hold_soon(
         self,
         identities: Iterable[FileIdentity],
         device: torch.device,
-        share: float | None = None,
+        rule: Rule | None = None,
         parts: Sequence[Span] | None = None,
     ) -> None:
         """`hold` in the background, as soon as nobody computes, where the device is of a kind that can."""
         self._idle.stir()
-        if not self.serves(device) or not (self.share if share is None else share):
+        if not self.serves(device) or (rule or self.rule) == NOTHING:
             return
         for one in identities:
-            mapping, held = self._registry.of(one), self._files.begun(one)
+            mapping, held = self._registry.of(one), self._begun(one, rule or self.rule)
             if mapping is None or one in self._failed:
                 continue
             numbers = self._numbers(mapping, parts)
             if held is None or not held.memory.has(numbers):
-                self._idle.add((one, numbers), partial(self._step, one, device, deque(numbers), share))
+                self._idle.add((one, numbers), partial(self._step, one, device, deque(numbers), rule))
 
     def source(self, identity: FileIdentity) -> torch.Tensor | None:
         """All bytes of a held file, never to be written; registered for as long as nobody releases it."""
@@ -187,6 +192,14 @@ class Direct:
                 self._files.let_go(held)
             self.let_go += 1
 
+    def _begun(self, identity: FileIdentity, rule: Rule) -> HeldFile | None:
+        """The file, perhaps in part. Whoever holds it by a rule with nothing to spare: it gives way no longer."""
+        held = self._files.begun(identity)
+        if held is not None and not rule.spare:
+            for each in held.holds:
+                each.gives_way = None
+        return held
+
     def _numbers(self, mapping: Mapping, parts: Iterable[Span] | None) -> tuple[int, ...]:
         """Those of the pieces in which parts of the file lie."""
         if parts is None:
@@ -204,24 +217,26 @@ class Direct:
         return (lambda _: True) if memory.whole else lambda span: memory.has(pieces(span.offset, span.length))
 
     def _step(
-        self, identity: FileIdentity, device: torch.device, missing: deque[int], share: float | None
+        self, identity: FileIdentity, device: torch.device, missing: deque[int], rule: Rule | None
     ) -> bool:
         """One piece; whether nothing is left to do."""
         mapping = self._registry.of(identity)
         if mapping is None or (self._files.begun(identity) is None and not self._warm(mapping.path)):
             return True
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            over = self._advance(mapping, missing, share)
+            over = self._advance(mapping, missing, rule or self.rule)
+        if over and (held := self._files.whole(identity)) is not None:
+            _log.info("%s: loads read it straight from RAM (%s)", mapping.path.name, size(held.memory.size))
         self.come += over
         return over
 
-    def _advance(self, mapping: Mapping, missing: deque[int], share: float | None) -> bool:
+    def _advance(self, mapping: Mapping, missing: deque[int], rule: Rule) -> bool:
         """Register the first of these pieces; whether nothing is left to do: they are held, or cannot be."""
         with self._changing:
             held = self._files.begun(mapping.identity)
             try:
                 if held is None or missing[0] not in held.claimed:
-                    held = self._claim(mapping, held, missing, self.share if share is None else share)
+                    held = self._claim(mapping, held, missing, rule)
                 if held is not None:
                     held.memory.register_piece(missing.popleft())
             except Exception as error:  # only a faster way: whatever it is, loads go on without it
@@ -233,7 +248,7 @@ class Direct:
             return held is None or not missing
 
     def _claim(
-        self, mapping: Mapping, held: HeldFile | None, numbers: Iterable[int], share: float
+        self, mapping: Mapping, held: HeldFile | None, numbers: Iterable[int], rule: Rule
     ) -> HeldFile | None:
         """The file, with RAM set aside for these pieces of it; None where there is none."""
         identity = mapping.identity
@@ -241,9 +256,11 @@ class Direct:
         if not new:
             return held
         sizes = [min(self._registrar.piece, identity.size - number * self._registrar.piece) for number in new]
-        hold = None if identity in self._failed else self._ledger.take(sum(sizes), share, of_file=True)
+        hold = None if identity in self._failed else self._ledger.take(sum(sizes), rule, of_file=True)
         if hold is None:
             return None
+        if rule.spare and (held is None or all(each.gives_way for each in held.holds)):
+            hold.gives_way = partial(self._files.let_oldest_go, identity)
         if held is not None:
             held.holds.append(hold)
         else:

@@ -90,10 +90,11 @@ class HeldFiles:
         if mine:
             held.memory.release()
 
-    def let_oldest_go(self) -> HeldFile | None:
-        """The file that was used longest ago and by nobody now, if there is one."""
+    def let_oldest_go(self, identity: FileIdentity | None = None) -> HeldFile | None:
+        """The file that was used longest ago and by nobody now, if there is one. `identity`: this one or none."""
         with self._lock:
-            idle = sorted((held.used, token) for token, held in list(self._held.items()) if not held.users)
+            asked = [one for one in list(self._held.items()) if identity in (None, one[1].identity)]
+            idle = sorted((held.used, token) for token, held in asked if not held.users)
             gone = next((held for _, token in idle if (held := self._held.pop(token, None))), None)
         if gone is not None:
             gone.memory.release()

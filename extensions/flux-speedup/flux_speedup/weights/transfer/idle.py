@@ -11,7 +11,7 @@ from ..files.step_back import step_back
 
 QUIET_S = 4.0
 _POLL_S = 1.0
-_WATCH_S = 10.0
+_WATCH_S = 2.0
 _log = logging.getLogger("flux_speedup")
 
 
@@ -49,6 +49,12 @@ class WhileIdle:
             if self._thread is None:
                 self._start()
         self._changed.set()
+
+    def watch(self) -> None:
+        """There is something to watch from now on, whether anything waits or not."""
+        with self._lock:
+            if self._thread is None:
+                self._start()
 
     def clear(self) -> None:
         """What waits is forgotten."""
