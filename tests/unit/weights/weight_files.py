@@ -134,7 +134,7 @@ def file_opener(registry: Registry, wrap: Callable[[Source], Source] = lambda so
 def residency_of(module: torch.nn.Module, registry: Registry, **more: Any) -> Residency:
     """A residency with a small arena and two threads. `opener` and `lane` replace the real ones.
 
-    Its loads begin with one weight: the others are the rest, which is looked at when that one is on its way.
+    Its loads begin with one weight, and look at each of the next while those before it are on their way.
     """
     arena = Arena(limit=1 << 20, chunk=64 << 10)
     opener = more.pop("opener", file_opener(registry))

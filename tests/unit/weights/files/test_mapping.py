@@ -16,7 +16,15 @@ from flux_speedup.weights.files.header import DTYPES
 from flux_speedup.weights.files.mapped import Held
 from flux_speedup.weights.files.mapping import Near, Registry
 from flux_speedup.weights.files.span import find
-from flux_speedup.weights.files.written import PAGE, _by_scan, _by_smaps, overlaps, written_ranges
+from flux_speedup.weights.files.written import (
+    PAGE,
+    Looks,
+    Ranges,
+    _by_scan,
+    _by_smaps,
+    overlaps,
+    written_ranges,
+)
 from tests.unit.weights.weight_files import identity_of, random_tensor, raw_bytes, write_weights
 from tests.waiting import eventually
 
@@ -170,6 +178,42 @@ def test_written_pages_are_found_and_untouched_ones_stay_out_of_ram(
     assert not overlaps(ranges, views["b"].data_ptr(), views["b"].nbytes)
     assert not overlaps(ranges, views["a"].data_ptr(), 3 * PAGE)
     assert sum(end - begin for begin, end in ranges) <= 3 * PAGE
+
+
+def test_a_part_is_looked_at_alone_where_the_kernel_can() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def scan(start: int, end: int) -> Ranges:
+        asked.append((start, end))
+        return [(start, start + PAGE)]
+
+    looks = Looks(scan, ask=lambda *_: pytest.fail("all of it was looked at"))
+    first = 1000 * PAGE
+    near, far = (first + 9 * PAGE, first + 10 * PAGE), (5000 * PAGE + 3, 5001 * PAGE + 3)
+    assert looks.among([far, (first + 8, first + 9), near], 0, 1 << 40) == [
+        (first, first + PAGE),
+        (5000 * PAGE, 5001 * PAGE),
+    ]
+    assert asked == [(first, first + 10 * PAGE), (5000 * PAGE, 5002 * PAGE)]
+    looks.among([near], 0, 1 << 40)
+    assert asked[2:] == [near]
+
+
+@pytest.mark.parametrize("found", [[(5, 6)], None])
+def test_elsewhere_each_mapping_is_looked_at_once(found: Ranges | None) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def scan(start: int, end: int) -> Ranges:
+        raise OSError("no such ioctl")
+
+    def ask(address: int, length: int) -> Ranges | None:
+        asked.append((address, length))
+        return found
+
+    looks = Looks(scan, ask)
+    for address in (0, PAGE, 0):
+        assert looks.among([(address, address + 1)], address, 100) == found
+    assert asked == [(0, 100), (PAGE, 100)]
 
 
 @pytest.mark.parametrize("leases", [False, True])

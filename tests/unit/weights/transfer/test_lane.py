@@ -40,6 +40,9 @@ class FakeStream:
     def wait_stream(self, other: FakeStream) -> None:
         self.log.append(f"{self.name} waits for {other.name}")
 
+    def wait_event(self, event: FakeEvent) -> None:
+        self.log.append(f"{self.name} waits for event")
+
     def synchronize(self) -> None:
         self.log.append(f"host waits for {self.name}")
 
@@ -147,6 +150,14 @@ def test_the_order_between_the_streams(tmp_path: Path) -> None:
     # The caller's stream waits for both before anybody uses the tensors, and not while the copies are under way:
     # it may compute something else then.
     assert log[-3:] == ["host waits for copies", "current waits for copies", "current waits for behind"]
+
+
+def test_what_waits_for_a_point_does_not_wait_for_later_copies() -> None:
+    lane = WatchedLane(FakeModule())
+    point = lane.fence(None)
+    with lane.behind(point):
+        assert lane.log == ["event on copies", "behind waits for event"]
+        assert lane.log.stream() == "behind"
 
 
 def test_after_an_error_the_host_waits_for_the_streams_before_buffers_go(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 Ranges = list[tuple[int, int]]
@@ -19,6 +19,8 @@ _IS_FILE, _IS_PRESENT, _IS_SWAPPED = 1 << 2, 1 << 3, 1 << 4
 _SCAN_ARGUMENT = struct.Struct("=12Q")
 _REGION = struct.Struct("=3Q")
 _REGIONS = 512
+_GAP = 1 << 20
+"""Bytes between two parts that are looked at as one."""
 _ENTRIES = 1 << 16
 _PRESENT, _SWAPPED, _FILE = 1 << 63, 1 << 62, 1 << 61  # linux/Documentation/admin-guide/mm/pagemap.rst
 
@@ -36,6 +38,44 @@ def written_ranges(address: int, length: int) -> Ranges | None:
         except (OSError, ValueError, ImportError):
             continue  # an older kernel, or a container without this file: the next one
     return None
+
+
+class Looks:
+    """`written_ranges` of one part after another of mappings, for one load.
+
+    It takes milliseconds for a GB whose pages are mapped: so only what is asked for is looked at, where the kernel
+    can, and elsewhere all of a mapping once.
+    """
+
+    def __init__(
+        self,
+        scan: Callable[[int, int], Ranges] | None = None,
+        ask: Callable[[int, int], Ranges | None] = written_ranges,
+    ) -> None:
+        """`scan`: of [start, end) alone; raises OSError where the kernel cannot. `ask`: of start, length; then."""
+        self._scan = scan or _by_scan
+        self._ask = ask
+        self._whole: dict[int, Ranges | None] = {}
+
+    def among(self, parts: Iterable[tuple[int, int]], address: int, length: int) -> Ranges | None:
+        """What was written among these [start, end) of a mapping; what else was, may be there, too."""
+        if address not in self._whole:
+            try:
+                return [each for run in _runs(parts) for each in self._scan(*run)]
+            except (OSError, ValueError, ImportError):
+                self._whole[address] = self._ask(address, length)
+        return self._whole[address]
+
+
+def _runs(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The pages of these, in order; near ones as one."""
+    runs: list[tuple[int, int]] = []
+    for start, end in sorted(parts):
+        start, end = start // PAGE * PAGE, -(-end // PAGE) * PAGE
+        if runs and start <= runs[-1][1] + _GAP:
+            start, end = runs[-1][0], max(end, runs.pop()[1])
+        runs.append((start, end))
+    return runs
 
 
 def overlaps(ranges: Ranges, start: int, length: int) -> bool:

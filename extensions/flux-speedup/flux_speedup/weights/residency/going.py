@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import torch
 
 from ..errors import TransferError
 from ..files.identity import FileIdentity
-from ..files.mapping import Registry
+from ..files.mapping import Mapping, Near, Registry
 from ..files.pagecache import WARM, resident_fraction
 from ..files.span import Span, lost_among
-from ..files.written import Ranges, overlaps
+from ..files.written import Looks, overlaps
 from ..transfer.item import Item
 from .backing import Backing
 from .forms import Recipe, recipe_of
@@ -56,8 +57,8 @@ class Departure:
         return made
 
 
-def departures(entries: Iterable[Entry], registry: Registry) -> list[Departure]:
-    """Those at home, each with what the transfer is to bring.
+def departures(entries: Iterable[Entry], registry: Registry, looks: Looks | None = None) -> list[Departure]:
+    """Those at home, each with what the transfer is to bring. `looks`: of a load that asks part by part.
 
     A file view that somebody wrote into counts as RAM, and so does one where the system cannot tell. Raises
     TransferError where a file was written over and nobody has the old bytes.
@@ -66,16 +67,17 @@ def departures(entries: Iterable[Entry], registry: Registry) -> list[Departure]:
     path = lost_among((entry.tensor for entry in entries), registry)
     if path is not None:
         raise TransferError(path, "it was written over while it was in use, and its old bytes are gone")
-    written: dict[int, Ranges | None] = {}
+    at_home = [
+        (each.tensor, each.tensor.data, each.state) for each in entries if isinstance(each.state, AtHome)
+    ]
+    views = [_memory(home, state.span) for _, home, state in at_home if state.span is not None]
+    written = _written(views, registry, looks or Looks())
     found: list[Departure] = []
-    for entry in entries:
-        if not isinstance(entry.state, AtHome):
-            continue
-        backing, span, home = entry.state.backing, entry.state.span, entry.tensor.data
-        if span is not None and _was_written(home, span, registry, written):
+    for tensor, home, (backing, span) in at_home:
+        if span is not None and _memory(home, span) in written:
             backing, span = Backing.HOST, None
-        item, recipe = _item(entry.tensor, home, span), recipe_of(entry.tensor)
-        found.append(Departure(entry.tensor, home, backing, item, recipe))
+        item, recipe = _item(tensor, home, span), recipe_of(tensor)
+        found.append(Departure(tensor, home, backing, item, recipe))
     return found
 
 
@@ -102,11 +104,29 @@ def _item(tensor: torch.Tensor, home: torch.Tensor, span: Span | None) -> Item:
     return Item(home, home.dtype, tuple(home.shape), staged=staged, inference=inference)
 
 
-def _was_written(home: torch.Tensor, span: Span, registry: Registry, known: dict[int, Ranges | None]) -> bool:
+def _memory(home: torch.Tensor, span: Span) -> tuple[int, int]:
+    """Where a view of a file begins and ends."""
     address = home.data_ptr()
-    start = address - span.offset  # of its mapping, which lives as long as `home` does
-    if start not in known:
-        mapping = registry.around(address, span.length)
-        known[start] = None if mapping is None else mapping.written()
-    ranges = known[start]
-    return overlaps(ranges, address, span.length) if ranges else ranges is None
+    return address, address + span.length
+
+
+def _written(
+    views: Iterable[tuple[int, int]], registry: Registry, looks: Looks
+) -> AbstractSet[tuple[int, int]]:
+    """Those of these views of files into which somebody wrote, or may have."""
+    near, found = Near(registry), set[tuple[int, int]]()
+    # By the addresses of mappings, which live as long as the views.
+    parts: dict[int, tuple[Mapping, list[tuple[int, int]]]] = {}
+    for start, end in views:
+        mapping = near.around(start, end - start)
+        if mapping is None:
+            found.add((start, end))
+        else:
+            parts.setdefault(mapping.address, (mapping, []))[1].append((start, end))
+    for mapping, own in parts.values():
+        ranges = looks.among(own, mapping.address, mapping.identity.size)
+        if ranges is None:
+            found.update(own)
+        elif ranges:
+            found.update((start, end) for start, end in own if overlaps(ranges, start, end - start))
+    return found

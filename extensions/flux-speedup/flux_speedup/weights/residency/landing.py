@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Protocol
 
 import torch
@@ -15,7 +16,8 @@ from .going import Departure
 from .signature import Signature
 from .state import OnDevice
 
-More = Callable[[], Sequence[Departure]]
+More = Callable[[], list[Departure]]
+"""Asked again and again, until there are none."""
 
 
 class Runner(Protocol):
@@ -70,13 +72,13 @@ class Landing:
     ) -> tuple[list[tuple[Departure, Landed]], int]:
         """Every one on the device, of so many bytes that came early; or none. Raises TransferError.
 
-        `more`: finds the rest of what goes, while these are on their way.
+        `more`: finds the next of what goes, while these are on their way.
         """
         early, self._early = self._early, None
         claimed = early is not None and early.claim(device)
         try:
-            if not going or claimed:
-                going, more = [*going, *more()], list
+            if claimed:
+                going, more = [*going, *chain.from_iterable(iter(more, []))], list
         except BaseException:
             self._early = early
             raise

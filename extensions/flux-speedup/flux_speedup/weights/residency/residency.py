@@ -33,8 +33,9 @@ from .shells import parts_of
 from .signature import Signature
 from .state import AtHome, OnDevice, is_on
 
-FIRST = 2 << 30
-"""Bytes of weights that a load begins with: the bus takes longer for them than it takes to look at all others."""
+FIRST = 512 << 20
+"""Bytes of weights that a load looks at first, and then twice as many each time, while the bus brings those before
+them: that takes longer."""
 STAGING = Arena()
 """The staging arena of this process."""
 BEFORE = Arena()
@@ -93,9 +94,9 @@ class Residency:
         """
         with self._lock, paused():
             started = time.perf_counter()
-            looking = Looking(self._roster.look(names), self._registry)
+            looking = Looking(self._roster.look(names), self._registry, self._first)
             try:
-                by_backing, early = self._bring(looking.first(self._first), device, looking.rest)
+                by_backing, early = self._bring(looking.part(), device, looking.part)
             except BaseException:
                 self._landing.stop()  # what is on its way, too: whoever moves them now needs its room
                 raise
@@ -222,7 +223,7 @@ class Residency:
     def _bring(
         self, going: list[Departure], device: torch.device, more: More
     ) -> tuple[dict[Backing, int], int]:
-        """All of these and `more` to the device, or none; bytes by backing, and how many came early."""
+        """All of these and `more` ones to the device, or none; bytes by backing, and how many came early."""
         by_backing = dict.fromkeys(Backing, 0)
         landed, early = self._landing.all(going, device, more)
         try:

@@ -56,8 +56,11 @@ class Lane(Protocol):
         """A point after this thread's copies so far (`again`: one of this thread's, to be used again)."""
         ...
 
-    def behind(self) -> AbstractContextManager[object]:
-        """Device work queued in here comes after every copy so far, beside the copies that follow."""
+    def behind(self, after: Fence | None = None) -> AbstractContextManager[object]:
+        """Device work queued in here comes after every copy before that point, beside the copies that follow.
+
+        `after`: one of this lane's `fence`; None: all copies so far.
+        """
         ...
 
     def finish(self) -> None:
@@ -95,7 +98,7 @@ class PlainLane:
     def fence(self, again: Fence | None) -> Fence | None:
         return None
 
-    def behind(self) -> AbstractContextManager[object]:
+    def behind(self, after: Fence | None = None) -> AbstractContextManager[object]:
         return contextlib.nullcontext()
 
     def finish(self) -> None:
@@ -154,8 +157,11 @@ class StreamLane:
         fence: Fence = event
         return fence
 
-    def behind(self) -> AbstractContextManager[object]:
-        self._behind.wait_stream(self._copies)
+    def behind(self, after: Fence | None = None) -> AbstractContextManager[object]:
+        if after is None:
+            self._behind.wait_stream(self._copies)
+        else:
+            self._behind.wait_event(after)
         stream: AbstractContextManager[object] = self._module.stream(self._behind)
         return stream
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
@@ -13,7 +13,7 @@ from ..errors import let_go
 from .destinations import Destinations
 from .direct import Straight
 from .item import Item, Wanted
-from .lane import Lane
+from .lane import Fence, Lane
 from .plan import NOTHING, Chunk, Part, plan_of
 from .reader import Source, SourceOpener
 from .ring import Ring
@@ -21,6 +21,9 @@ from .staging import Slot
 
 TELL = 256 << 20
 """Bytes that have arrived before anybody is told, but at the end: for each telling streams wait for each other."""
+AHEAD = 16
+"""Batches of what goes straight that are queued before anybody is told of the oldest: telling takes the host longer
+than queueing does, and the bus must never be without work meanwhile."""
 Arrived = Callable[[int, torch.Tensor], None]
 """Told in the lane's `behind`, once all copies into item number n are queued: where `begin` runs, of what goes
 straight, and then where `complete` does, which may be another thread."""
@@ -53,6 +56,8 @@ class Run:
         self._wanted = Wanted()
         self._sources: list[Source] = []
         self._straight = Straight()
+        # Batches of what goes straight that nobody was told of yet, and a point after the copies of each.
+        self._sent: deque[tuple[Sequence[int], Fence | None]] = deque()
         self._unread: list[int] = []
         self._plan = NOTHING
         self._next: Iterator[Chunk] = iter(())
@@ -80,6 +85,7 @@ class Run:
                     self._add(items, straight)
             with torch.inference_mode():
                 self._read()
+                self._tell_of_sent()
         except BaseException as error:
             self._give_up(error)
             raise
@@ -127,14 +133,20 @@ class Run:
         self._halt(Stopped())
 
     def _send(self, dests: Sequence[int]) -> None:
-        """Copy what goes straight, and was just published; then tell, while that is copied."""
+        """Copy what goes straight, and was just published; tell of what was sent well before it."""
         with self._lane.copying():
             for dest in dests:
                 pieces = self._straight.pieces(dest)
                 targets = self._destinations.cut(dest, [piece.numel() for piece in pieces])
                 for target, piece in zip(targets, pieces, strict=True):
                     self._lane.copy(target, piece)
-        self._tell(dests)
+            self._sent.append((dests, self._lane.fence(None)))
+        self._tell_of_sent(AHEAD)
+
+    def _tell_of_sent(self, but: int = 0) -> None:
+        """Of the oldest batches, `but` so many of the newest."""
+        while len(self._sent) > but:
+            self._tell(*self._sent.popleft())
 
     def _finish(self) -> None:
         self._tell(self._unread)
@@ -155,11 +167,11 @@ class Run:
         for source in self._sources:  # once no copy reads a file any more
             source.check()
 
-    def _tell(self, dests: Sequence[int]) -> None:
+    def _tell(self, dests: Sequence[int], after: Fence | None = None) -> None:
         packed = {dest: found for dest in dests if (found := self._items[dest].packed) is not None}
         if not packed and (self._arrived is None or not dests):
             return
-        with self._lane.behind():
+        with self._lane.behind(after):
             for dest in dests:
                 tensor = self._destinations.tensors[dest]
                 if tensor is not None and dest in packed:

@@ -46,7 +46,7 @@ def transfer(
     more: More | None = None,
 ) -> list[torch.Tensor]:
     """New device tensors, one allocation each, in the order of `items`, and of `more` ones, which are asked for
-    while these may be on their way; complete when this returns.
+    while these may be on their way, until there are none; complete when this returns.
 
     Raises TransferError naming file and reason: the copies have stopped and every new tensor was dropped.
     Runs on the caller's thread and stream, with `threads` more for reading. `arrived` is told the number and
@@ -148,11 +148,10 @@ class _Parts:
         """As `Run.begin` wants them; what is held of their files is lent."""
         self._chosen.clear()
         yield self._part(self._items, lent)
-        if self._more is not None:
-            more = self._more()
-            self._more = None
+        while self._more is not None and (more := self._more()):
             self._items += more
             yield self._part(more, lent)
+        self._more = None
 
     def do_without(self, path: Path | None) -> bool:
         """Whether that is a packed file, which is not offered again, whatever was wrong with it."""
