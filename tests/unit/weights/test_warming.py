@@ -86,3 +86,18 @@ def test_where_no_thread_can_be_started_the_start_goes_on(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(warming.threading.Thread, "start", refuses)
     assert warm_up_soon(CARD, lambda _: None, CPU) is None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_needs_the_devices_context_comes_after_it(fails: bool) -> None:
+    seen: list[str] = []
+
+    def warm(_device: torch.device) -> None:
+        seen.append("warm")
+        if fails:
+            raise RuntimeError("no card")
+
+    thread = warm_up_soon(CARD, warm, CPU, lambda: seen.append("then"))
+    assert thread is not None
+    thread.join(PATIENCE_S)
+    assert seen == ["warm", "then"][: 1 if fails else 2]

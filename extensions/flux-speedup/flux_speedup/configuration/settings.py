@@ -102,8 +102,9 @@ class Config:
         "their size of RAM that nothing else can use",
         Choice(("on", "auto", "off")),
         more="half of the free RAM at most; `auto`: files of what streams and, while nobody makes an image, of "
-        "what is loaded, where RAM is plenty: twice the file's size stays free, and it goes where what streams has "
-        "no room; `on`: of whatever is loaded; `off`: never; Linux, CUDA, with `weights`",
+        "what is loaded and, from the start on, what is selected, where RAM is plenty: twice the file's size stays "
+        "free, and it goes where what streams has no room; `on`: of whatever is; `off`: never; Linux and CUDA, "
+        "with `weights`",
         hosts=FORGE_AND_NEO,
     )
     streaming: bool = WEIGHTS(

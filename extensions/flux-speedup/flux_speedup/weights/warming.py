@@ -46,12 +46,15 @@ def warm_up(
 
 
 def warm_up_soon(
-    device: torch.device, warm: Callable[[torch.device], None] = warm_up, kinds: frozenset[str] = KINDS
+    device: torch.device,
+    warm: Callable[[torch.device], None] = warm_up,
+    kinds: frozenset[str] = KINDS,
+    then: Callable[[], object] = lambda: None,
 ) -> threading.Thread | None:
-    """`warm_up` on a thread of its own, for a device of `kinds`. Neither waits nor raises."""
+    """`warm_up` on a thread of its own, for a device of `kinds`, and `then`. Neither waits nor raises."""
     if device.type not in kinds:
         return None
-    work = partial(_work, device, warm)
+    work = partial(_work, device, warm, then)
     thread = threading.Thread(target=work, name="flux-speedup-warm-up", daemon=True)
     try:
         thread.start()
@@ -60,7 +63,7 @@ def warm_up_soon(
     return thread
 
 
-def _work(device: torch.device, warm: Callable[[torch.device], None]) -> None:
+def _work(device: torch.device, warm: Callable[[torch.device], None], then: Callable[[], object]) -> None:
     started = time.perf_counter()
     module: Any = getattr(torch, device.type) if device.type in KINDS else None
     try:
@@ -72,6 +75,7 @@ def _work(device: torch.device, warm: Callable[[torch.device], None]) -> None:
                 use_once(device)
         if module is not None:
             module.empty_cache()  # what it took on the card is the WebUI's
+        then()
     except Exception as error:  # a courtesy in the background: it must not be able to stop anything
         _log.info("the first load is not prepared (%s)", str(error).split("\n")[0])
     else:

@@ -41,7 +41,7 @@ def test_the_card_says_whether_its_memory_is_the_machines(
 
 def test_the_first_load_is_prepared_once_whatever_is_reloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    monkeypatch.setattr(warming, "warm_up_soon", seen.append)
+    monkeypatch.setattr(warming, "warm_up_soon", lambda device, then: seen.append(device))
     host = Forge(manager(get_torch_device=lambda: CARD))
     for _ in range(2):
         for change in host.weight_changes(NOTHING):

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -257,3 +257,61 @@ def test_other_checkpoints_that_are_in_ram_are_hashed_ahead(
     background._likely.thread.join(PATIENCE_S)
     assert digests.known(files["warm"]) == hashlib.sha256(files["warm"].read_bytes()).hexdigest()
     assert [name for name in names if digests.known(files[name])] == ["warm"]
+
+
+class Prepared:
+    """What the first load is said to read, and whether it still will."""
+
+    def __init__(self) -> None:
+        self.files: list[list[str]] = []
+        self.still: Callable[[], bool] = lambda: False
+
+    def __call__(self, files: Sequence[Path], still: Callable[[], bool]) -> None:
+        self.files.append([path.stem for path in files])
+        self.still = still
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_what_was_read_is_prepared_until_another_model_is_selected(
+    host: Host,
+    digests: FileDigests,
+    apply: Callable[[Background], PatchTable],
+    monkeypatch: pytest.MonkeyPatch,
+    warm: bool,
+) -> None:
+    monkeypatch.setattr(forge_readahead, "is_cold", lambda path: not warm)
+    prepared = Prepared()
+    background = Background(digests, digests.gate, prepared)
+    with digests.gate.loading():
+        apply(background)
+        assert warm or prepared.files == [], "not before they are in RAM"
+    read(background)
+    assert prepared.files == [["t5", "model", "vae"]]
+    host.info.sha256 = "a" * 64  # known by now
+    assert prepared.still()
+    host.models.checkpoint_aliases.clear()  # while the list is made anew
+    assert prepared.still()
+    host.models.checkpoint_aliases["model"] = host.info
+    host.opts.forge_additional_modules = host.opts.forge_additional_modules[:1]
+    assert not prepared.still()
+
+
+@pytest.mark.usefixtures("cold")
+@pytest.mark.parametrize("why", ["put back", "a model was built"])
+def test_nothing_is_prepared_for_a_load_that_is_not_the_first(
+    host: Host, digests: FileDigests, apply: Callable[[Background], PatchTable], why: str
+) -> None:
+    prepared = Prepared()
+    background = Background(digests, digests.gate, prepared)
+    with digests.gate.loading():
+        table = apply(background)
+        first = background._reading
+        if why == "put back":
+            table.put_back()
+        else:
+            host.data.forge_loading_parameters = {"checkpoint_info": host.info, "additional_modules": []}
+            host.models.forge_model_reload()
+    assert first is not None
+    assert first.wait(PATIENCE_S)
+    read(background)
+    assert prepared.files == []

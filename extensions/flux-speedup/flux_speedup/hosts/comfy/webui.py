@@ -23,7 +23,6 @@ from .timing import move_changes
 if TYPE_CHECKING:
     from ...weights.residency.inventory import Share
     from ...weights.residency.placement import Placement
-    from ..common.placing import Placing
     from .weights import Attachment
 
 
@@ -44,7 +43,6 @@ class Comfy(Ahead):
         super().__init__()
         self._manager: Any = manager
         self._attachment: Attachment | None = None
-        self._placing: Placing | None = None
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from ..common.webui import WebUI
 if TYPE_CHECKING:
     from ...weights.files.file_digests import FileDigests
     from ...weights.packed.background import Background as Packing
+    from ..common.placing import Placing
     from .hashes.changes import HashWait
     from .readahead import Background
 
@@ -28,6 +29,7 @@ class Ahead(WebUI):
         self._background: Background | None = None
         self._gate = Gate()
         self._packing: Packing | None = None
+        self._placing: Placing | None = None
 
     def computing_device(self) -> Any:
         """The device images are computed on; PyTorch is in memory when it is asked for."""
@@ -81,5 +83,6 @@ class Ahead(WebUI):
         from .readahead import Background
 
         if self._background is None:
-            self._background = Background(self._digests, self._gate)
+            prepare = self._placing.prepare if self._placing is not None else None
+            self._background = Background(self._digests, self._gate, prepare)
         return self._background.changes(again=self.reads_ahead_again)

@@ -7,16 +7,15 @@ use.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 
 from ...patching.change import Change, Function
 from ...weights.errors import WeightsError
-from ...weights.files.header import Header
+from ...weights.files.header import no_header
 from ...weights.files.mapping import Mapping, Registry
 from ...weights.residency.data import same_memory
 from .gguf_weights import PARAMETERS
@@ -95,8 +94,3 @@ def _parameter(kind: Any, tensor: Any, mapping: Mapping) -> Any:
     parameter = kind(SimpleNamespace(data=empty, tensor_type=tensor.tensor_type, shape=tensor.shape))
     parameter.data = view(mapping, tensor, torch.from_numpy(empty).dtype, tensor.data.shape)
     return parameter
-
-
-def no_header(file: BinaryIO, size: int, path: Path) -> Header:
-    """Of a file whose tensors somebody else finds."""
-    return Header({}, {}, 0, size)

@@ -9,8 +9,8 @@ encoders compute. What is in the page cache is not read.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ ENTRY = "modules_forge.main_entry"
 MODELS = "modules.sd_models"
 PROCESSING = "modules.processing"
 STOP_S = 5.0
+Prepare = Callable[[Sequence[Path], Callable[[], bool]], None]
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,12 @@ class Selection:
 class Background:
     """The read-ahead of one process. `digests` None: no digest comes along."""
 
-    def __init__(self, digests: FileDigests | None, gate: Gate) -> None:
+    def __init__(self, digests: FileDigests | None, gate: Gate, prepare: Prepare | None = None) -> None:
+        """`prepare`: told of the files that the first load will read, once they have been, and asks whether it will
+        still; of none of them where a model was built before.
+        """
         self._digests = digests
+        self._prepare = prepare
         self._gate = gate
         self._reading: ReadAhead | None = None
         self._unhashed: Path | None = None
@@ -66,7 +71,7 @@ class Background:
         return self._stop
 
     def _stop(self) -> None:
-        self._unhashed = None
+        self._unhashed = self._prepare = None
         if self._likely is not None:
             self._likely.stop()
         if self._reading is not None:
@@ -89,6 +94,7 @@ class Background:
         def forge_model_reload(*args: Any, **kwargs: Any) -> Any:
             done = original(*args, **kwargs)
             if done[1]:  # built or brought back just now; nothing of it is on the device
+                self._prepare = None
                 parameters = sys.modules[MODELS].model_data.forge_loading_parameters
                 others = parameters.get("additional_modules") or []
                 self._read(_selection(parameters["checkpoint_info"], others, unhashed=False))
@@ -118,18 +124,21 @@ class Background:
             if self._reading.paths == files and not self._reading.wait(0):
                 return  # it is at it
             self._reading.stop(0)
-        self._reading = ReadAhead(
-            files, needed=is_cold, begins=self._hash, ended=self._also_hash, gate=self._gate
-        )
+        waiting = set(files)
+
+        def ended(outcome: Outcome) -> None:
+            self._hash(outcome.path)
+            waiting.discard(outcome.path)
+            if not waiting and self._prepare is not None:
+                self._prepare(files, lambda: _selects(selection))
+
+        self._reading = ReadAhead(files, needed=is_cold, begins=self._hash, ended=ended, gate=self._gate)
         self._reading.start()
 
     def _hash(self, path: Path) -> None:
         """Where it is read anyway, hashing follows the reading; before that it would read other bytes."""
         if self._digests is not None and path == self._unhashed:
             self._digests.begin(path)
-
-    def _also_hash(self, outcome: Outcome) -> None:
-        self._hash(outcome.path)
 
 
 def _selected() -> Selection | None:
@@ -142,6 +151,12 @@ def _selected() -> Selection | None:
         return None
     others = getattr(shared.opts, "forge_additional_modules", None) or []
     return _selection(found, others, unhashed=not found.sha256 and not _no_hashing())
+
+
+def _selects(selection: Selection) -> bool:
+    """Whether the host would load it still, as far as it says."""
+    now = _selected()
+    return now is None or replace(now, unhashed=selection.unhashed) == selection
 
 
 def _no_hashing() -> bool:

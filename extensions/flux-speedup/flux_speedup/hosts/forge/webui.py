@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ...weights.transfer.direct import Direct
     from ..common.checkpoints import Keeper
     from ..common.keeping import KeepingInside
-    from ..common.placing import Placing
     from ..common.sampling import Streamed
     from .overlap import Overlap
     from .streaming import Streaming
@@ -50,7 +49,6 @@ class Forge(Ahead):
         self._placement: Placement | None = None
         self._direct: Direct | None = None
         self._attachment: Attachment | None = None
-        self._placing: Placing | None = None
         self._keeper: Keeper | None = None
         self._streaming: Streaming | None = None
         self._overlap: Overlap | None = None

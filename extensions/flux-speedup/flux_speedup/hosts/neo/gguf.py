@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 from ...patching.change import Call, Change, Function, all_or_nothing, whatever_is_there
+from ...weights.files.header import no_header
 from ...weights.files.mapping import Mapping, Registry
 from ...weights.files.span import find
 from ...weights.named import parameters_of
 from ...weights.residency.forms import recipe_of
 from ..forge import gguf_weights
-from ..forge.gguf_files import check_header, keep_parameters, no_header, view
+from ..forge.gguf_files import check_header, keep_parameters, view
 from ..forge.gguf_weights import is_raw
 
 OPERATIONS = "backend.operations"

@@ -34,9 +34,12 @@ class Registry:
         """`available`: bytes of RAM that the old bytes of files which are written over may go to."""
         self.make_room: Callable[[], bool] = lambda: False
         """Asked where memory is short; whether something was given up, so that another try is worth it."""
+        self.kept: dict[FileIdentity, Mapping] = {}
+        """Mappings that are to live though nobody views them: whoever is about to write there takes them out."""
         self._held: dict[int, Held] = {}
         self._tokens = itertools.count()
-        self.writers = Writers(lambda: list(self._held.values()), available, leases)
+        every = lambda: list(self._held.values())  # noqa: E731 - those of then
+        self.writers = Writers(every, available, leases, lambda identity: self.kept.pop(identity, None))
 
     def open(self, path: Path | str, read: HeaderReader = read_header) -> Mapping:
         """Map a weight file anew: what somebody writes into one mapping shows in no other.

@@ -19,8 +19,17 @@ _log = logging.getLogger("flux_speedup")
 class Writers:
     """Looks after the mapped files of a registry, on a thread of its own too. Safe from any thread."""
 
-    def __init__(self, every: Callable[[], list[Held]], available: Callable[[], int], leases: bool) -> None:
-        """`every`: the mapped files; `available`: bytes of RAM that the old bytes of those may go to."""
+    def __init__(
+        self,
+        every: Callable[[], list[Held]],
+        available: Callable[[], int],
+        leases: bool,
+        unused: Callable[[FileIdentity], object],
+    ) -> None:
+        """`every`: the mapped files; `available`: bytes of RAM that the old bytes of those may go to.
+
+        `unused`: lets a mapping go that nobody views.
+        """
         self.wait: Callable[[FileIdentity], object] = lambda identity: None
         """Told of a file before its old bytes go to RAM: whoever can do without them lets them go now."""
         self.over: list[FileIdentity] = []
@@ -28,6 +37,7 @@ class Writers:
         self._every = every
         self._available = available
         self._leases = leases
+        self._unused = unused
         self._watch = lease.Watch(self._look)
         self._told: list[weakref.WeakMethod[Callable[[FileIdentity], object]]] = []
 
@@ -69,6 +79,7 @@ class Writers:
                     return
                 self.over.append(held.identity)  # before anybody writes
                 del buffer  # whoever can do without it lets it go now
+                self._unused(held.identity)
                 self.wait(held.identity)
                 buffer = held.buffer()
                 if buffer is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from ..errors import WeightsError
-from ..files.header import Header
+from ..files.header import no_header
 from ..files.identity import identity
 from ..files.mapping import MAPPINGS, FileIdentity, Registry
 from ..files.pagecache import is_warm
@@ -135,7 +135,7 @@ class Store:
         if index is None:
             return None
         try:
-            mapping = self._registry.open(packed, lambda file, size, packed: Header({}, {}, 0, size))
+            mapping = self._registry.open(packed, no_header)
         except WeightsError as error:
             _log.warning("%s; %s is read in its place", error, path)
             return None

@@ -19,6 +19,7 @@ import torch
 
 from ...ram import HALF, HELD, NOTHING, Held, Rule
 from ...stats.report import size
+from ..files.beforehand import Beforehand
 from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry, Standing
 from ..files.pagecache import is_warm
 from ..files.span import Span
@@ -78,7 +79,8 @@ class Direct:
         self._ledger = held
         self._kinds = kinds
         self._warm = warm
-        self._files = HeldFiles()
+        self._files = HeldFiles(registry.of)
+        self._beforehand = Beforehand(registry)
         self._failed: set[FileIdentity] = set()
         self._mixed: set[FileIdentity] = set()
         self._changing = threading.Lock()  # one registration at a time
@@ -121,6 +123,25 @@ class Direct:
     ) -> None:
         """`hold` in the background, as soon as nobody computes, where the device is of a kind that can."""
         self._idle.stir()
+        self._beforehand.end()
+        self._soon(identities, device, rule, parts)
+
+    def prepare(self, paths: Sequence[Path], device: torch.device, still: Callable[[], bool]) -> None:
+        """The same before the first load, for files that are `warm`: each is mapped until that has come.
+
+        `still`: whether it will read these; asked in the background.
+        """
+        if self.serves(device) and self.rule != NOTHING:
+            self._soon(self._beforehand.keep(filter(self._warm, paths), still), device, None, None)
+            self._idle.watch()
+
+    def _soon(
+        self,
+        identities: Iterable[FileIdentity],
+        device: torch.device,
+        rule: Rule | None,
+        parts: Sequence[Span] | None,
+    ) -> None:
         if not self.serves(device) or (rule or self.rule) == NOTHING:
             return
         for one in identities:
@@ -157,12 +178,13 @@ class Direct:
         return identity in self._mixed
 
     def relieve(self) -> bool:
-        """Let files go while RAM is short, what was used longest ago first; whether any is held still."""
+        """Let files go while RAM is short, what was used longest ago first; whether to look again."""
+        kept = self._beforehand.look()
         with self._changing:
             while self._ledger.is_short() and (gone := self._files.let_oldest_go()) is not None:
                 self._failed.add(gone.identity)
                 _log.info("RAM is short: %s of a weight file are not held any longer", size(gone.memory.size))
-            return bool(self._files)
+            return kept or bool(self._files)
 
     @contextlib.contextmanager
     def lend(self, items: Sequence[Item], first: int = 0) -> Iterator[Straight]:
@@ -187,6 +209,8 @@ class Direct:
     def release_all(self) -> None:
         """Every page can be evicted again; what a load uses right now, once it ends."""
         self._idle.clear()
+        self._beforehand.end()
+        self._beforehand.look()
         with self._changing:
             for held in self._files.all():
                 self._files.let_go(held)

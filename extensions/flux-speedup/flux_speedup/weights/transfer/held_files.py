@@ -6,7 +6,8 @@ import itertools
 import mmap
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ...ram import Hold
@@ -16,8 +17,8 @@ from .registration import Registered
 
 @dataclass(eq=False)
 class HeldFile:
-    """`buffer`: of the ordinary mapping, whose end is this one's. `used`: when, in the order of uses. `claimed`:
-    numbers of pieces that are registered, or may be: `holds` is the RAM that is set aside for them.
+    """`buffer`: of an ordinary mapping of the file; with the last one's end this ends. `used`: when, in the order
+    of uses. `claimed`: numbers of pieces that are registered, or may be: `holds` is the RAM set aside for them.
     """
 
     identity: FileIdentity
@@ -32,7 +33,9 @@ class HeldFile:
 class HeldFiles:
     """By identity. Safe from any thread. Whoever takes a file out of the table is the one to release it."""
 
-    def __init__(self) -> None:
+    def __init__(self, mapped: Callable[[FileIdentity], Mapping | None] = lambda _: None) -> None:
+        """`mapped`: a mapping of a file that lives, if there is one; it may take no lock."""
+        self._mapped = mapped
         self._held: dict[int, HeldFile] = {}
         self._counter = itertools.count()
         self._lock = threading.Lock()  # users and times of use; nothing slow in here
@@ -53,10 +56,10 @@ class HeldFiles:
         return held if held is not None and held.memory.whole else None
 
     def add(self, mapping: Mapping, memory: Registered, holds: list[Hold]) -> HeldFile:
-        """From here on it is released with the last view of the ordinary mapping."""
+        """From here on it is released with the last view of the last mapping of the file."""
         token = next(self._counter)
         held = HeldFile(mapping.identity, weakref.ref(mapping.buffer), memory, next(self._counter), holds)
-        weakref.finalize(mapping.buffer, self._forget, token).atexit = False
+        self._follow(token, held, mapping)
         self._held[token] = held
         return held
 
@@ -100,9 +103,18 @@ class HeldFiles:
             gone.memory.release()
         return gone
 
+    def _follow(self, token: int, held: HeldFile, mapping: Mapping) -> None:
+        held.buffer = weakref.ref(mapping.buffer)
+        weakref.finalize(mapping.buffer, self._forget, token).atexit = False
+
     def _forget(self, token: int) -> None:
         # Runs wherever the last view dies, perhaps inside one of our own calls: it takes no lock. Nobody has
         # the file on loan then.
-        held = self._held.pop(token, None)
-        if held is not None:
+        held = self._held.get(token)
+        other = None if held is None else self._mapped(held.identity)
+        if held is not None and other is not None:
+            with suppress(Exception):
+                self._follow(token, held, other)
+                return
+        if held is not None and self._held.pop(token, None) is not None:
             held.memory.release()
