@@ -252,3 +252,32 @@ def test_what_is_held_follows_the_file_from_mapping_to_mapping(tmp_path: Path) -
         gc.collect()
     assert third is None
     assert (start.machine.bytes, start.direct.bytes, start.direct._ledger.bytes) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("how", ["nobody computes", "somebody has no room", "RAM is short", "switched off"])
+def test_a_model_that_is_dropped_while_somebody_computes_is_let_go_later(tmp_path: Path, how: str) -> None:
+    busy, others = [True], [0]
+    start = Start(tmp_path, busy=lambda: busy[0], quiet_s=0.01)
+    total = 8 * start.size
+    start.direct._ledger = taken = Held(lambda _: Free(total - taken.bytes - others[0], total))
+    first: Mapping | None = start.registry.open(start.paths[0])
+    second = start.registry.open(start.paths[1])
+    assert first is not None
+    size = first.identity.size
+    assert start.direct.hold(first, ram.HALF)
+    first = None
+    gc.collect()
+    assert (start.direct.bytes, start.machine.bytes, taken.bytes) == (0, size, size)
+    if how == "nobody computes":
+        busy[0] = False
+    elif how == "RAM is short":
+        others[0] = total * 7 // 8
+    elif how == "switched off":
+        start.direct.release_all()
+        assert start.machine.bytes == 0
+    else:
+        taken.note(total // 2 - size)
+        assert start.direct.hold(second, ram.HALF)
+        assert start.machine.bytes == size
+        start.direct.release_all()
+    assert eventually(lambda: start.machine.bytes == 0)

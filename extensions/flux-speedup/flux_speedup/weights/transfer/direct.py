@@ -11,7 +11,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from ..files.pagecache import is_warm
 from ..files.span import Span
 from .held_files import HeldFile, HeldFiles
 from .idle import QUIET_S, WhileIdle, nobody
-from .item import Item
+from .lending import Lending
+from .lending import Straight as Straight
 from .registration import CUDA, Registered, Registrar, map_shared
 from .settling import copies_done
 
@@ -33,19 +34,8 @@ KINDS = frozenset({"cuda"} if sys.platform == "linux" and torch.version.hip is N
 """Of devices that read registered pages of files, on this system."""
 _log = logging.getLogger("flux_speedup")
 
-_Cut = Callable[[int, int], tuple[torch.Tensor, ...]]
 
-
-class Straight(dict[int, tuple[_Cut, Span]]):
-    """By number, items whose bytes the device can read where they are, file by file."""
-
-    def pieces(self, number: int) -> tuple[torch.Tensor, ...]:
-        """Its bytes, in pieces that each lie in one registration. Cut only now: others are on their way then."""
-        cut, span = self[number]
-        return cut(span.offset, span.length)
-
-
-class Direct:
+class Direct(Lending):
     """Registered files by identity. Safe from any thread; a load never waits for a registration.
 
     What is held is kept: no file is let go for another one, only for want of RAM, and then for good. So two
@@ -73,13 +63,13 @@ class Direct:
         files are registered only while nobody does, and only ones that are `warm`: reading them in would take as
         long as the disk does. `settle` returns once every copy that was queued before is done.
         """
+        super().__init__(HeldFiles(registry.of, self._end if busy is not nobody else None), registrar)
         self.rule = rule
         self._registry = registry
-        self._registrar = registrar
         self._ledger = held
         self._kinds = kinds
         self._warm = warm
-        self._files = HeldFiles(registry.of)
+        self._ended: deque[Registered] = deque()  # whose files nobody views, once nobody computes
         self._beforehand = Beforehand(registry)
         self._failed: set[FileIdentity] = set()
         self._mixed: set[FileIdentity] = set()
@@ -152,27 +142,6 @@ class Direct:
             if held is None or not held.memory.has(numbers):
                 self._idle.add((one, numbers), partial(self._step, one, device, deque(numbers), rule))
 
-    def source(self, identity: FileIdentity) -> torch.Tensor | None:
-        """All bytes of a held file, never to be written; registered for as long as nobody releases it."""
-        held = self._files.whole(identity)
-        return None if held is None else held.memory.all_bytes()
-
-    def pieces(self, span: Span) -> tuple[torch.Tensor, ...] | None:
-        """The bytes of a span, if they are held, in pieces that each lie in one registration; see `source`."""
-        held = self._files.begun(span.identity)
-        if held is None or not held.memory.has(self._registrar.pieces(span.offset, span.length)):
-            return None
-        return held.memory.cutter()(span.offset, span.length)
-
-    def has(self, identity: FileIdentity, parts: Iterable[Span]) -> bool:
-        """Whether all of these parts of a file are held: `pieces` has an answer for each."""
-        return all(map(self.having(identity), parts))
-
-    def having(self, identity: FileIdentity) -> Callable[[Span], bool]:
-        """`has`, for many parts in a row."""
-        held = self._files.begun(identity)
-        return (lambda _: False) if held is None else self._having(held)
-
     def has_mixed(self, identity: FileIdentity) -> bool:
         """Whether devices could read pages of this file while somebody wrote there who had not waited."""
         return identity in self._mixed
@@ -180,41 +149,35 @@ class Direct:
     def relieve(self) -> bool:
         """Let files go while RAM is short, what was used longest ago first; whether to look again."""
         kept = self._beforehand.look()
+        if self._ended and (self._idle.is_quiet() or self._ledger.is_short()):
+            self._let_ended_go()
         with self._changing:
             while self._ledger.is_short() and (gone := self._files.let_oldest_go()) is not None:
                 self._failed.add(gone.identity)
                 _log.info("RAM is short: %s of a weight file are not held any longer", size(gone.memory.size))
-            return kept or bool(self._files)
-
-    @contextlib.contextmanager
-    def lend(self, items: Sequence[Item], first: int = 0) -> Iterator[Straight]:
-        """What of a load can go straight: what is held. Nothing of those files is released.
-
-        `first`: the number of the first of these items.
-        """
-        by_file: dict[FileIdentity, list[tuple[int, Span]]] = {}
-        for number, item in enumerate(items, first):
-            if isinstance(span := item.source, Span):
-                by_file.setdefault(span.identity, []).append((number, span))
-        taken = self._files.borrow(by_file)
-        straight = Straight()
-        try:
-            for identity, (held, _) in taken.items():
-                straight |= self._straight(held, by_file[identity])
-            yield straight
-        finally:
-            straight.clear()
-            self._files.give_back(taken)
+            return kept or bool(self._files or self._ended)
 
     def release_all(self) -> None:
         """Every page can be evicted again; what a load uses right now, once it ends."""
         self._idle.clear()
         self._beforehand.end()
         self._beforehand.look()
+        self._let_ended_go()
         with self._changing:
             for held in self._files.all():
                 self._files.let_go(held)
             self.let_go += 1
+
+    def _end(self, held: HeldFile) -> None:
+        # A finalizer's: it takes no lock. A model is dropped in a request, and this takes tenths of a second.
+        for each in held.holds:
+            each.gives_way = held.memory.release
+        self._ended.append(held.memory)
+
+    def _let_ended_go(self) -> None:
+        with contextlib.suppress(IndexError):
+            while self._ended:
+                self._ended.popleft().release()
 
     def _begun(self, identity: FileIdentity, rule: Rule) -> HeldFile | None:
         """The file, perhaps in part. Whoever holds it by a rule with nothing to spare: it gives way no longer."""
@@ -230,20 +193,11 @@ class Direct:
             return tuple(self._registrar.pieces(0, mapping.identity.size))
         return tuple(sorted({n for one in parts for n in self._registrar.pieces(one.offset, one.length)}))
 
-    def _straight(
-        self, held: HeldFile, spans: Iterable[tuple[int, Span]]
-    ) -> Iterator[tuple[int, tuple[_Cut, Span]]]:
-        cut, has = held.memory.cutter(), self._having(held)
-        return ((number, (cut, span)) for number, span in spans if has(span))
-
-    def _having(self, held: HeldFile) -> Callable[[Span], bool]:
-        memory, pieces = held.memory, self._registrar.pieces
-        return (lambda _: True) if memory.whole else lambda span: memory.has(pieces(span.offset, span.length))
-
     def _step(
         self, identity: FileIdentity, device: torch.device, missing: deque[int], rule: Rule | None
     ) -> bool:
         """One piece; whether nothing is left to do."""
+        self._let_ended_go()
         mapping = self._registry.of(identity)
         if mapping is None or (self._files.begun(identity) is None and not self._warm(mapping.path)):
             return True

@@ -33,9 +33,16 @@ class HeldFile:
 class HeldFiles:
     """By identity. Safe from any thread. Whoever takes a file out of the table is the one to release it."""
 
-    def __init__(self, mapped: Callable[[FileIdentity], Mapping | None] = lambda _: None) -> None:
-        """`mapped`: a mapping of a file that lives, if there is one; it may take no lock."""
+    def __init__(
+        self,
+        mapped: Callable[[FileIdentity], Mapping | None] = lambda _: None,
+        ended: Callable[[HeldFile], object] | None = None,
+    ) -> None:
+        """`mapped`: a mapping of a file that lives, if there is one. `ended`: told of a file of which none does any
+        more, to release it; without one it is at once. Neither may take a lock.
+        """
         self._mapped = mapped
+        self._ended = ended or _release
         self._held: dict[int, HeldFile] = {}
         self._counter = itertools.count()
         self._lock = threading.Lock()  # users and times of use; nothing slow in here
@@ -117,4 +124,8 @@ class HeldFiles:
                 self._follow(token, held, other)
                 return
         if held is not None and self._held.pop(token, None) is not None:
-            held.memory.release()
+            self._ended(held)
+
+
+def _release(held: HeldFile) -> None:
+    held.memory.release()
