@@ -289,6 +289,21 @@ def test_the_second_begins_when_the_first_has_come(tmp_path: Path) -> None:
     assert used() == pair.before
 
 
+def test_what_begins_soon_begins_on_another_thread(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    in_turn(pair.early, soon=True)
+    assert pair.begun(0)
+    pair.let(0)
+    assert pair.begun(1)
+    pair.let(1)
+    for case, early in zip(pair.cases, pair.early, strict=True):
+        case.residency.load(CARD)
+        case.expect()
+        assert early.used == early.size
+        case.residency.unload()
+    assert used() == pair.before
+
+
 def test_what_was_asked_for_before_its_turn_is_brought_by_its_load(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     in_turn(pair.early)

@@ -151,3 +151,24 @@ def test_whatever_fails_ends_it_with_one_line(where: str, caplog: pytest.LogCapt
     (line,) = caplog.messages
     assert "no more descriptors" in line
     assert not waiting._steps
+
+
+def test_what_is_to_be_done_at_once_does_not_wait_for_quiet_until_somebody_was_busy() -> None:
+    seen: list[str] = []
+    busy = threading.Event()
+    waiting = WhileIdle(busy.is_set, quiet_s=60.0)
+
+    def step() -> bool:
+        seen.append("a")
+        if len(seen) == 3:
+            busy.set()
+        return False
+
+    waiting.add("a", step, at_once=True)
+    assert eventually(busy.is_set)
+    assert eventually(lambda: not waiting._at_once)
+    busy.clear()
+    time.sleep(0.05)
+    assert len(seen) == 3  # what is left waits as anything else does
+    waiting.clear()
+    assert ended(waiting)

@@ -66,7 +66,7 @@ class FakeModule:
 
     def __init__(self) -> None:
         self.log = Log()
-        self._names = iter(["copies", "behind"])
+        self._names = iter(["copies", "behind", "copies beside", "behind beside"])
         self._current = FakeStream(self.log, "current")
 
     def Stream(self, device: torch.device) -> FakeStream:
@@ -171,3 +171,13 @@ def test_lanes_by_kind_of_device() -> None:
     assert isinstance(lane_for(CARD), PlainLane)
     assert not lane_for(torch.device("cpu")).pinned
     assert StreamLane.pinned
+
+
+def test_a_lane_beside_has_streams_of_its_own_and_the_same_caller() -> None:
+    module = FakeModule()
+    lane = StreamLane(CARD, module=module)
+    for each, name in ((lane, "copies"), (lane.beside(), "copies beside"), (lane.beside(), "copies beside")):
+        with each.copying():
+            assert module.log.stream() == name
+        with each.calling():
+            assert module.log.stream() == "current"

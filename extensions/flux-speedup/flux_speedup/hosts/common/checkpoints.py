@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ...collector import paused
 from ...patching.change import Call, Change, Declined, Function, Undo, apply_all
 from ...stats.events import Event
 from ...stats.report import seconds as in_seconds
@@ -110,7 +111,8 @@ class Keeper:
                 return original(*args, **kwargs)
             self._thread.inside = True
             try:
-                return self._reload(partial(original, *args, **kwargs))
+                with paused():  # a build makes a million objects, and none of them is garbage
+                    return self._reload(partial(original, *args, **kwargs))
             finally:
                 self._thread.inside = False
 

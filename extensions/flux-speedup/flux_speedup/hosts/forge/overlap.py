@@ -141,7 +141,8 @@ class Overlap:
             size = sum(tensor.nbytes for found in tensors.values() for tensor in found)
             texts_come = _manager().text_encoder_device() == device
             if texts_come and self._may(device) and self._spare(device) >= size:
-                self._start(self._made(tensors, models, device))
+                # What is built takes longer to be built than this to begin.
+                self._start(self._made(tensors, models, device), soon=not models)
         except WeightsError as error:
             self._drop()
             log.info("nothing comes before it is asked for (%s)", error)
@@ -240,13 +241,13 @@ class Overlap:
             self._drop()
             log.info("the transformer does not come before it is asked for (%s)", error)
 
-    def _start(self, parts: Iterable[_Coming]) -> None:
+    def _start(self, parts: Iterable[_Coming], *, soon: bool = False) -> None:
         def noted() -> Iterator[Early]:
             for each in parts:
                 self._coming.append(each)
                 yield each.early
 
-        in_turn(noted())
+        in_turn(noted(), soon=soon)
         size = sum(each.early.size for each in self._coming)
         log.debug("%s are on their way before they are asked for", in_words(size))
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -154,31 +154,31 @@ def items_of(going: Iterable[Departure]) -> list[Item]:
     return [each.item for each in going if isinstance(each.item.origin, Span) and each.recipe is None]
 
 
-def in_turn(parts: Iterable[Early]) -> None:
+def in_turn(parts: Iterable[Early], *, soon: bool = False) -> None:
     """The first begins now, while the others are made, each of which begins once the one before it has come.
 
-    Raises what `Early.begin` raises, of the first, and what making the others raises.
+    `soon`: the first begins on the thread of the others, too; whoever asks for it before that brings it himself.
+    Raises what `Early.begin` raises, of what begins now, and what making them raises.
     """
-    begun = list(_begun(parts))
-    if len(begun) > 1:
-        threading.Thread(target=_follow, args=(begun,), name="flux-speedup-in-turn", daemon=True).start()
+    listed: list[Early] = []
+    for each in parts:
+        if not listed and not soon:
+            each.begin()
+        listed.append(each)
+    if soon or len(listed) > 1:
+        follow = partial(_follow, listed, 0 if soon else 1)
+        threading.Thread(target=follow, name="flux-speedup-in-turn", daemon=True).start()
 
 
-def _begun(parts: Iterable[Early]) -> Iterator[Early]:
+def _follow(parts: Sequence[Early], begun: int) -> None:
     for number, each in enumerate(parts):
-        if number == 0:
-            each.begin()
-        yield each
-
-
-def _follow(parts: Sequence[Early]) -> None:
-    for before, each in pairwise(parts):
-        before.wait()
         try:
-            each.begin()
+            if number >= begun:
+                each.begin()
         except Exception as error:  # a courtesy in the background: their load brings them
             _log.info("nothing more comes ahead of its load (%s)", str(error).split("\n")[0])
             return
+        each.wait()
 
 
 def _bytes_of(item: Item) -> object:

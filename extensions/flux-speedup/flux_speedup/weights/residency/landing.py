@@ -52,7 +52,7 @@ class Landing:
 
     def early(self, going: Sequence[Departure], device: torch.device) -> Early:
         """What of these is in files, to come before it is asked for. Raises TransferError."""
-        early = Early(items_of(going), self._lanes(device), self._start, self._signed)
+        early = Early(items_of(going), self._lanes(device).beside(), self._start, self._signed)
         self.take(early)
         return early
 

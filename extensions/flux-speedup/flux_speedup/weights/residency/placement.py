@@ -114,7 +114,7 @@ class Placement:
         inference = torch.is_inference_mode_enabled()
         items = [Item(s, s.dtype, s.shape, inference=inference) for s in spans if s is not None]
         start = partial(Underway, arena=BEFORE, direct=self._direct, store=self._store)
-        return Early(items, self._lanes(device), start, Signature)
+        return Early(items, self._lanes(device).beside(), start, Signature)
 
     def expect(
         self, module: torch.nn.Module, device: torch.device, names: Collection[str]

@@ -122,7 +122,8 @@ class Direct(Lending):
         `still`: whether it will read these; asked in the background.
         """
         if self.serves(device) and self.rule != NOTHING:
-            self._soon(self._beforehand.keep(filter(self._warm, paths), still), device, None, None)
+            kept = self._beforehand.keep(filter(self._warm, paths), still)
+            self._soon(kept, device, None, None, at_once=True)
             self._idle.watch()
 
     def _soon(
@@ -131,6 +132,8 @@ class Direct(Lending):
         device: torch.device,
         rule: Rule | None,
         parts: Sequence[Span] | None,
+        *,
+        at_once: bool = False,
     ) -> None:
         if not self.serves(device) or (rule or self.rule) == NOTHING:
             return
@@ -140,7 +143,8 @@ class Direct(Lending):
                 continue
             numbers = self._numbers(mapping, parts)
             if held is None or not held.memory.has(numbers):
-                self._idle.add((one, numbers), partial(self._step, one, device, deque(numbers), rule))
+                step = partial(self._step, one, device, deque(numbers), rule)
+                self._idle.add((one, numbers), step, at_once=at_once)
 
     def has_mixed(self, identity: FileIdentity) -> bool:
         """Whether devices could read pages of this file while somebody wrote there who had not waited."""

@@ -35,6 +35,7 @@ class WhileIdle:
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._steps: dict[Hashable, Callable[[], bool]] = {}
+        self._at_once: set[Hashable] = set()
         self._thread: threading.Thread | None = None
         self._stirred = time.monotonic()
 
@@ -42,10 +43,15 @@ class WhileIdle:
         """Somebody has just done something: the quiet begins anew."""
         self._stirred = time.monotonic()
 
-    def add(self, name: Hashable, step: Callable[[], bool]) -> None:
-        """`step` is called again and again, while it is quiet, until it answers that nothing is left to do."""
+    def add(self, name: Hashable, step: Callable[[], bool], *, at_once: bool = False) -> None:
+        """`step` is called again and again, while it is quiet, until it answers that nothing is left to do.
+
+        `at_once`: while nobody is busy, however long that is, until somebody was.
+        """
         with self._lock:
             self._steps.setdefault(name, step)
+            if at_once:
+                self._at_once.add(name)
             if self._thread is None:
                 self._start()
         self._changed.set()
@@ -60,6 +66,7 @@ class WhileIdle:
         """What waits is forgotten."""
         with self._lock:
             self._steps.clear()
+            self._at_once.clear()
 
     def wait(self, timeout: float) -> bool:
         """Whether nothing waited any more within `timeout` seconds; for tests and benchmarks."""
@@ -88,7 +95,8 @@ class WhileIdle:
                     return
                 poll = min(_POLL_S, self._quiet_s) if self._steps else _WATCH_S
             try:
-                if self._steps and self.is_quiet():
+                quiet = bool(self._steps) and self.is_quiet()
+                if quiet or self._first_is_at_once():
                     self._step()
                     continue
                 watching = self._watch()
@@ -102,8 +110,12 @@ class WhileIdle:
     def is_quiet(self) -> bool:
         """Whether nobody is busy, and was for a while."""
         if self._busy():
+            self._at_once.clear()
             self.stir()
         return time.monotonic() - self._stirred >= self._quiet_s
+
+    def _first_is_at_once(self) -> bool:
+        return next(iter(self._steps), None) in self._at_once
 
     def _step(self) -> None:
         with self._lock:
@@ -112,3 +124,4 @@ class WhileIdle:
             with self._lock:
                 if self._steps.get(name) is step:  # else it was added anew since
                     del self._steps[name]
+                    self._at_once.discard(name)

@@ -32,6 +32,10 @@ class Lane(Protocol):
     pinned: bool
     device: torch.device
 
+    def beside(self) -> Lane:
+        """Another lane to the same device and for the same caller, of whose copies none waits for one of this."""
+        ...
+
     def calling(self) -> AbstractContextManager[object]:
         """What another thread is in while it does what is done on the caller's."""
         ...
@@ -80,6 +84,9 @@ class PlainLane:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
+    def beside(self) -> Lane:
+        return self
+
     def calling(self) -> AbstractContextManager[object]:
         return contextlib.nullcontext()
 
@@ -119,9 +126,11 @@ class StreamLane:
     """
 
     pinned = True
-    _streams: dict[tuple[Any, torch.device], Any] = {}  # noqa: RUF012 - two streams a device and process
+    _streams: dict[tuple[Any, torch.device, bool], Any] = {}  # noqa: RUF012 - two a device and process, and two beside
 
-    def __init__(self, device: torch.device, *, blocking: bool = False, module: Any = None) -> None:
+    def __init__(
+        self, device: torch.device, *, blocking: bool = False, module: Any = None, beside: bool = False
+    ) -> None:
         """`blocking`: who waits for a slot sleeps instead of spinning. `module`: torch.cuda or its like."""
         self._module: Any = module or (torch.cuda if device.type == "cuda" else torch.xpu)
         if device.index is None:
@@ -129,10 +138,13 @@ class StreamLane:
         self.device = device
         self._blocking = blocking
         self._current = self._module.current_stream(device)
-        key = (self._module, device)
+        key = (self._module, device, beside)
         if key not in self._streams:
             self._streams[key] = self._module.Stream(device), self._module.Stream(device)
         self._copies, self._behind = self._streams[key]
+
+    def beside(self) -> Lane:
+        return StreamLane(self.device, blocking=self._blocking, module=self._module, beside=True)
 
     def calling(self) -> AbstractContextManager[object]:
         stream: AbstractContextManager[object] = self._module.stream(self._current)
