@@ -13,15 +13,16 @@ import torch
 
 from flux_speedup.weights.errors import HeaderError, MappingError
 from flux_speedup.weights.files.header import DTYPES
+from flux_speedup.weights.files.looks import Looks
 from flux_speedup.weights.files.mapped import Held
 from flux_speedup.weights.files.mapping import Near, Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.files.written import (
     PAGE,
-    Looks,
     Ranges,
-    _by_scan,
     _by_smaps,
+    by_pagemap,
+    by_scan,
     overlaps,
     written_ranges,
 )
@@ -155,7 +156,13 @@ def test_an_address_that_is_used_again_is_not_a_span(tmp_path: Path, registry: R
 
 @linux
 @pytest.mark.parametrize(
-    "ask", [written_ranges, lambda a, n: _by_scan(a, a + n), lambda a, n: _by_smaps(a, a + n)]
+    "ask",
+    [
+        written_ranges,
+        lambda a, n: by_scan(a, a + n),
+        lambda a, n: by_pagemap(a, a + n),
+        lambda a, n: _by_smaps(a, a + n),
+    ],
 )
 def test_written_pages_are_found_and_untouched_ones_stay_out_of_ram(
     tmp_path: Path, registry: Registry, ask: object
@@ -180,14 +187,20 @@ def test_written_pages_are_found_and_untouched_ones_stay_out_of_ram(
     assert sum(end - begin for begin, end in ranges) <= 3 * PAGE
 
 
-def test_a_part_is_looked_at_alone_where_the_kernel_can() -> None:
+def _not_here(start: int, end: int) -> Ranges:
+    raise OSError("no such ioctl")
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_part_is_looked_at_alone_where_the_kernel_can(older: bool) -> None:
     asked: list[tuple[int, int]] = []
 
     def scan(start: int, end: int) -> Ranges:
         asked.append((start, end))
         return [(start, start + PAGE)]
 
-    looks = Looks(scan, ask=lambda *_: pytest.fail("all of it was looked at"))
+    ways = [_not_here, scan] if older else [scan, _not_here]
+    looks = Looks(ways, ask=lambda *_: pytest.fail("all of it was looked at"))
     first = 1000 * PAGE
     near, far = (first + 9 * PAGE, first + 10 * PAGE), (5000 * PAGE + 3, 5001 * PAGE + 3)
     assert looks.among([far, (first + 8, first + 9), near], 0, 1 << 40) == [
@@ -203,14 +216,11 @@ def test_a_part_is_looked_at_alone_where_the_kernel_can() -> None:
 def test_elsewhere_each_mapping_is_looked_at_once(found: Ranges | None) -> None:
     asked: list[tuple[int, int]] = []
 
-    def scan(start: int, end: int) -> Ranges:
-        raise OSError("no such ioctl")
-
     def ask(address: int, length: int) -> Ranges | None:
         asked.append((address, length))
         return found
 
-    looks = Looks(scan, ask)
+    looks = Looks([_not_here], ask)
     for address in (0, PAGE, 0):
         assert looks.among([(address, address + 1)], address, 100) == found
     assert asked == [(0, 100), (PAGE, 100)]

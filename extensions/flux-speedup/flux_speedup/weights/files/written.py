@@ -8,8 +8,10 @@ from __future__ import annotations
 import mmap
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 Ranges = list[tuple[int, int]]
 
@@ -19,10 +21,9 @@ _IS_FILE, _IS_PRESENT, _IS_SWAPPED = 1 << 2, 1 << 3, 1 << 4
 _SCAN_ARGUMENT = struct.Struct("=12Q")
 _REGION = struct.Struct("=3Q")
 _REGIONS = 512
-_GAP = 1 << 20
-"""Bytes between two parts that are looked at as one."""
 _ENTRIES = 1 << 16
-_PRESENT, _SWAPPED, _FILE = 1 << 63, 1 << 62, 1 << 61  # linux/Documentation/admin-guide/mm/pagemap.rst
+# linux/Documentation/admin-guide/mm/pagemap.rst: from the first on a page is in RAM or swapped out.
+_THERE, _FILE = 1 << 62, 1 << 61
 
 
 def written_ranges(address: int, length: int) -> Ranges | None:
@@ -32,7 +33,7 @@ def written_ranges(address: int, length: int) -> Ranges | None:
     if sys.platform == "win32":
         return []  # there a mapping cannot be written
     end = address + -(-length // PAGE) * PAGE
-    for question in (_by_scan, _by_smaps):
+    for question in (by_scan, _by_smaps):
         try:
             return question(address, end)
         except (OSError, ValueError, ImportError):
@@ -40,50 +41,12 @@ def written_ranges(address: int, length: int) -> Ranges | None:
     return None
 
 
-class Looks:
-    """`written_ranges` of one part after another of mappings, for one load.
-
-    It takes milliseconds for a GB whose pages are mapped: so only what is asked for is looked at, where the kernel
-    can, and elsewhere all of a mapping once.
-    """
-
-    def __init__(
-        self,
-        scan: Callable[[int, int], Ranges] | None = None,
-        ask: Callable[[int, int], Ranges | None] = written_ranges,
-    ) -> None:
-        """`scan`: of [start, end) alone; raises OSError where the kernel cannot. `ask`: of start, length; then."""
-        self._scan = scan or _by_scan
-        self._ask = ask
-        self._whole: dict[int, Ranges | None] = {}
-
-    def among(self, parts: Iterable[tuple[int, int]], address: int, length: int) -> Ranges | None:
-        """What was written among these [start, end) of a mapping; what else was, may be there, too."""
-        if address not in self._whole:
-            try:
-                return [each for run in _runs(parts) for each in self._scan(*run)]
-            except (OSError, ValueError, ImportError):
-                self._whole[address] = self._ask(address, length)
-        return self._whole[address]
-
-
-def _runs(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The pages of these, in order; near ones as one."""
-    runs: list[tuple[int, int]] = []
-    for start, end in sorted(parts):
-        start, end = start // PAGE * PAGE, -(-end // PAGE) * PAGE
-        if runs and start <= runs[-1][1] + _GAP:
-            start, end = runs[-1][0], max(end, runs.pop()[1])
-        runs.append((start, end))
-    return runs
-
-
 def overlaps(ranges: Ranges, start: int, length: int) -> bool:
     """Whether any byte of [start, start + length) lies in one of the ranges."""
     return any(begin < start + length and start < end for begin, end in ranges)
 
 
-def _by_scan(start: int, end: int) -> Ranges:
+def by_scan(start: int, end: int) -> Ranges:
     """PAGEMAP_SCAN over the range alone: the kernel walks only what is populated."""
     import ctypes
     import fcntl
@@ -117,7 +80,7 @@ def _by_smaps(start: int, end: int) -> Ranges:
         if begin < end and start < stop:
             known = True
             if anonymous:
-                found += _by_pagemap(max(begin, start), min(stop, end))
+                found += by_pagemap(max(begin, start), min(stop, end))
     if not known:
         raise ValueError("the mapping is not listed")
     return found
@@ -134,7 +97,7 @@ def _smaps(path: Path) -> Iterator[tuple[int, int, int]]:
                 begin, stop = (int(part, 16) for part in first.split("-"))
 
 
-def _by_pagemap(start: int, end: int) -> Ranges:
+def by_pagemap(start: int, end: int) -> Ranges:
     found: Ranges = []
     with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
         for first in range(start // PAGE, end // PAGE, _ENTRIES):
@@ -143,11 +106,13 @@ def _by_pagemap(start: int, end: int) -> Ranges:
             raw = pagemap.read(count * 8)
             if len(raw) != count * 8:
                 raise ValueError("the page map ended early")
-            for index, (entry,) in enumerate(struct.iter_unpack("=Q", raw)):
-                if entry & (_PRESENT | _SWAPPED) and not entry & _FILE:
-                    page = (first + index) * PAGE
-                    if found and found[-1][1] == page:
-                        found[-1] = (found[-1][0], page + PAGE)
-                    else:
-                        found.append((page, page + PAGE))
+            entries = np.frombuffer(raw, np.uint64)
+            if entries.max() < _THERE:  # nowhere, mostly
+                continue
+            written = (entries >= _THERE) & (entries & np.uint64(_FILE) == 0)
+            edges = np.flatnonzero(np.diff(written, prepend=False, append=False)) + first
+            for begin, stop in (edges * PAGE).reshape(-1, 2).tolist():
+                if found and found[-1][1] == begin:
+                    begin = found.pop()[0]
+                found.append((begin, stop))
     return found

@@ -11,10 +11,11 @@ import torch
 
 from ..errors import TransferError
 from ..files.identity import FileIdentity
+from ..files.looks import Looks
 from ..files.mapping import Mapping, Near, Registry
 from ..files.pagecache import WARM, resident_fraction
 from ..files.span import Span, lost_among
-from ..files.written import Looks, overlaps
+from ..files.written import overlaps
 from ..transfer.item import Item
 from .backing import Backing
 from .forms import Recipe, recipe_of

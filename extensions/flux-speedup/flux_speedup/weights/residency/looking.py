@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..files.identity import FileIdentity
+from ..files.looks import Looks
 from ..files.mapping import Registry
-from ..files.written import Looks
 from .going import Departure, departures, files_of, source_of
 from .roster import Entry
 from .state import AtHome
