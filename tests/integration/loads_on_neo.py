@@ -31,11 +31,13 @@ from backend.quant_ops import QuantizedTensor
 from modules_forge.packages.comfy.weight_adapter.loha import LoHaAdapter
 from safetensors.torch import save_file
 
-from tests.integration.random_loads import HOME, MIB, Believed, Block, Loads, Ours
+from tests.integration.random_loads import HOME, MIB, Believed, Block, Loads, Ours, Requests
 from tests.second_device import CARD
 
 SIZE, INFERENCE, WIDE = 28 * MIB, 12 * MIB, 512
 believed = Believed(manager, INFERENCE)
+manager.text_encoder_device = manager.get_torch_device
+requests = Requests()
 
 
 class Cudart:
@@ -78,17 +80,20 @@ base.stochastic_rounding = rounding.stochastic_rounding
 
 
 class OursStreaming(Ours):
-    """And what does not fit streams."""
+    """And what does not fit streams, and what fits comes before it is asked for."""
 
     def __init__(self):
+        from flux_speedup.hosts.common import overlap
         from flux_speedup.hosts.forge import need, split_models, splits, streamed
         from flux_speedup.hosts.neo import one_pass, reserve, streaming, weights
+        from flux_speedup.hosts.neo.overlap import NeoLoads
         from flux_speedup.hosts.neo.webui import Neo
         from flux_speedup.weights.streaming import split, timeline
         from flux_speedup.weights.transfer.direct import Direct
 
         streamed.RING, split.LEAST = 2 * MIB, 1 << 17
         need.QUIET, split_models.LEAST_MODEL = 2 * MIB, MIB
+        overlap.MARGIN = 4 * MIB
         one_pass.PARTS |= {"layers", "norm"}
         splits.timeline_for = timeline.PlainTimeline
         # Its loader imports everything.
@@ -99,10 +104,13 @@ class OursStreaming(Ours):
         self.streaming.on = True
         self.run = self.streaming.around_pass(self.run)
         # And the tier keeps half as much again for inference.
-        self.begin(*self.streaming.changes(), *reserve.Reserve(manager, INFERENCE * 3 // 2).changes())
+        kept = reserve.Reserve(manager, INFERENCE * 3 // 2).changes()
+        self.overlap = overlap.Overlap(self.placement, NeoLoads(), {CARD.type})
+        self.begin(*kept, *self.streaming.changes(), *self.overlap.changes())
 
     def for_rings(self):
-        return sum(split.held for split in self.streaming._splits.values())
+        coming = sum(each.early.bytes for each in self.overlap._coming)
+        return coming + sum(split.held for split in self.streaming._splits.values())
 
     def streams(self, model):
         found = self.streaming.of(model)
@@ -228,6 +236,8 @@ def weights(kind, name, tensor):
 PATCHED = ("unet", "packed", "gguf")
 STEPS = (*PATCHED, "packed", "gguf", "encoder", "small", "beside", "apart", "room", "lora", "lora", "unload")
 STEPS += ("raise", "full", "encoder of gguf", "merge", "pass", "outside")
+REQUESTS = ("request",) * 4
+"""And on cards of other sizes."""
 everywhere = {name: partial(with_loha, name) for name in ("encoder", "small", "unet")}
 found = []
 for seed, mib in json.loads(sequences):
@@ -235,8 +245,9 @@ for seed, mib in json.loads(sequences):
     believed.size = mib * MIB or SIZE
     loads = Loads(manager, believed, models, WIDE, seed)
     loads.ours = ours
+    steps = STEPS + REQUESTS if mib else STEPS
     with torch.inference_mode():
-        loads.play((loads.chance.choice(STEPS) for _ in range(48)), with_lora, PATCHED, everywhere)
+        loads.play((loads.chance.choice(steps) for _ in range(48)), with_lora, PATCHED, everywhere, requests)
     loads.copies(weights)
     loads.seen["pinned"] = len(cudart.now)
     loads.seen["ever pinned"] = len(cudart.seen)

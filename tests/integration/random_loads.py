@@ -12,6 +12,7 @@ import random
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -108,8 +109,13 @@ class Ours:
         return [AsBuilt(patcher.model) for patcher in models.values()]
 
     def for_rings(self) -> int:
-        """And what streams."""
+        """And what streams, and what is on its way before it is asked for."""
         return 0
+
+    def ahead(self, model: torch.nn.Module) -> bool:
+        """Whether it was on its way before it was asked for the last time."""
+        arrival = self.placement.arrival(model)
+        return arrival is not None and arrival.early > 0
 
 
 class Block(torch.nn.Module):
@@ -131,6 +137,34 @@ class Block(torch.nn.Module):
         return found
 
 
+class Requests:
+    """What a host has around loads, under Forge Neo's names: a request, and the model that it uses."""
+
+    def __init__(self) -> None:
+        self._data = SimpleNamespace(sd_model=None, forge_loading_parameters={})
+        processing: Any = ModuleType("modules.processing")
+        processing.manage_model_and_prompt_cache = processing.process_images_inner = lambda do: do()
+        processing.forge_model_reload = lambda: None
+        self._processing = processing
+        models: Any = ModuleType("modules.sd_models")
+        models.model_data = self._data
+        models.forge_loader = models.forge_model_reload = models.unload_model_weights = lambda: None
+        for module in (processing, models):
+            sys.modules[module.__name__] = module
+
+    def switch(self, texts: Any, transformer: Any) -> None:
+        """From now on the model in use has these patchers."""
+        objects = SimpleNamespace(clip=SimpleNamespace(patcher=texts), unet=transformer)
+
+        def reload() -> None:
+            self._data.sd_model = SimpleNamespace(forge_objects=objects)
+
+        self._processing.manage_model_and_prompt_cache(reload)
+
+    def make(self, images: Callable[[], None]) -> None:
+        self._processing.process_images_inner(images)
+
+
 class Loads:
     """Models by name, each as the host's patcher holds it, and what is done with them."""
 
@@ -144,6 +178,7 @@ class Loads:
         self.x = torch.randn(2, wide, generator=torch.Generator().manual_seed(4))
         self.seen: dict[str, Any] = {"images": [], "loaded": [], "streamed": [], "books": {}, "errors": 0}
         self.seen |= {"sizes": [], "pushed": 0, "beside": 0, "merged": [], "passed": [], "lora is wrong": []}
+        self.seen |= {"ahead": []}
 
     def play(
         self,
@@ -151,14 +186,15 @@ class Loads:
         with_lora: Callable[[str, float], Any],
         patched: Collection[str],
         everywhere: Mapping[str, Callable[[], Any]],
+        requests: Requests | None = None,
     ) -> None:
         """`steps`: models' names, or what `_step` knows. `patched`: models that get LoRAs, of the others those of
-        `everywhere` one that is merged into every layer.
+        `everywhere` one that is merged into every layer. `requests`: for the step of that name.
         """
         gc.collect()
         self._card.ends_here()
         built = self.ours.built(self.models) if self.ours is not None else None
-        self._with_lora, self._everywhere = with_lora, everywhere
+        self._with_lora, self._everywhere, self._requests = with_lora, everywhere, requests
         self._patched, self._fit = list(patched), [name for name in self.models if name not in patched]
         for what in steps:
             if what in self.models:
@@ -182,6 +218,9 @@ class Loads:
             self.chosen[name] = self._with_lora(name, strength) if strength else self.models[name]
         elif what == "unload":
             self._unload()
+        elif what == "request":
+            assert self._requests is not None
+            self._request(self._requests)
         elif what == "outside":
             self._unload_outside()
         elif what == "merge":
@@ -191,15 +230,48 @@ class Loads:
         elif what == "full":
             self._unload()
             # One that fits: of a load in part that fails the hosts themselves leave marks behind.
-            with card.full(self._card.size // 8):
+            with card.full(min(self._card.size // 8, 5 * MIB)):
                 self._run_into_an_error(self.chance.choice(self._fit), "memory")
             self._card.ends_here()
             self._unload()
         else:
             name = self.chance.choice(self._patched)
-            self.models[name].model.fails = self.chance.randrange(24)
-            self._run_into_an_error(name, "on purpose")
-            self.models[name].model.fails = None
+            self._run_into_an_error(name, "on purpose", self.chance.randrange(24))
+
+    def _request(self, requests: Requests) -> None:
+        """That uses another checkpoint, most often: text encoders, the transformer; something else in between, or
+        an end before that.
+        """
+        texts, transformer, other, chance = "encoder", "unet", "small", self.chance.random
+        if chance() < 0.8:
+            self._unload()
+        if chance() < 0.8:
+            requests.switch(self.chosen[texts], self.chosen[transformer])
+        room = self.chance.randrange(self._card.size // 2)
+        steps: list[Callable[[], None]] = []
+        for likely, step in (
+            (0.2, lambda: self._run(other)),
+            (0.1, lambda: self._room(room)),
+            (0.9, lambda: self._run(texts)),
+            (0.1, lambda: self._run(other)),
+            (0.1, lambda: self._run_into_an_error(transformer, "on purpose", self.chance.randrange(24))),
+            (0.1, lambda: self._room(room)),
+            (0.1, self._unload),
+            (0.9, lambda: self._run(transformer)),
+            (0.3, lambda: self._run(transformer)),
+        ):
+            if chance() < likely:
+                steps.append(step)
+
+        def images() -> None:
+            for step in steps:
+                step()
+                self._compare_books()
+                if self.ours is not None:
+                    both = (self.models[name].model for name in (texts, transformer))
+                    self.seen["ahead"].append([self.ours.ahead(model) for model in both])
+
+        requests.make(images)
 
     def _unload_outside(self) -> None:
         """Of inference mode, as a request to unload does. One that fits: what was loaded in part after that Neo by
@@ -323,13 +395,16 @@ class Loads:
         if self.ours is not None and self.ours.streams(patcher.model):
             self.seen["streamed"].append(f"{name}{lora}")
 
-    def _run_into_an_error(self, name: str, words: str) -> None:
+    def _run_into_an_error(self, name: str, words: str, fails: int | None = None) -> None:
+        """`fails`: the layer in which it does."""
+        self.models[name].model.fails = fails
         try:
             self._run(name)
         except RuntimeError as error:
             self.seen["errors"] += words not in str(error)
         else:
             self.seen["errors"] += 1
+        self.models[name].model.fails = None
 
     def _compare_books(self) -> None:
         """What the manager believes to be on the card, and what is there; how large it takes models to be."""

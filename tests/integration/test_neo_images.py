@@ -179,6 +179,25 @@ def test_where_everything_fits_the_images_are_the_same(
         assert both[1].states[item] == "applied", item
 
 
+def test_text_encoders_and_transformer_come_before_they_are_asked_for_where_both_fit(
+    both: tuple[Made, Made],
+) -> None:
+    for gib, sequence in both[1].on.items():
+        ahead = {
+            module: {what: seen[module]["ahead"] for what, seen in sequence.weights.items()}
+            for module in ("JointTextEncoder", "KModel")
+        }
+        if gib != EVERYTHING_FITS:
+            assert not any(size for sizes in ahead.values() for size in sizes.values())
+            continue
+        assert ahead["JointTextEncoder"]["first"] > 100_000_000
+        # Built, and kept ones that are used again.
+        least = {"first": 32, "fp8": 13, "schnell": 32, "fp8 again": 13, "a dog": 32}
+        assert {what: ahead["KModel"][what] > mb * 1e6 for what, mb in least.items()} == dict.fromkeys(
+            least, True
+        )
+
+
 def test_every_weight_is_on_the_card_by_us_and_the_large_ones_from_their_files(
     fits: tuple[Sequence, Sequence],
 ) -> None:

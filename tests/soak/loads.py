@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.integration.other_hosts import checkout
-from tests.integration.test_random_loads import SCRIPTS, both, check, shows
+from tests.integration.test_random_loads import SCRIPTS, WHERE_TWO_FIT, both, check, shows
 from tests.second_device import why_not
 from tests.soak.outcome import Outcome
 
@@ -25,6 +25,7 @@ def run(sequences: int, folder: Path) -> Outcome:
         place.mkdir(parents=True)
         # On cards of other sizes, too.
         played = [(seed, LARGER.get(host, 0) * (seed % 2)) for seed in range(sequences)]
+        played += [(3, WHERE_TWO_FIT)] * (host in LARGER)
         found = both(host, place, played)
         outcome.tried += len(found)
         for (seed, mib), (alone, ours) in zip(played, found, strict=True):

@@ -1,13 +1,21 @@
 """Test extension, loaded before ours: Forge Neo or reForge believes in a card, and generates on its stand-in.
 
 PROBE_CARD_GIB: the size of the card. Models are loaded to torch.device("cpu", 0), which is not equal to the home of
-weights, torch.device("cpu"); what is loaded counts as taken from the card.
+weights, torch.device("cpu"); what is loaded, and what is on its way by us, counts as taken from the card.
 """
 
 import os
+import sys
 import weakref
 
 GIB = float(os.environ.get("PROBE_CARD_GIB", "0"))
+
+
+def on_its_way():
+    """Bytes that come before they are asked for."""
+    running = getattr(sys.modules.get("flux_speedup.app"), "_running", None)
+    overlap = getattr(getattr(running, "_host", None), "_overlap", None)
+    return sum(each.early.bytes for each in overlap._coming) if overlap is not None else 0
 
 
 def preload(parser):
@@ -33,7 +41,8 @@ def preload(parser):
         return model_load(loaded, *args, **kwargs)
 
     def get_free_memory(dev=None, torch_free_too=False):
-        free = card["bytes"] - sum(getattr(model, "model_loaded_weight_memory", 0) for model in on_card)
+        loaded = sum(getattr(model, "model_loaded_weight_memory", 0) for model in on_card)
+        free = card["bytes"] - loaded - on_its_way()
         return (free, free) if torch_free_too else free
 
     manager.LoadedModel.model_load = counted

@@ -120,7 +120,7 @@ class Config:
         "where there is room for both",
         more="with `weights`",
         label="Loading ahead of need",
-        hosts=FORGE,
+        hosts=FORGE_AND_NEO,
     )
     packed: bool = WEIGHTS(
         False,

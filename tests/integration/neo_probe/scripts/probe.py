@@ -11,10 +11,11 @@ WHOLE = ("BaseModel", "SD1ClipModel", "AutoencoderKL", "LatentDiffusion", "KMode
 
 
 def small_models_are_worth_streaming():
+    from flux_speedup.hosts.common import overlap
     from flux_speedup.hosts.forge import need, split_models, streamed
     from flux_speedup.weights.streaming import split
 
-    split_models.LEAST_MODEL = need.QUIET = 1 << 20
+    split_models.LEAST_MODEL = need.QUIET = overlap.MARGIN = 1 << 20
     streamed.RING, split.LEAST = 4 << 20, 1 << 17
 
 
@@ -37,6 +38,7 @@ def on_app_started(_demo, app):
                 "parameters": len(dict(module.named_parameters())),
                 "backings": {backing.value: size for backing, size in residency.backings().items()},
                 "arrived": dict(arrival.by_backing) if arrival else {},
+                "ahead": arrival.early if arrival else 0,
             }
         return found
 

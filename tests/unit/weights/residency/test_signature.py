@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flux_speedup.weights.residency.signature import Signature
+from flux_speedup.weights.residency.signature import Signature, taken
 from tests import second_device
 from tests.second_device import counted, full, used
 from tests.second_device.marks import needs_card
@@ -143,3 +143,14 @@ def test_looking_again_takes_nothing_on_the_device_and_the_room_is_given_back() 
     assert allocations.count == 0
     del there, tensor, signature
     assert used() == before
+
+
+@needs_card
+def test_what_checksums_take_is_known_also_of_one_that_shares_nothing() -> None:
+    before, known = used(), taken(second_device.CARD)
+    shares = Signature([1 << 20], second_device.CARD)
+    alone = Signature([1 << 20], second_device.CARD, alone=True)
+    assert taken(second_device.CARD) - known == pytest.approx(used() - before, abs=1 << 12)
+    alone.join()
+    assert taken(second_device.CARD) - known == pytest.approx(used() - before, abs=1 << 12)
+    del shares

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ...weights.transfer.direct import Direct
     from ..common.checkpoints import Keeper
     from ..common.keeping import KeepingInside
+    from ..common.overlap import Overlap
     from ..common.sampling import Streamed
-    from .overlap import Overlap
     from .streaming import Streaming
     from .weights import Attachment
 
@@ -165,12 +165,13 @@ class Forge(Ahead):
 
     def overlap_changes(self) -> list[Change]:
         from ...weights.transfer.lane import LANES
-        from .overlap import Overlap
+        from ..common.overlap import Overlap
+        from .overlap import ForgeLoads
 
         if self._placement is None:
             raise Declined(NEEDS_WEIGHTS)
         if self._overlap is None:
-            self._overlap = Overlap(self._placement, LANES)
+            self._overlap = Overlap(self._placement, ForgeLoads(), LANES)
         return self._overlap.changes()
 
     def unload_changes(self) -> list[Change]:

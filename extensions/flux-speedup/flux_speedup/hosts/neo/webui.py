@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..comfy.weights import Attachment
     from ..common.checkpoints import Keeper
     from ..common.keeping import KeepingInside
+    from ..common.overlap import Overlap
     from ..common.sampling import Streamed
     from .streaming import Streaming
 
@@ -54,6 +55,7 @@ class Neo(Comfy):
         super().__init__(manager)
         self._keeper: Keeper | None = None
         self._streaming: Streaming | None = None
+        self._overlap: Overlap | None = None
 
     def memory_changes(self, plan: MemoryPlan) -> list[MemoryItem]:
         # What is loaded stays until there is no room, whatever `vram_state` is; and what does not fit is loaded in
@@ -93,6 +95,17 @@ class Neo(Comfy):
 
     def streams(self) -> Sequence[Streamed]:
         return self._streaming.all() if self._streaming is not None else ()
+
+    def overlap_changes(self) -> list[Change]:
+        from ...weights.transfer.lane import LANES
+        from ..common.overlap import Overlap
+        from .overlap import NeoLoads
+
+        if self._placing is None:
+            raise Declined(NEEDS_WEIGHTS)
+        if self._overlap is None:
+            self._overlap = Overlap(self._placing.placement, NeoLoads(), LANES)
+        return self._overlap.changes()
 
     def checkpoint_changes(
         self, limits: tuple[int, int], record: Record, held: Callable[[], frozenset[str]]

@@ -64,9 +64,10 @@ _living: weakref.WeakSet[Signature] = weakref.WeakSet()
 
 def taken(device: torch.device) -> int:
     """Bytes of the device that checksums take now."""
-    scratch = _scratches.get(device)
-    sums = sum(one._sums.nbytes for one in list(_living) if one._device == device)
-    return sums + (scratch.factors.nbytes + scratch.products.nbytes if scratch is not None else 0)
+    living = [one for one in list(_living) if one._device == device]
+    scratches = {one._scratch for one in living}  # shared, and those of what is on its way by itself
+    sums = sum(one._sums.nbytes for one in living)
+    return sums + sum(each.factors.nbytes + each.products.nbytes for each in scratches)
 
 
 class Signature:

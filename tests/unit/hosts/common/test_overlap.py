@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from flux_speedup.hosts.forge.overlap import MARGIN, Overlap
+from flux_speedup.hosts.common.overlap import MARGIN, Loads, Overlap
+from flux_speedup.hosts.forge.overlap import ForgeLoads
 from flux_speedup.patching.table import PatchTable
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.residency.placement import Placement
@@ -41,15 +42,15 @@ class VRAMState(Enum):
 class Host:
     """The host's memory manager as far as this goes: a load makes room, then moves. `seen`: free at each load."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, room: int) -> None:
-        """`room`: bytes of the card beside the transformer and all that is to be kept free."""
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, room: int, loads: Loads) -> None:
+        """`room`: bytes of the card beside both models and all that is to be kept free."""
         self.folder = folder
         self.registry = Registry()
         names = ("clip", "unet", "other")
         self.models = {name: self._model(folder / f"{name}.safetensors") for name in names}
         self.files = dict(self.models)
         self.placement = Placement(self.registry, lanes=PlainLane)
-        self.overlap = Overlap(self.placement, {CARD.type})
+        self.overlap = Overlap(self.placement, loads, {CARD.type})
         for patcher in self.models.values():
             self.placement._residencies[patcher.model] = residency_of(patcher.model, self.registry)
         self.total = used() + MARGIN + INFERENCE + 2 * SIZE + room
@@ -161,8 +162,8 @@ class Host:
 def host_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Host]]:
     tables: list[PatchTable] = []
 
-    def make(room: int = 32 * SIZE) -> Host:
-        host = Host(tmp_path, monkeypatch, room)
+    def make(room: int = 32 * SIZE, loads: Loads | None = None) -> Host:
+        host = Host(tmp_path, monkeypatch, room, loads or ForgeLoads())
         table = PatchTable(logging.getLogger("test"))
         table.add("overlap", "title", "why", host.overlap.changes())
         tables.append(table)
@@ -312,6 +313,80 @@ def test_what_came_from_the_beginning_and_was_not_asked_for_goes(host_with: Any,
             host.processing.manage_model_and_prompt_cache(lambda: None)  # the next request
     assert host.coming == 0
     assert used() == before
+
+
+class Yields(ForgeLoads):
+    """A host that computes by what is free once another model was loaded."""
+
+    yields = True
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS)
+def test_before_any_other_load_it_goes_where_that_looks_at_what_is_free(
+    host_with: Any, begin: Callable[..., None]
+) -> None:
+    host = host_with(loads=Yields())
+    free = host.total - used()
+    begin(host)
+    assert host.settled() == 2 * SIZE
+    host.request(lambda: host.load("other"), lambda: host.load("clip"), lambda: host.load("unet"))
+    assert host.seen[0] == free
+    early = {name: host.placement.arrival(host.models[name].model).early for name in ("clip", "unet")}
+    assert early == {"clip": 0, "unet": SIZE}  # it is on its way from the end of the other load on
+
+
+def test_text_encoders_that_nobody_asks_for_go_when_the_transformer_is_asked_for(host_with: Any) -> None:
+    host = host_with()
+    host.bring_back()
+    assert host.settled() == 2 * SIZE
+    during: list[int] = []
+    host.request(lambda: host.load("unet"), lambda: during.append(host.coming), lambda: during.append(used()))
+    assert during[0] == 0
+    assert host.placement.arrival(host.models["unet"].model).early == SIZE
+    assert host.residency("clip").resident == ()
+
+
+class Own(ForgeLoads):
+    """Some models are moved by what the host has of its own."""
+
+    def is_moved(self, patcher: Any) -> bool:
+        return patcher.model is not None and not hasattr(patcher, "own")
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS)
+@pytest.mark.parametrize("why", ["no text encoders", "no transformer", "the host's own"])
+def test_of_an_engine_that_is_otherwise_nothing_stays_on_its_way(
+    host_with: Any, begin: Callable[..., None], why: str
+) -> None:
+    host = host_with(loads=Own())
+    before = used()
+    if why == "the host's own":
+        host.models["unet"].own = True
+    else:
+        host.models["clip" if why == "no text encoders" else "unet"] = SimpleNamespace(model=None)
+    begin(host)
+    assert host.settled() == 0
+    end = time.monotonic() + PATIENCE_S
+    while used() != before and time.monotonic() < end:  # a thread that was about to begin the second one ends
+        time.sleep(0.001)
+    assert used() == before
+
+
+class Casts(ForgeLoads):
+    """A host that builds text encoders in another dtype."""
+
+    def stays(self, part: Any, guess: Any, *, text: bool) -> bool:
+        return not text
+
+
+def test_what_is_built_otherwise_does_not_come_and_the_other_one_does(host_with: Any) -> None:
+    host = host_with(loads=Casts())
+    host.build()
+    assert host.settled() == SIZE
+    host.request(lambda: host.load("clip"), lambda: host.load("unet"))
+    early = {name: host.placement.arrival(host.models[name].model).early for name in ("clip", "unet")}
+    assert early == {"clip": 0, "unet": SIZE}
+    assert host.overlap._in_vain == set()
 
 
 def _fail() -> None:
