@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from flux_speedup.weights.packed.decoding import PLAIN
 from flux_speedup.weights.packed.form import Form
 from flux_speedup.weights.residency.residency import Residency
 from flux_speedup.weights.residency.signature import Signature
+from flux_speedup.weights.transfer import destinations
 from flux_speedup.weights.transfer.direct import Direct
 from flux_speedup.weights.transfer.lane import Fence
-from flux_speedup.weights.transfer.run import AHEAD
+from flux_speedup.weights.transfer.run import AHEAD, QUEUED
 from flux_speedup.weights.transfer.staging import Arena
-from flux_speedup.weights.transfer.transfer import transfer
+from flux_speedup.weights.transfer.transfer import Underway, transfer
 from tests.unit.weights.packed.packing_of import Loading, pack, room_in, weights
 from tests.unit.weights.registering import Machine, ledger
 from tests.unit.weights.weight_files import CARD, CountingLane, file_opener, module_of, raw_bytes
@@ -36,9 +37,10 @@ class Point:
     """After so many copies."""
 
     copies: int = 0
+    order: list[str] = field(default_factory=list)
 
     def synchronize(self) -> None:
-        return
+        self.order.append("waited")
 
     def query(self) -> bool:
         return True
@@ -61,7 +63,7 @@ class Bus(CountingLane):
         super().copy(target, source)
 
     def fence(self, again: Fence | None) -> Fence | None:
-        return Point(len(self._targets))
+        return Point(len(self._targets), self.order)
 
     def behind(self, after: Fence | None = None) -> AbstractContextManager[object]:
         if after is None:  # once all is over
@@ -135,3 +137,29 @@ def test_copies_are_queued_well_ahead_of_what_waits_for_them(tmp_path: Path, way
     assert batches > AHEAD
     assert bus.order == ["batch"] * AHEAD + ["batch", "told"] * (batches - AHEAD) + ["told"] * AHEAD
     assert looked_at == list(range(batches)), "each part is looked at while those before it are on their way"
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_whoever_is_patient_has_few_batches_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: bool
+) -> None:
+    monkeypatch.setattr(destinations, "_BATCH", 1)
+    loading, bus = Loading.of(tmp_path, {f"w{n:02}": weights(4_000, n) for n in range(COUNT)}), Bus()
+    mapping = loading.registry.open(loading.path)
+    direct = Direct(loading.registry, registrar=Machine().registrar, held=ledger(), kinds=frozenset({"cpu"}))
+    assert direct.hold(mapping)
+
+    def start(items: Sequence[Any], lane: Any, **told: Any) -> Underway:
+        arena, opener = Arena(limit=1 << 20, chunk=64 << 10), file_opener(loading.registry)
+        return Underway(items, lane, arena, opener=opener, direct=direct, **told)
+
+    module = module_of(mapping.views())
+    residency = Residency(
+        module, registry=loading.registry, lanes=lambda _: bus, start=start, signed=Signature
+    )
+    residency.early(CARD).begin(patient=patient)
+    queued = [word for word in bus.order if word != "told"]
+    more = ["batch", "waited"] if patient else ["batch"]
+    assert queued == ["batch"] * QUEUED + more * (COUNT - QUEUED)
+    residency.load(CARD)
+    assert all(torch.equal(module.get_parameter(n).cpu(), view) for n, view in mapping.views().items())

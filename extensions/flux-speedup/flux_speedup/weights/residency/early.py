@@ -40,7 +40,9 @@ class Underway(Protocol):
 class Starter(Protocol):
     """What starts one. Raises TransferError."""
 
-    def __call__(self, items: Sequence[Item], lane: Lane, *, arrived: Arrived | None) -> Underway: ...
+    def __call__(
+        self, items: Sequence[Item], lane: Lane, *, arrived: Arrived | None, patient: bool
+    ) -> Underway: ...
 
 
 Landed = tuple[torch.Tensor, OnDevice]
@@ -71,9 +73,11 @@ class Early:
         self.files = frozenset(item.origin.identity for item in items if isinstance(item.origin, Span))
         self.bytes = self.came = self.used = 0
 
-    def begin(self) -> int:
+    def begin(self, *, patient: bool = False) -> int:
         """They start on their way; the bytes that they take from now on.
 
+        `patient`: what somebody asks for meanwhile is let by on the bus. Where they go straight this takes as long
+        as they do then, and who claims or stops them waits for it.
         Raises TransferError: nothing is on its way then, nor ever will be.
         """
         with self._lock:
@@ -83,7 +87,9 @@ class Early:
             try:
                 with self._lane.calling():
                     signature = self._signed([item.bytes for item in self._items], self.device, alone=True)
-                    self._underway = self._start(self._items, self._lane, arrived=signature.add)
+                    self._underway = self._start(
+                        self._items, self._lane, arrived=signature.add, patient=patient
+                    )
             except BaseException as error:
                 self._over, self.bytes = True, 0
                 if isinstance(error, RuntimeError):
@@ -174,7 +180,7 @@ def _follow(parts: Sequence[Early], begun: int) -> None:
     for number, each in enumerate(parts):
         try:
             if number >= begun:
-                each.begin()
+                each.begin(patient=True)
         except Exception as error:  # a courtesy in the background: their load brings them
             _log.info("nothing more comes ahead of its load (%s)", str(error).split("\n")[0])
             return

@@ -24,6 +24,8 @@ TELL = 256 << 20
 AHEAD = 16
 """Batches of what goes straight that are queued before anybody is told of the oldest: telling takes the host longer
 than queueing does, and the bus must never be without work meanwhile."""
+QUEUED = 3
+"""Batches of what goes straight that whoever is patient has queued: about 15 ms of a fast bus."""
 Arrived = Callable[[int, torch.Tensor], None]
 """Told in the lane's `behind`, once all copies into item number n are queued: where `begin` runs, of what goes
 straight, and then where `complete` does, which may be another thread."""
@@ -44,8 +46,14 @@ class Run:
         threads: Callable[[], int],
         opener: SourceOpener,
         arrived: Arrived | None = None,
+        *,
+        patient: bool = False,
     ) -> None:
-        """`threads`: how many may read; asked only where anything is to be read."""
+        """`threads`: how many may read; asked only where anything is to be read.
+
+        `patient`: of what goes straight only so much is queued that the bus is never without work, as copies of
+        others come after all that was queued before them; `begin` takes as long as the bus does then.
+        """
         self._items: list[Item] = []
         self._lane = lane
         self._slots = slots
@@ -53,6 +61,7 @@ class Run:
         self._threads = threads
         self._opener = opener
         self._arrived = arrived
+        self._patient = patient
         self._wanted = Wanted()
         self._sources: list[Source] = []
         self._straight = Straight()
@@ -141,6 +150,10 @@ class Run:
                 for target, piece in zip(targets, pieces, strict=True):
                     self._lane.copy(target, piece)
             self._sent.append((dests, self._lane.fence(None)))
+        if self._patient and len(self._sent) > QUEUED:
+            fence = self._sent[-1 - QUEUED][1]
+            if fence is not None:
+                fence.synchronize()
         self._tell_of_sent(AHEAD)
 
     def _tell_of_sent(self, but: int = 0) -> None:

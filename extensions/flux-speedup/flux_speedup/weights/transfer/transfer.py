@@ -68,8 +68,8 @@ def transfer(
 class Underway:
     """`transfer` behind the caller's back: allocating, and queueing what goes straight, take the caller's time.
 
-    The arena is taken meanwhile. `arrived` is told on the caller's thread first, and then on one of its own. Raises
-    TransferError.
+    The arena is taken meanwhile. `arrived` is told on the caller's thread first, and then on one of its own.
+    `patient`: see `Run`. Raises TransferError.
     """
 
     def __init__(
@@ -83,13 +83,22 @@ class Underway:
         arrived: Arrived | None = None,
         direct: Direct | None = None,
         store: Store = PACKED,
+        patient: bool = False,
     ) -> None:
         self._tensors: list[torch.Tensor] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="flux-speedup-early", daemon=True)
         with _as_ours(), ExitStack() as stack:
             slots = stack.enter_context(arena.slots(pinned=lane.pinned))
-            self._run = Run(lane, slots, arena.chunk, lambda: threads or default_threads(), opener, arrived)
+            self._run = Run(
+                lane,
+                slots,
+                arena.chunk,
+                lambda: threads or default_threads(),
+                opener,
+                arrived,
+                patient=patient,
+            )
             self._run.begin(_Parts(items, None, lane, store, direct).all(stack))
             self._held = stack.pop_all()
         try:
