@@ -39,15 +39,12 @@ log = logging.getLogger("flux_speedup")
 
 
 class Loads(Protocol):
-    """How a host loads models. `yields`: what is on its way goes before any other model is loaded, as the host then
-    computes by what is free.
+    """How a host loads models.
 
     whole: whether models are on the card as a whole, and stay there while there is room. is_loaded: something of a
     model. is_moved: by us, when its patcher's turn comes. stays: whether a part of a checkpoint that was taken
     apart (tensors by name; a text encoder's or the transformer's) is built of the file's tensors as they are.
     """
-
-    yields: bool
 
     def whole(self) -> bool: ...
     def is_loaded(self, model: torch.nn.Module) -> bool: ...
@@ -206,8 +203,9 @@ class Overlap:
                 return original(models, *args, **kwargs)
             wanted = {id(patcher.model) for patcher in models}
             asked = [each for each in self._coming if id(each.model) in wanted]
-            if any(each.of is _transformer for each in asked) or (not asked and self._loads.yields):
-                # Whoever samples encodes no more: what is left would be in the way until the request ends.
+            if not asked or any(each.of is _transformer for each in asked):
+                # Another one, such as a VAE that encodes, computes by what is free. And whoever samples encodes no
+                # more: what is left would be in the way until the request ends.
                 self._drop(but=asked)
             self._asked_for = bool(asked)
             try:

@@ -14,8 +14,6 @@ from ..common.overlap import MANAGER
 class ForgeLoads:
     """Models are whole where there is room; what the host builds in another dtype is seen once it has come."""
 
-    yields = False
-
     def whole(self) -> bool:
         manager: Any = sys.modules[MANAGER]
         states = (manager.VRAMState.NORMAL_VRAM, manager.VRAMState.HIGH_VRAM)

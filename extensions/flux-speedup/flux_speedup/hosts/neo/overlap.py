@@ -16,9 +16,7 @@ CAST = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class NeoLoads:
-    """Models are whole where there is room. How many images its VAE encodes at once is what is free then."""
-
-    yields = True
+    """Models are whole where there is room."""
 
     def whole(self) -> bool:
         manager: Any = sys.modules[MANAGER]
