@@ -30,7 +30,7 @@ _log = logging.getLogger("flux_speedup")
 class Underway(Protocol):
     """A transfer that goes on by itself; see `weights.transfer.transfer.Underway`."""
 
-    def wait(self) -> None: ...
+    def waiting(self) -> Callable[[], object]: ...
 
     def result(self) -> list[torch.Tensor]: ...
 
@@ -101,8 +101,10 @@ class Early:
     def wait(self) -> None:
         """Until all that was begun has come, or was stopped."""
         underway = self._underway
-        if underway is not None:
-            underway.wait()
+        wait = None if underway is None else underway.waiting()
+        del underway  # whoever asks for them meanwhile lets them go, and their memory is to be free then
+        if wait is not None:
+            wait()
 
     def claim(self, device: torch.device) -> bool:
         """Whether they are on their way to this device: then `landed` is to be asked. Else they go."""

@@ -108,9 +108,9 @@ class Underway:
             self._work()
             raise TransferError(None, f"no more threads here ({error})") from error
 
-    def wait(self) -> None:
-        """Until it is over, one way or the other."""
-        self._thread.join()
+    def waiting(self) -> Callable[[], object]:
+        """What returns once it is over, one way or the other, and holds nothing of it then."""
+        return self._thread.join
 
     def result(self) -> list[torch.Tensor]:
         """The tensors, complete, for the stream that was the caller's; waits. Hands them out once."""
