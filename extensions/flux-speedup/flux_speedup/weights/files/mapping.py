@@ -38,8 +38,12 @@ class Registry:
         """Mappings that are to live though nobody views them: whoever is about to write there takes them out."""
         self._held: dict[int, Held] = {}
         self._tokens = itertools.count()
-        every = lambda: list(self._held.values())  # noqa: E731 - those of then
-        self.writers = Writers(every, available, leases, lambda identity: self.kept.pop(identity, None))
+        self.writers = Writers(
+            lambda: list(self._held.values()),
+            available,
+            leases,
+            unused=lambda identity: self.kept.pop(identity, None),
+        )
 
     def open(self, path: Path | str, read: HeaderReader = read_header) -> Mapping:
         """Map a weight file anew: what somebody writes into one mapping shows in no other.

@@ -74,15 +74,12 @@ class Landing:
 
         `more`: finds the next of what goes, while these are on their way.
         """
-        early, self._early = self._early, None
-        claimed = early is not None and early.claim(device)
-        try:
-            if claimed:
-                going, more = [*going, *chain.from_iterable(iter(more, []))], list
-        except BaseException:
-            self._early = early
-            raise
-        there = early.landed(going) if early is not None and claimed else {}
+        early = self._early
+        there: dict[int, Landed] = {}
+        if early is not None and early.claim(device):
+            going, more = [*going, *chain.from_iterable(iter(more, []))], list
+            there = early.landed(going)
+        self._early = None
         if not going:
             return [], 0
         came = sum(data.nbytes for data, _ in there.values())

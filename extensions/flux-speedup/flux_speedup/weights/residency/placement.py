@@ -10,7 +10,6 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 
@@ -21,12 +20,11 @@ from ..packed.store import PACKED, Store
 from ..transfer.direct import Direct
 from ..transfer.item import Item
 from ..transfer.lane import Lane, lane_for
-from ..transfer.transfer import Underway
 from .backing import Backing
 from .early import Early
 from .inventory import Share
 from .report import LoadReport, UnloadReport
-from .residency import BEFORE, Residency
+from .residency import Residency, starter
 from .signature import Signature
 
 _FRESH_S = 4.0
@@ -113,8 +111,7 @@ class Placement:
         spans = (find(tensor, near) for tensor in tensors)
         inference = torch.is_inference_mode_enabled()
         items = [Item(s, s.dtype, s.shape, inference=inference) for s in spans if s is not None]
-        start = partial(Underway, arena=BEFORE, direct=self._direct, store=self._store)
-        return Early(items, self._lanes(device).beside(), start, Signature)
+        return Early(items, self._lanes(device).beside(), starter(self._direct, self._store), Signature)
 
     def expect(
         self, module: torch.nn.Module, device: torch.device, names: Collection[str]

@@ -42,6 +42,11 @@ BEFORE = Arena()
 """For what comes before it is asked for: what is asked for meanwhile does not wait for it."""
 
 
+def starter(direct: Direct | None, store: Store, before: Arena = BEFORE) -> Starter:
+    """What starts the transfers of what comes before it is asked for."""
+    return partial(Underway, arena=before, direct=direct, store=store)
+
+
 class Residency:
     """Where the weights of one module are. Holds the module weakly; one call at a time, from any thread.
 
@@ -68,7 +73,7 @@ class Residency:
         self._first = first
         self._roster = Roster(module, registry)
         self._registry = registry
-        start = start or partial(Underway, arena=before, direct=direct, store=store)
+        start = start or starter(direct, store, before)
         run = run or partial(transfer, arena=arena, direct=direct, store=store)
         self._landing = Landing(lanes, run, start, signed)
         self._save = save
