@@ -29,6 +29,11 @@ class Watched:
         self._lane.copy(target, source)
         self.last = time.perf_counter()
 
+    def copy_all(self, targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
+        self.first = self.first or time.perf_counter()
+        self._lane.copy_all(targets, sources)
+        self.last = time.perf_counter()
+
     def finish(self) -> None:
         self._lane.finish()
         self.over = time.perf_counter()

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flux_speedup.weights.residency.known_sums import KnownSums
 from flux_speedup.weights.residency.signature import Signature, taken
 from tests import second_device
 from tests.second_device import counted, full, used
@@ -154,3 +155,43 @@ def test_what_checksums_take_is_known_also_of_one_that_shares_nothing() -> None:
     alone.join()
     assert taken(second_device.CARD) - known == pytest.approx(used() - before, abs=1 << 12)
     del shares
+
+
+def test_what_was_summed_up_once_is_known_for_good() -> None:
+    known, size = KnownSums(), 3 * ROW * 4 + 5
+    data, other = (random_tensor((size,), torch.uint8, seed) for seed in (1, 2))
+    first = Signature([size, size], CPU, keys=["file", None], known=known)
+    first.add(0, data)
+    first.add(1, other)
+    assert first.changed({0: data, 1: other}) == []
+    again = Signature([size, size], CPU, keys=["file", None], known=known)
+    again._scratch = None  # type: ignore[assignment]
+    again.add(0, data)  # looks at nothing
+    again = Signature([size, size], CPU, keys=["file", None], known=known)
+    again.add(0, data)
+    again.add(1, other)
+    for n in range(2):
+        assert again.changed({0: data, 1: other}) == []
+        now = [data.clone(), other.clone()]
+        now[n][size - 1] ^= 1
+        assert again.changed(dict(enumerate(now))) == [n]
+        assert again.changed({n: now[n]}) == [n]
+    assert again.changed({0: data}) == []
+
+
+def test_what_was_changed_since_is_not_what_is_known() -> None:
+    known, data = KnownSums(), random_tensor((ROW,), torch.uint8, 1)
+    first = Signature([ROW], CPU, keys=["file"], known=known)
+    first.add(0, data)
+    assert first.changed({0: data ^ 1}) == [0]
+    assert known.of("file") is None
+
+
+def test_the_oldest_known_ones_go_where_there_are_many() -> None:
+    known, sums = KnownSums(limit=32), torch.zeros(2, dtype=torch.int64)
+    for key in "ab":
+        known.note(key, sums)
+    assert known.of("a") is not None
+    known.note("c", sums)
+    known.note("c", sums)
+    assert [known.of(key) is not None for key in "abc"] == [True, False, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -20,12 +21,14 @@ from flux_speedup.weights.residency.signature import Signature
 from flux_speedup.weights.transfer import destinations
 from flux_speedup.weights.transfer.direct import Direct
 from flux_speedup.weights.transfer.lane import Fence
-from flux_speedup.weights.transfer.run import AHEAD, QUEUED
+from flux_speedup.weights.transfer.run import AHEAD, QUEUED, Stopped
 from flux_speedup.weights.transfer.staging import Arena
 from flux_speedup.weights.transfer.transfer import Underway, transfer
+from flux_speedup.weights.transfer.turns import TURNS
 from tests.unit.weights.packed.packing_of import Loading, pack, room_in, weights
 from tests.unit.weights.registering import Machine, ledger
 from tests.unit.weights.weight_files import CARD, CountingLane, file_opener, module_of, raw_bytes
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are registered on Linux only")
 COUNT, MOST = AHEAD + 8, 8
@@ -116,9 +119,9 @@ def test_copies_are_queued_well_ahead_of_what_waits_for_them(tmp_path: Path, way
     module = module_of(mapping.views())
 
     class Signed(Signature):
-        def __init__(self, sizes: Sequence[int], *where: Any) -> None:
+        def __init__(self, sizes: Sequence[int], *where: Any, **more: Any) -> None:
             looked_at.append(bus.order.count("batch"))
-            super().__init__(sizes, *where)
+            super().__init__(sizes, *where, **more)
 
         def add(self, number: int, tensor: torch.Tensor) -> None:
             bus.reads(tensor)
@@ -139,12 +142,9 @@ def test_copies_are_queued_well_ahead_of_what_waits_for_them(tmp_path: Path, way
     assert looked_at == list(range(batches)), "each part is looked at while those before it are on their way"
 
 
-@pytest.mark.parametrize("patient", [False, True])
-def test_whoever_is_patient_has_few_batches_queued(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: bool
-) -> None:
-    monkeypatch.setattr(destinations, "_BATCH", 1)
-    loading, bus = Loading.of(tmp_path, {f"w{n:02}": weights(4_000, n) for n in range(COUNT)}), Bus()
+def _early(folder: Path, bus: Bus) -> tuple[Residency, torch.nn.Module]:
+    """A model whose weights are registered, one a batch."""
+    loading = Loading.of(folder, {f"w{n:02}": weights(4_000, n) for n in range(COUNT)})
     mapping = loading.registry.open(loading.path)
     direct = Direct(loading.registry, registrar=Machine().registrar, held=ledger(), kinds=frozenset({"cpu"}))
     assert direct.hold(mapping)
@@ -154,12 +154,56 @@ def test_whoever_is_patient_has_few_batches_queued(
         return Underway(items, lane, arena, opener=opener, direct=direct, **told)
 
     module = module_of(mapping.views())
-    residency = Residency(
-        module, registry=loading.registry, lanes=lambda _: bus, start=start, signed=Signature
-    )
-    residency.early(CARD).begin(patient=patient)
-    queued = [word for word in bus.order if word != "told"]
+    return Residency(module, registry=loading.registry, lanes=lambda _: bus, start=start), module
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_whoever_is_patient_has_few_batches_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: bool
+) -> None:
+    monkeypatch.setattr(destinations, "_BATCH", 1)
+    bus = Bus()
+    residency, module = _early(tmp_path, bus)
+    before = {name: raw_bytes(each) for name, each in module.named_parameters()}
+    early = residency.early(CARD)
+    early.begin(patient=patient)
     more = ["batch", "waited"] if patient else ["batch"]
-    assert queued == ["batch"] * QUEUED + more * (COUNT - QUEUED)
+    queued = ["batch"] * QUEUED + more * (COUNT - QUEUED)
+    assert bus.order[: len(queued)] == queued, "whoever begins it tells of nothing"
+    early.wait()
+    assert bus.order[len(queued) :] == ["told"] * COUNT
     residency.load(CARD)
-    assert all(torch.equal(module.get_parameter(n).cpu(), view) for n, view in mapping.views().items())
+    assert {name: raw_bytes(each) for name, each in module.named_parameters()} == before
+
+
+@pytest.mark.parametrize("end", ["came", "stopped"])
+def test_whoever_is_patient_queues_nothing_while_somebody_waits_for_a_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(destinations, "_BATCH", 1)
+    bus, errors = Bus(), list[str]()
+    residency, module = _early(tmp_path, bus)
+    before = {name: raw_bytes(each) for name, each in module.named_parameters()}
+    early = residency.early(CARD)
+
+    def begin() -> None:
+        try:
+            early.begin(patient=True)
+        except Stopped:
+            errors.append("stopped")
+
+    thread = threading.Thread(target=begin)
+    with TURNS.asked(CARD):
+        thread.start()
+        assert eventually(lambda: bus.order.count("batch") == 1)
+        thread.join(0.1)
+        assert bus.order.count("batch") == 1
+        if end == "stopped":
+            early.stop()
+            thread.join(PATIENCE_S)
+            assert errors == ["stopped"]
+            assert not thread.is_alive(), "whoever is not wanted waits for nobody"
+    thread.join(PATIENCE_S)
+    assert bus.order.count("batch") == (COUNT if end == "came" else 1)
+    residency.load(CARD)
+    assert {name: raw_bytes(each) for name, each in module.named_parameters()} == before

@@ -400,7 +400,7 @@ def test_a_fault_in_the_rest_leaves_nothing_of_what_was_on_its_way(tmp_path: Pat
     before = {name: (raw_bytes(each), each.data_ptr()) for name, each in module.named_parameters()}
     lane = CountingLane(fail_empty_at=4 if what == "no room" else -1)
 
-    def signed(sizes: Sequence[int], *where: Any) -> Signature:
+    def signed(sizes: Sequence[int], *where: Any, **more: Any) -> Signature:
         made.append(len(sizes))
         if len(made) == 2 and what == "no room for the check":
             raise torch.OutOfMemoryError("no room on the device")
@@ -408,7 +408,7 @@ def test_a_fault_in_the_rest_leaves_nothing_of_what_was_on_its_way(tmp_path: Pat
             with paths[1].open("r+b") as file:
                 file.seek(-64, os.SEEK_END)
                 file.write(b"others")
-        return Signature(sizes, *where)
+        return Signature(sizes, *where, **more)
 
     residency = resident(module, registry, direct, lane, signed=signed)
     with pytest.raises(TransferError):

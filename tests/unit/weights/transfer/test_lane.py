@@ -15,6 +15,7 @@ from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.residency.signature import Signature
+from flux_speedup.weights.transfer import lane
 from flux_speedup.weights.transfer.item import Item
 from flux_speedup.weights.transfer.lane import PlainLane, StreamLane, lane_for
 from flux_speedup.weights.transfer.staging import Arena
@@ -181,3 +182,13 @@ def test_a_lane_beside_has_streams_of_its_own_and_the_same_caller() -> None:
             assert module.log.stream() == name
         with each.calling():
             assert module.log.stream() == "current"
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_many_copies_at_once_are_the_same_copies(monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
+    if old:
+        monkeypatch.setattr(lane, "_COPY_MANY", None)  # before PyTorch 2.1
+    sources = [random_tensor((size,), torch.uint8, size) for size in (1, 700, 64)]
+    targets = [torch.zeros_like(each) for each in sources]
+    StreamLane(CARD, module=FakeModule()).copy_all(targets, sources)
+    assert list(map(raw_bytes, targets)) == list(map(raw_bytes, sources))

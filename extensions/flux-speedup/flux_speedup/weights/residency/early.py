@@ -19,7 +19,7 @@ from ..errors import TransferError, let_go
 from ..files.span import Span
 from ..transfer.item import Item
 from ..transfer.lane import Lane
-from ..transfer.run import Arrived
+from ..transfer.run import Arrived, Stopped
 from .going import Departure
 from .signature import Signature
 from .state import OnDevice
@@ -41,7 +41,12 @@ class Starter(Protocol):
     """What starts one. Raises TransferError."""
 
     def __call__(
-        self, items: Sequence[Item], lane: Lane, *, arrived: Arrived | None, patient: bool
+        self,
+        items: Sequence[Item],
+        lane: Lane,
+        *,
+        arrived: Arrived | None,
+        patient: Callable[[], bool] | None,
     ) -> Underway: ...
 
 
@@ -66,6 +71,7 @@ class Early:
         self._signed = signed
         self._lock = threading.Lock()
         self._over = not items
+        self._wanted = True
         self._underway: Underway | None = None
         self._signature: Signature | None = None
         self.device = lane.device
@@ -77,8 +83,9 @@ class Early:
         """They start on their way; the bytes that they take from now on.
 
         `patient`: what somebody asks for meanwhile is let by on the bus. Where they go straight this takes as long
-        as they do then, and who claims or stops them waits for it.
-        Raises TransferError: nothing is on its way then, nor ever will be.
+        as they do then, and who claims them waits for it.
+        Raises TransferError, and Stopped where they are stopped meanwhile: nothing is on its way then, nor ever
+        will be.
         """
         with self._lock:
             if self._over:
@@ -86,9 +93,13 @@ class Early:
             self.bytes = self.size
             try:
                 with self._lane.calling():
-                    signature = self._signed([item.bytes for item in self._items], self.device, alone=True)
+                    sizes, keys = [item.bytes for item in self._items], [item.key for item in self._items]
+                    signature = self._signed(sizes, self.device, alone=True, keys=keys)
                     self._underway = self._start(
-                        self._items, self._lane, arrived=signature.add, patient=patient
+                        self._items,
+                        self._lane,
+                        arrived=signature.add,
+                        patient=(lambda: self._wanted) if patient else None,
                     )
             except BaseException as error:
                 self._over, self.bytes = True, 0
@@ -143,6 +154,7 @@ class Early:
 
     def stop(self) -> None:
         """Nobody wants it: no copy is under way any more, and its memory is free."""
+        self._wanted = False  # before the lock, which whoever begins holds
         with self._lock:
             self._over = True
             underway, self._underway, self._signature = self._underway, None, None
@@ -183,6 +195,8 @@ def _follow(parts: Sequence[Early], begun: int) -> None:
         try:
             if number >= begun:
                 each.begin(patient=True)
+        except Stopped:
+            return
         except Exception as error:  # a courtesy in the background: their load brings them
             _log.info("nothing more comes ahead of its load (%s)", str(error).split("\n")[0])
             return
@@ -191,7 +205,5 @@ def _follow(parts: Sequence[Early], begun: int) -> None:
 
 def _bytes_of(item: Item) -> object:
     """What two items have alike that bring the same bytes of the same file, as the same kind of tensor."""
-    origin = item.origin
-    if not isinstance(origin, Span):
-        return id(item)
-    return origin.identity, origin.offset, origin.length, item.dtype, item.shape, item.inference
+    key = item.key
+    return id(item) if key is None else (key, item.dtype, item.shape, item.inference)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,11 @@ class Departure:
     def bytes(self) -> int:
         """Bytes it has on the device."""
         return self.item.bytes if self.recipe is None else self.recipe.bytes
+
+    @property
+    def key(self) -> Hashable:
+        """What names its bytes on the device for good; None where nothing does."""
+        return self.item.key if self.recipe is None else None
 
     def landed(self, data: torch.Tensor, signature: Signature, number: int) -> OnDevice:
         """It is there, in this memory, of which `signature` has the checksum. Holds none of it."""

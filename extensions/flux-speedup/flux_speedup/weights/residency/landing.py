@@ -96,7 +96,8 @@ class Landing:
     def signature(self, going: Sequence[Departure], device: torch.device) -> Signature:
         """For what goes. Raises TransferError."""
         try:
-            return self._signed([departure.bytes for departure in going], device)
+            sizes, keys = [each.bytes for each in going], [each.key for each in going]
+            return self._signed(sizes, device, keys=keys)
         except RuntimeError as error:
             raise nothing_placed(device, error) from error
 

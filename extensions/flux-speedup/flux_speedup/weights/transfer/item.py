@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,12 @@ class Item:
     def source(self) -> Span | torch.Tensor:
         """Where its bytes are read."""
         return self.origin if self.packed is None else self.packed.span
+
+    @property
+    def key(self) -> Hashable:
+        """What names its bytes for good: the part of a file that they are. None where nothing does."""
+        origin = self.origin
+        return (origin.identity, origin.offset, origin.length) if isinstance(origin, Span) else None
 
     @property
     def bytes(self) -> int:

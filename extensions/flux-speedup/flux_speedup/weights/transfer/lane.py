@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
 
 from ..errors import TransferError
+
+_COPY_MANY: Callable[..., object] | None = getattr(torch, "_foreach_copy_", None)  # from PyTorch 2.1 on
 
 
 class Fence(Protocol):
@@ -54,6 +56,10 @@ class Lane(Protocol):
 
     def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
         """Copy bytes, or cast on the device, in the order of the calls of one thread."""
+        ...
+
+    def copy_all(self, targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
+        """`copy` of many: to the interpreter's other threads it is one operation."""
         ...
 
     def fence(self, again: Fence | None) -> Fence | None:
@@ -101,6 +107,10 @@ class PlainLane:
 
     def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
         target.copy_(source)
+
+    def copy_all(self, targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
+        for target, source in zip(targets, sources, strict=True):
+            self.copy(target, source)
 
     def fence(self, again: Fence | None) -> Fence | None:
         return None
@@ -162,6 +172,13 @@ class StreamLane:
 
     def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
         target.copy_(source, non_blocking=True)
+
+    def copy_all(self, targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
+        if _COPY_MANY is not None:
+            _COPY_MANY(targets, sources, non_blocking=True)
+        else:
+            for target, source in zip(targets, sources, strict=True):
+                self.copy(target, source)
 
     def fence(self, again: Fence | None) -> Fence | None:
         event: Any = again if again is not None else self._new_event()

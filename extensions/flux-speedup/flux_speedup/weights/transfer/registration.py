@@ -164,7 +164,8 @@ class Registered:
                 if first not in known:
                     known[first] = torch.from_numpy(whole[first : first + piece])
                 stop = min(first + piece, end)
-                found.append(known[first].narrow(0, start - first, stop - start))
+                # A slice, as `narrow` would let other threads have the interpreter's lock first.
+                found.append(known[first][start - first : stop - first])
                 start = stop
             return tuple(found)
 

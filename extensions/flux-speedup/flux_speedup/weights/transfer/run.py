@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections import Counter, deque
@@ -18,6 +19,7 @@ from .plan import NOTHING, Chunk, Part, plan_of
 from .reader import Source, SourceOpener
 from .ring import Ring
 from .staging import Slot
+from .turns import TURNS, Turns
 
 TELL = 256 << 20
 """Bytes that have arrived before anybody is told, but at the end: for each telling streams wait for each other."""
@@ -47,12 +49,17 @@ class Run:
         opener: SourceOpener,
         arrived: Arrived | None = None,
         *,
-        patient: bool = False,
+        here: bool = True,
+        patient: Callable[[], bool] | None = None,
+        turns: Turns = TURNS,
     ) -> None:
         """`threads`: how many may read; asked only where anything is to be read.
 
-        `patient`: of what goes straight only so much is queued that the bus is never without work, as copies of
-        others come after all that was queued before them; `begin` takes as long as the bus does then.
+        `here`: `begin` tells of what goes straight, while it queues more; else all is told in `complete`, so that
+        `begin` takes the interpreter's lock no oftener than it must. `patient`: whether
+        it is still wanted. Of what goes straight only so much is queued that the bus is never without work, and
+        nothing more while somebody waits for a load, as `turns` has it; `begin` takes as long as the bus then, and
+        raises Stopped soon after it was not wanted any more.
         """
         self._items: list[Item] = []
         self._lane = lane
@@ -61,7 +68,9 @@ class Run:
         self._threads = threads
         self._opener = opener
         self._arrived = arrived
+        self._ahead: float = AHEAD if here else math.inf
         self._patient = patient
+        self._turns = turns
         self._wanted = Wanted()
         self._sources: list[Source] = []
         self._straight = Straight()
@@ -94,7 +103,8 @@ class Run:
                     self._add(items, straight)
             with torch.inference_mode():
                 self._read()
-                self._tell_of_sent()
+                if self._ahead == AHEAD:
+                    self._tell_of_sent()
         except BaseException as error:
             self._give_up(error)
             raise
@@ -144,24 +154,33 @@ class Run:
     def _send(self, dests: Sequence[int]) -> None:
         """Copy what goes straight, and was just published; tell of what was sent well before it."""
         with self._lane.copying():
+            targets: list[torch.Tensor] = []
+            sources: list[torch.Tensor] = []
             for dest in dests:
                 pieces = self._straight.pieces(dest)
-                targets = self._destinations.cut(dest, [piece.numel() for piece in pieces])
-                for target, piece in zip(targets, pieces, strict=True):
-                    self._lane.copy(target, piece)
+                targets += self._destinations.cut(dest, [piece.numel() for piece in pieces])
+                sources += pieces
+            self._lane.copy_all(targets, sources)
             self._sent.append((dests, self._lane.fence(None)))
-        if self._patient and len(self._sent) > QUEUED:
-            fence = self._sent[-1 - QUEUED][1]
-            if fence is not None:
-                fence.synchronize()
-        self._tell_of_sent(AHEAD)
+        if self._patient is not None:
+            self._let_by(self._patient)
+        self._tell_of_sent(self._ahead)
 
-    def _tell_of_sent(self, but: int = 0) -> None:
+    def _let_by(self, wanted: Callable[[], bool]) -> None:
+        fence = self._sent[-1 - QUEUED][1] if len(self._sent) > QUEUED else None
+        if fence is not None:
+            fence.synchronize()
+        self._turns.let_by(self._lane.device, wanted)
+        if not wanted():
+            raise Stopped
+
+    def _tell_of_sent(self, but: float = 0) -> None:
         """Of the oldest batches, `but` so many of the newest."""
         while len(self._sent) > but:
             self._tell(*self._sent.popleft())
 
     def _finish(self) -> None:
+        self._tell_of_sent()
         self._tell(self._unread)
         running = len(self._workers)
         while running and not self._stopped:

@@ -21,6 +21,7 @@ from .lane import Lane
 from .reader import SourceOpener, open_source
 from .run import Arrived, Run
 from .staging import Arena
+from .turns import TURNS
 
 MOST_THREADS = 12
 
@@ -56,7 +57,12 @@ def transfer(
     parts = _Parts(items, more, lane, store, direct)
     while True:
         try:
-            with _as_ours(), arena.slots(pinned=lane.pinned) as slots, ExitStack() as lent:
+            with (
+                _as_ours(),
+                TURNS.asked(lane.device),
+                arena.slots(pinned=lane.pinned) as slots,
+                ExitStack() as lent,
+            ):
                 run = Run(lane, slots, arena.chunk, lambda: threads or default_threads(), opener, arrived)
                 run.begin(parts.all(lent))
                 return run.complete()
@@ -68,8 +74,8 @@ def transfer(
 class Underway:
     """`transfer` behind the caller's back: allocating, and queueing what goes straight, take the caller's time.
 
-    The arena is taken meanwhile. `arrived` is told on the caller's thread first, and then on one of its own.
-    `patient`: see `Run`. Raises TransferError.
+    The arena is taken meanwhile. `arrived` is told on a thread of its own. `patient`: see `Run`. Raises
+    TransferError, and Stopped where it is patient.
     """
 
     def __init__(
@@ -83,7 +89,7 @@ class Underway:
         arrived: Arrived | None = None,
         direct: Direct | None = None,
         store: Store = PACKED,
-        patient: bool = False,
+        patient: Callable[[], bool] | None = None,
     ) -> None:
         self._tensors: list[torch.Tensor] = []
         self._error: BaseException | None = None
@@ -97,6 +103,7 @@ class Underway:
                 lambda: threads or default_threads(),
                 opener,
                 arrived,
+                here=False,
                 patient=patient,
             )
             self._run.begin(_Parts(items, None, lane, store, direct).all(stack))
