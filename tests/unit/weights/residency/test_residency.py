@@ -19,7 +19,9 @@ from flux_speedup.weights.errors import TransferError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.residency.backing import Backing, classify, prove
+from flux_speedup.weights.residency.known_sums import KnownSums
 from flux_speedup.weights.residency.roster import Roster
+from flux_speedup.weights.residency.signature import Signature
 from tests import second_device
 from tests.second_device import counted, full, used
 from tests.second_device.marks import needs_card
@@ -562,3 +564,29 @@ def test_classify_names_the_backings(tmp_path: Path) -> None:
     assert classify(view.t(), registry)[0] is Backing.HOST
     assert classify(torch.ones(3), registry)[0] is Backing.HOST
     assert classify(torch.empty(3, device="meta"), registry) == (Backing.NONE, None)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_file_is_summed_up_once_and_a_change_noticed_at_every_load(tmp_path: Path, check: bool) -> None:
+    known, summed = KnownSums(), list[int]()
+
+    class Counting(Signature):
+        def __init__(self, *given: Any, **more: Any) -> None:
+            super().__init__(*given, **more, known=known)
+
+        def add(self, number: int, tensor: torch.Tensor) -> None:
+            before = len(self._given)
+            super().add(number, tensor)
+            summed.append(len(self._given) - before)
+
+    case = Case(tmp_path, signed=Counting)
+    case.residency.load(CARD)
+    assert summed
+    assert not any(summed)
+    assert case.residency.unload(check=check).copied_back == ()
+    summed.clear()
+    case.residency.load(CARD)
+    assert sum(summed) == len(case.tensors), "what is of the file is known now"
+    with torch.no_grad():
+        case.parameters["b"][7, 3] = 2.0
+    assert case.residency.unload().copied_back == ("b",)

@@ -179,12 +179,19 @@ def test_what_was_summed_up_once_is_known_for_good() -> None:
     assert again.changed({0: data}) == []
 
 
-def test_what_was_changed_since_is_not_what_is_known() -> None:
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_is_known_is_what_came_not_what_became_of_it(asked: bool) -> None:
     known, data = KnownSums(), random_tensor((ROW,), torch.uint8, 1)
-    first = Signature([ROW], CPU, keys=["file"], known=known)
+    first = Signature([ROW, ROW], CPU, keys=["file", "that never came"], known=known)
     first.add(0, data)
-    assert first.changed({0: data ^ 1}) == [0]
-    assert known.of("file") is None
+    if asked:
+        assert first.changed({0: data ^ 1}) == [0]
+    else:
+        first.learn()
+    again = Signature([ROW], CPU, keys=["file"], known=known)
+    again._scratch = None  # type: ignore[assignment]
+    again.add(0, data)
+    assert known.of("that never came") is None
 
 
 def test_the_oldest_known_ones_go_where_there_are_many() -> None:

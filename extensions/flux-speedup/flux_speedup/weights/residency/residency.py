@@ -27,7 +27,7 @@ from .inventory import Share, inventory
 from .landing import Landing, More, Runner
 from .looking import Looking
 from .report import LoadReport, UnloadReport
-from .returning import changed, way_home
+from .returning import changed, learn, way_home
 from .roster import Entry, Roster
 from .shells import parts_of
 from .signature import Signature
@@ -126,7 +126,11 @@ class Residency:
             # What the host has put others in the place of may be alive: whoever keeps models keeps it.
             entries += self._roster.replaced(entries) if names is None else []
             there = _there(entries)
-            spoiled = changed(there) if check else set()
+            spoiled: set[int] = set()
+            if check:
+                spoiled = changed(there)
+            else:
+                learn(there)
             dropped = sum(tensor.nbytes for tensor, _ in there)
             self._take_home(there, spoiled)
             return UnloadReport(

@@ -95,6 +95,7 @@ class Signature:
         self._keys = keys
         self._known = known
         self._given: dict[int, torch.Tensor] = {}
+        self._new: dict[int, Hashable] = {}  # summed up here, with a key, and not noted yet
         self._lengths = [_length(size) for size in sizes]
         self._ends = list(itertools.accumulate(self._lengths))
         with torch.inference_mode():
@@ -117,13 +118,15 @@ class Signature:
 
     def add(self, number: int, tensor: torch.Tensor) -> None:
         """Sum up tensor `number` as it is right after its arrival, on the stream that is current, if need be."""
-        key = self._key(number)
+        key = self._keys[number] if self._keys else None
         given = None if key is None else self._known.of(key)
         if given is not None:
             self._given[number] = given
             return
         with torch.inference_mode():
             _sum_into(self._first[number], tensor, self._scratch)
+        if key is not None:
+            self._new[number] = key
 
     def changed(self, tensors: Mapping[int, torch.Tensor]) -> list[int]:
         """Which of these, by number, are not what they were at `add`. Takes no memory on the device.
@@ -135,18 +138,28 @@ class Signature:
             for number, tensor in tensors.items():
                 _sum_into(again[number], tensor, self._scratch)
             first, now = self._sums.cpu()
+            self._note(first)
             for number in self._given.keys() & tensors.keys():
                 self._of(first, number).copy_(self._given[number])
-        other: list[int] = []
-        if not torch.equal(first, now):
-            other = [n for n in tensors if not torch.equal(self._of(first, n), self._of(now, n))]
-        for number in tensors.keys() - self._given.keys() - set(other):
-            if (key := self._key(number)) is not None:
-                self._known.note(key, self._of(now, number).clone())
-        return other
+        if torch.equal(first, now):
+            return []
+        return [
+            number for number in tensors if not torch.equal(self._of(first, number), self._of(now, number))
+        ]
 
-    def _key(self, number: int) -> Hashable:
-        return self._keys[number] if self._keys else None
+    def learn(self) -> None:
+        """Remember what was summed up, for the loads that follow, where nobody asks whether it was changed.
+
+        Waits for the device. Raises RuntimeError where that fails.
+        """
+        if self._new:
+            with torch.inference_mode():
+                self._note(self._sums[0].cpu())
+
+    def _note(self, first: torch.Tensor) -> None:
+        while self._new:
+            number, key = self._new.popitem()
+            self._known.note(key, self._of(first, number).clone())
 
     def _of(self, sums: torch.Tensor, number: int) -> torch.Tensor:
         end = self._ends[number]
