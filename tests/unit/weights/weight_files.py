@@ -18,7 +18,7 @@ from flux_speedup.weights.files.span import Span
 from flux_speedup.weights.packed.store import PACKED
 from flux_speedup.weights.residency.residency import Residency
 from flux_speedup.weights.transfer.lane import PlainLane
-from flux_speedup.weights.transfer.reader import FileSource, MemorySource, Source
+from flux_speedup.weights.transfer.reader import FileSource, Source
 from flux_speedup.weights.transfer.staging import Arena
 from flux_speedup.weights.transfer.transfer import Underway, transfer
 
@@ -123,10 +123,8 @@ class CountingLane(PlainLane):
 def file_opener(registry: Registry, wrap: Callable[[Source], Source] = lambda source: source) -> Any:
     """An opener for transfers over a registry of the test's own; `wrap` puts a fault in between."""
 
-    def opened(what: Span | torch.Tensor) -> Source:
-        if isinstance(what, Span):
-            return wrap(FileSource(what.path, what.identity, registry))
-        return MemorySource(what)
+    def opened(span: Span) -> Source:
+        return wrap(FileSource(span.path, span.identity, registry))
 
     return opened
 

@@ -25,7 +25,7 @@ from .transfer.lane import Lane, lane_for
 from .transfer.staging import Arena
 
 KINDS = frozenset({"cuda", "xpu"})
-_COUNT = 1 << 20  # elements: enough to be staged
+_COUNT = 1 << 20  # elements
 _log = logging.getLogger("flux_speedup")
 
 

@@ -344,7 +344,7 @@ def test_ram_and_other_files_are_staged_in_the_same_call(tmp_path: Path) -> None
     assert direct.hold(held)
     ram = random_tensor((300, 50), torch.float32)
     parts = [items_of(registry, mapping.views()) for mapping in (other, held)]
-    small = Item(torch.tensor(3), torch.int64, (), staged=False)
+    small = Item(torch.tensor(3), torch.int64, ())
     items = [Item(ram, torch.float32, (300, 50)), *parts[0], small, *parts[1]]
     with direct.lend(items) as straight:
         assert sorted(straight) == [*range(7, 12)]

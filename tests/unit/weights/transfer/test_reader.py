@@ -135,3 +135,20 @@ def test_ram_is_read_like_a_file() -> None:
     source.check()
     source.close()
     assert bytes(target) == raw_bytes(tensor)[20:80]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=8), st.data())
+def test_several_in_ram_are_one_after_the_other(sizes: list[int], data: st.DataObject) -> None:
+    tensors = [random_tensor((size,), torch.uint8, size) for size in sizes]
+    source = MemorySource()
+    starts = [source.add(tensor) for tensor in tensors]
+    end = starts[-1] + sizes[-1]
+    whole = bytearray(end)
+    for start, tensor in zip(starts, tensors, strict=True):
+        assert start % 64 == 0
+        whole[start : start + tensor.nbytes] = raw_bytes(tensor)
+    first = data.draw(st.integers(0, end - 1))
+    target = bytearray(data.draw(st.integers(1, end - first)))
+    source.read_into(first, memoryview(target))
+    assert target == whole[first : first + len(target)]

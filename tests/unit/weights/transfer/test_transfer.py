@@ -20,7 +20,7 @@ from flux_speedup.weights.errors import ReadError, TransferError
 from flux_speedup.weights.files.mapping import Registry
 from flux_speedup.weights.files.span import find
 from flux_speedup.weights.transfer.item import Item
-from flux_speedup.weights.transfer.lane import lane_for
+from flux_speedup.weights.transfer.lane import Fence, lane_for
 from flux_speedup.weights.transfer.reader import Source
 from flux_speedup.weights.transfer.staging import Arena
 from flux_speedup.weights.transfer.transfer import Underway, default_threads, transfer
@@ -107,13 +107,32 @@ def test_ram_tensors_go_through_staging_or_straight_with_their_strides(tmp_path:
     last = random_tensor((2, 3, 4, 5), torch.float32).to(memory_format=torch.channels_last)
     items = [
         Item(whole, torch.float32, (300, 50)),
-        Item(last, torch.float32, (2, 3, 4, 5), staged=False),
-        Item(whole[:, 3], torch.float32, (300,), staged=False),
-        Item(torch.tensor(3), torch.int64, (), staged=False),
+        Item(last, torch.float32, (2, 3, 4, 5)),
+        Item(whole[:, 3], torch.float32, (300,)),
+        Item(torch.tensor(3), torch.int64, ()),
     ]
     new = transfer(items, lane_for(CARD), Arena(limit=4096, chunk=1024), threads=2)
     assert [raw_bytes(tensor) for tensor in new] == [raw_bytes(item.origin) for item in items]  # type: ignore[arg-type]
     assert new[1].is_contiguous(memory_format=torch.channels_last)
+
+
+class Slots(CountingLane):
+    """Counts the slots that were copied from."""
+
+    used = 0
+
+    def fence(self, again: Fence | None) -> Fence | None:
+        self.used += 1
+        return None
+
+
+def test_small_ones_in_ram_share_a_slot_and_nobody_waits_for_each() -> None:
+    lane = Slots()
+    small = [random_tensor((1 + n % 7, 3), torch.bfloat16, n) for n in range(50)]
+    items = [Item(tensor, tensor.dtype, tuple(tensor.shape)) for tensor in small]
+    new = transfer(items, lane, Arena(limit=64 << 10, chunk=16 << 10), threads=2)
+    assert [raw_bytes(tensor) for tensor in new] == [raw_bytes(tensor) for tensor in small]
+    assert (lane.copies, lane.used) == (50, 1)
 
 
 def test_results_are_ordinary_tensors_under_inference_mode(tmp_path: Path) -> None:

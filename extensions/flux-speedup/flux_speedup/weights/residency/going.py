@@ -23,9 +23,6 @@ from .roster import Entry
 from .signature import Signature
 from .state import AtHome, OnDevice, Place
 
-# Smaller RAM tensors are copied as they are: a staging slot each would cost more than it gains.
-_STAGE_FROM = 1 << 20
-
 
 @dataclass(eq=False, slots=True)
 class Departure:
@@ -106,8 +103,7 @@ def _item(tensor: torch.Tensor, home: torch.Tensor, span: Span | None) -> Item:
     inference = tensor.is_inference()
     if span is not None:
         return Item(span, span.dtype, span.shape, inference=inference)
-    staged = home.is_contiguous() and home.nbytes >= _STAGE_FROM
-    return Item(home, home.dtype, tuple(home.shape), staged=staged, inference=inference)
+    return Item(home, home.dtype, tuple(home.shape), inference=inference)
 
 
 def _memory(home: torch.Tensor, span: Span) -> tuple[int, int]:

@@ -84,9 +84,8 @@ class Destinations:
 
     def _one(self, item: Item) -> torch.Tensor:
         tensor = self._lane.empty(item.shape, item.dtype)
-        if isinstance(item.origin, torch.Tensor) and not item.staged:
-            if not item.origin.is_contiguous():
-                tensor = tensor.as_strided(item.shape, _dense_strides(item.origin))
+        if isinstance(item.origin, torch.Tensor) and not item.origin.is_contiguous():
+            tensor = tensor.as_strided(item.shape, _dense_strides(item.origin))
             with torch.inference_mode():
                 tensor.copy_(item.origin)
         return tensor

@@ -13,22 +13,22 @@ from ..files.span import Span
 from ..packed.packed_file import Packed
 from ..packed.store import Store
 from .plan import Request
+from .reader import MemorySource
 
 
 @dataclass(eq=False, slots=True)
 class Item:
     """One new device tensor of `dtype` and `shape`, and where its bytes are: a file span or a tensor in RAM.
 
-    A RAM tensor that is small or not contiguous is copied
-    without staging (its strides are kept). `inference`: the new one is an inference tensor; a parameter
-    made under inference mode has no version counter, and given ordinary data it could not be viewed outside
-    that mode. `packed`: the packed form that is read in place of a span, and decoded on the device.
+    A RAM tensor that is not contiguous is copied without staging (its strides are kept). `inference`: the new
+    one is an inference tensor; a parameter made under inference mode has no version counter, and given ordinary
+    data it could not be viewed outside that mode. `packed`: the packed form that is read in place of a span, and
+    decoded on the device.
     """
 
     origin: Span | torch.Tensor
     dtype: torch.dtype
     shape: tuple[int, ...]
-    staged: bool = True
     inference: bool = False
     packed: Packed | None = None
 
@@ -50,12 +50,16 @@ class Item:
 
 
 class Wanted:
-    """What is to be read for items: `origins`, sources in order of first use, each file once, and `requests`."""
+    """What is to be read for items: `origins`, sources in order of first use, each file once and all that is in RAM
+    as one, and `requests`.
+    """
 
     def __init__(self) -> None:
-        self.origins: list[Span | torch.Tensor] = []
+        self.origins: list[Span | MemorySource] = []
         self.requests: list[Request] = []
         self._files: dict[FileIdentity, int] = {}
+        self._memory = MemorySource()
+        self._number = -1  # of that among the sources
 
     def add(self, dest: int, item: Item, *, straight: bool) -> None:
         """Item number `dest`; `straight`: its bytes go from where they are, and no chunk of them is read."""
@@ -65,9 +69,11 @@ class Wanted:
                 self.origins.append(span)
             if not straight:
                 self.requests.append(Request(source, span.offset, span.length, dest))
-        elif item.staged and span.numel():
-            self.requests.append(Request(len(self.origins), 0, span.nbytes, dest))
-            self.origins.append(span)
+        elif span.numel() and span.is_contiguous():
+            if self._number < 0:
+                self._number = len(self.origins)
+                self.origins.append(self._memory)
+            self.requests.append(Request(self._number, self._memory.add(span), span.nbytes, dest))
 
 
 def packed_where_better(
@@ -82,6 +88,6 @@ def packed_where_better(
     spans = [item.origin if isinstance(item.origin, Span) else None for item in items]
     found = store.for_load(spans, device, registered)
     return [
-        item if one is None else Item(item.origin, item.dtype, item.shape, item.staged, item.inference, one)
+        item if one is None else Item(item.origin, item.dtype, item.shape, item.inference, one)
         for item, one in zip(items, found, strict=True)
     ]

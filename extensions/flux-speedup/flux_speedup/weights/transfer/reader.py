@@ -7,6 +7,7 @@ import ctypes
 import mmap
 import os
 import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,7 @@ from ..files import lease
 from ..files.identity import FileIdentity
 from ..files.mapping import MAPPINGS, Registry
 from ..files.span import Span
+from .plan import ALIGN
 
 _ANOTHER = "the file was changed or replaced since it was opened"
 
@@ -43,7 +45,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-SourceOpener = Callable[["Span | torch.Tensor"], Source]
+SourceOpener = Callable[[Span], Source]
 
 
 class FileSource:
@@ -149,17 +151,36 @@ class FileSource:
 
 
 class MemorySource:
-    """A contiguous tensor in RAM, so that it takes the same way through the staging slots as a file."""
+    """Contiguous tensors in RAM, one after the other, so that they take the same way through the staging slots as a
+    file: small ones share a slot. What lies between two of them is nobody's.
+    """
 
-    def __init__(self, tensor: torch.Tensor) -> None:
+    def __init__(self, *tensors: torch.Tensor) -> None:
         self.path: Path | None = None
-        self._bytes = tensor.detach().reshape(-1).view(torch.uint8)
+        self._tensors: list[torch.Tensor] = []
+        self._starts: list[int] = []
+        self._end = 0
+        for tensor in tensors:
+            self.add(tensor)
+
+    def add(self, tensor: torch.Tensor) -> int:
+        """From where on its bytes are, a multiple of ALIGN. Before anybody reads."""
+        start = -(-self._end // ALIGN) * ALIGN
+        self._tensors.append(tensor)
+        self._starts.append(start)
+        self._end = start + tensor.nbytes
+        return start
 
     def read_into(self, offset: int, target: memoryview) -> None:
-        if len(target):
-            # Not by PyTorch, which would start threads for it, beside all those that read already.
-            to = np.frombuffer(target, dtype=np.uint8).ctypes.data
-            ctypes.memmove(to, self._bytes[offset : offset + len(target)].data_ptr(), len(target))
+        if not len(target):
+            return
+        # Not by PyTorch, which would start threads for it, beside all those that read already.
+        to, end = np.frombuffer(target, dtype=np.uint8).ctypes.data, offset + len(target)
+        for number in range(bisect_right(self._starts, offset) - 1, bisect_left(self._starts, end)):
+            tensor, start = self._tensors[number], self._starts[number]
+            first, last = max(offset, start), min(end, start + tensor.nbytes)
+            if first < last:
+                ctypes.memmove(to + first - offset, tensor.data_ptr() + first - start, last - first)
 
     def forget(self, offset: int, length: int) -> None:
         return
@@ -171,8 +192,6 @@ class MemorySource:
         return
 
 
-def open_source(what: Span | torch.Tensor) -> Source:
-    """The source of a span's file, or of a tensor in RAM. Raises ReadError."""
-    if isinstance(what, Span):
-        return FileSource(what.path, what.identity)
-    return MemorySource(what)
+def open_source(span: Span) -> Source:
+    """The source of a span's file. Raises ReadError."""
+    return FileSource(span.path, span.identity)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 
 from ..errors import let_go
+from ..files.span import Span
 from .destinations import Destinations
 from .direct import Straight
 from .item import Item, Wanted
@@ -115,7 +116,7 @@ class Run:
         self._items += items
         self._straight |= straight
         for origin in self._wanted.origins[len(self._sources) :]:
-            self._sources.append(self._opener(origin))
+            self._sources.append(self._opener(origin) if isinstance(origin, Span) else origin)
         self._destinations.add(items)
         self._destinations.allocate(straight, {}, self._send)
 
