@@ -20,24 +20,24 @@ GB = 10**9
             FirstImage(9.8, 34 * GB, 21 * GB, 13 * GB, 8.4),
             "disk",
             "the first image waited for the disk: 21.0 GB of 34.0 GB were read when it was asked for, "
-            "it read 13.0 GB by itself; models took 8.40 s of it",
+            "it read 13.0 GB by itself; 8.40 s of the image were for models",
         ),
         (
             FirstImage(9.8, 34 * GB, 34 * GB, 0, 0.6),
             "start",
             "the first image waited for the WebUI's start of 9.80 s alone: its 34.0 GB were read before it; "
-            "models took 0.60 s of it",
+            "0.60 s of the image were for models",
         ),
         (
             FirstImage(None, 0, 0, 0, 0.6),
             "start",
             "the first image waited for the WebUI's start alone: its files were in RAM already; "
-            "models took 0.60 s of it",
+            "0.60 s of the image were for models",
         ),
         (
             FirstImage(9.8, 0, 0, GB, 0.6),
             "disk",
-            "the first image waited for the disk: it read 1.0 GB by itself; models took 0.60 s of it",
+            "the first image waited for the disk: it read 1.0 GB by itself; 0.60 s of the image were for models",
         ),
     ],
 )

@@ -26,6 +26,7 @@ from flux_speedup.stats.events import Event
         (Event("move", "vae", 487_180, 0.0002, "", ""), "vae: 487 kB in 0.2 ms, 2.4 GB/s"),
         (Event("move", "vae", 550_000_000, 1.0, "", ""), "vae: 550 MB in 1.00 s, 0.55 GB/s"),
         (Event("move", "x", 900, 1.0, "", "", detail="cold"), "x: 900 bytes in 1.00 s, 0.0009 MB/s, cold"),
+        (Event("checkpoint", "a.gguf", 0, 0.07, "kept", "RAM"), "a.gguf was kept and is used again (0.07 s)"),
         (Event("move", "a\nb\ud83d\x1b[2J é", 0, 1.0, "", ""), "a\\nb\\ud83d\\x1b[2J é: 1.00 s"),
     ],
 )

@@ -12,6 +12,8 @@ STARTUP = "startup"
 UNLOAD = "unload"
 BY_HOST = "by the WebUI itself"
 """How the detail of a move begins that is none of ours."""
+KEPT = "kept"
+"""Where a checkpoint comes from that was built before."""
 WHOLE = "total"
 """The stage that is a whole start: all others are parts of it."""
 

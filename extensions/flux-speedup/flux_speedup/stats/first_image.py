@@ -31,7 +31,7 @@ class FirstImage:
 
     def sentence(self) -> str:
         """Why, with figures, for people."""
-        took = f"models took {seconds(self.models)} of it"
+        took = f"{seconds(self.models)} of the image were for models"
         if self.waited_for == DISK:
             left = [f"{size(self.read)} of {size(self.wanted)} were read when it was asked for"] * (
                 self.read < self.wanted

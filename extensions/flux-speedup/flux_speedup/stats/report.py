@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .events import GB, UNLOAD, Event, rate_gb_s
+from .events import GB, KEPT, UNLOAD, Event, rate_gb_s
 from .requests import Request, Steps
 
 MB = 1e6
@@ -84,6 +84,8 @@ def spent(event: Event) -> str:
 
 def sentence(event: Event) -> str:
     """An event on one line, as "transformer: 23.8 GB in 0.51 s, 46.7 GB/s, page cache -> GPU"."""
+    if event.source == KEPT:
+        return f"{printable(event.what)} was kept and is used again ({seconds(event.seconds)})"
     parts = [spent(event), way(event), printable(event.detail)]
     head = f"{printable(event.what)}{' unloaded' if event.kind == UNLOAD else ''}"
     return f"{head}: {', '.join(part for part in parts if part)}"

@@ -17,8 +17,7 @@ import torch
 
 from ...collector import paused
 from ...patching.change import Call, Change, Declined, Function, Undo, apply_all
-from ...stats.events import Event
-from ...stats.report import seconds as in_seconds
+from ...stats.events import KEPT, Event
 from ...weights.checkpoints import Key, Limits
 from .built import Builds, Built, Habits, key_of
 from .left_over import LeftOver
@@ -173,8 +172,7 @@ class Keeper:
         self._current = built
         self._requests.uses(built)
         seconds = time.perf_counter() - started
-        log.info("%s was kept and is used again (%s)", built.name, in_seconds(seconds))
-        self._record(Event("checkpoint", built.name, 0, seconds, "kept", "RAM"))
+        self._record(Event("checkpoint", built.name, 0, seconds, KEPT, "RAM"))
         return True
 
     def _build(self, original: Callable[[], Any], data: Any, key: Key | None) -> Any:

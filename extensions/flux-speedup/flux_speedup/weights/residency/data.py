@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..inference import made_in_inference
 from .shells import show
 
 
@@ -21,7 +22,7 @@ def same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def own_copy(tensor: torch.Tensor) -> torch.Tensor:
     """The same values in RAM that belongs to nobody else. Raises RuntimeError where there is none."""
-    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+    with torch.inference_mode(made_in_inference(tensor)), torch.no_grad():
         return torch.empty_like(tensor, device="cpu").copy_(tensor)
 
 

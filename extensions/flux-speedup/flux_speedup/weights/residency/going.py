@@ -16,6 +16,7 @@ from ..files.mapping import Mapping, Near, Registry
 from ..files.pagecache import WARM, resident_fraction
 from ..files.span import Span, lost_among
 from ..files.written import overlaps
+from ..inference import made_in_inference
 from ..transfer.item import Item
 from .backing import Backing
 from .forms import Recipe, recipe_of
@@ -100,7 +101,7 @@ def source_of(paths: Iterable[Path]) -> str:
 
 
 def _item(tensor: torch.Tensor, home: torch.Tensor, span: Span | None) -> Item:
-    inference = tensor.is_inference()
+    inference = made_in_inference(tensor)
     if span is not None:
         return Item(span, span.dtype, span.shape, inference=inference)
     return Item(home, home.dtype, tuple(home.shape), inference=inference)

@@ -33,9 +33,10 @@ AHEAD = "ahead of its load"
 
 @dataclass(frozen=True)
 class Arrival:
-    """How the weights of a module came to the device last. `source`: "page cache", "disk" or "RAM".
+    """How the weights of a module came to the device last.
 
-    `early`: bytes that were on their way before they were asked for.
+    `source`: "page cache", "disk" or "RAM"; "" where none had to come. `early`: bytes that were on their way before
+    they were asked for.
     """
 
     source: str
@@ -95,6 +96,10 @@ class Placement:
         if report.bytes:
             source = report.source if _from_files(report) else "RAM"
             self._arrivals[module] = Arrival(source, report.by_backing, report.early)
+        elif self.of(module).away:
+            self._arrivals[module] = Arrival("", {})
+        else:
+            self._arrivals.pop(module, None)
         if self._direct is not None and report.bytes:
             read = [
                 self._store.to_register(path, identity, device) for identity, path in report.files.items()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..files.span import plain
+from ..inference import made_in_inference
 
 
 class Shell(NamedTuple):
@@ -46,7 +47,7 @@ def parts_of(tensor: torch.Tensor) -> Mapping[str, torch.Tensor]:
 
 def show(tensor: torch.Tensor, data: torch.Tensor) -> None:
     """The tensor object has this data from now on; a shell around it knows."""
-    tensor.data = _for_inference(data) if tensor.is_inference() and not data.is_inference() else data
+    tensor.data = _for_inference(data) if made_in_inference(tensor) and not data.is_inference() else data
     owner = getattr(tensor, _OWNER, None)
     if owner is not None and (found := owner()) is not None:
         settle(found)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..inference import made_in_inference
 from ..residency.forms import Recipe
 from .kept import Copy
 from .supply import Load
@@ -74,7 +75,7 @@ class Loads:
         views: list[torch.Tensor] = []
         for slot, found in zip(slots, pieces, strict=True):
             memory = self._memory.like(slot.parameter)
-            with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
+            with torch.inference_mode(made_in_inference(slot.parameter)), torch.no_grad():
                 begin = start + slot.start
                 own = memory[begin : begin + slot.bytes]
                 view = own.view(slot.dtype).view(slot.shape)
@@ -110,7 +111,7 @@ def load_of_own(
             copies.append((memory[at : at + piece.numel()], piece))
             at += piece.numel()
         kind = TwoKinds(memory).like(slot.parameter)
-        with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
+        with torch.inference_mode(made_in_inference(slot.parameter)), torch.no_grad():
             views.append(kind.view(slot.home.dtype).view(slot.home.shape))
     return Load(copies, made=made), views
 
@@ -121,7 +122,7 @@ def brought_alone(unit: Unit, memory: Callable[[int], torch.Tensor]) -> list[tor
     for slot in unit.slots:
         size, dtype = (slot.bytes, slot.dtype) if slot.recipe is None else (slot.home.nbytes, slot.home.dtype)
         kind = TwoKinds(memory(size)).like(slot.parameter)
-        with torch.inference_mode(slot.parameter.is_inference()), torch.no_grad():
+        with torch.inference_mode(made_in_inference(slot.parameter)), torch.no_grad():
             view = kind.view(dtype).view(slot.home.shape).copy_(slot.home)
             views.append(view if slot.recipe is None else slot.recipe.make(view))
     return views

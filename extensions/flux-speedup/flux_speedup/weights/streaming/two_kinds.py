@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ..inference import made_in_inference
+
 
 class TwoKinds:
     """A parameter made under inference mode has no version counter: given ordinary data, some layers refuse it."""
@@ -16,4 +18,4 @@ class TwoKinds:
 
     def like(self, parameter: torch.Tensor) -> torch.Tensor:
         """The memory as that kind which fits the parameter."""
-        return self._inference if parameter.is_inference() else self._ordinary
+        return self._inference if made_in_inference(parameter) else self._ordinary

@@ -15,6 +15,7 @@ from functools import partial
 import torch
 
 from ...ram import HELD, Held, Hold
+from ..inference import made_in_inference
 from ..residency.data import set_data
 from ..residency.forms import known
 from .registration import CUDA_WRITABLE, Refused, Registered, Registrar
@@ -67,7 +68,7 @@ class PinnedHomes:
             start = starts.get(tensor.data_ptr())
             if start is None:
                 continue
-            with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+            with torch.inference_mode(made_in_inference(tensor)), torch.no_grad():
                 data = tensor.data
                 (flat,) = block.bytes_at(start, data.nbytes)
                 pairs.append((tensor, flat.view(data.dtype).reshape(data.shape).copy_(data)))
