@@ -152,7 +152,7 @@ def test_a_fault_on_the_way_leaves_the_load_to_itself(tmp_path: Path, fault: str
         stat = case.path.stat()
         os.utime(case.path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
     go.set()
-    _early(case).wait()
+    _early(case).complete()
     state["broken"] = False
     if fault == "changed in place":
         with pytest.raises(TransferError):

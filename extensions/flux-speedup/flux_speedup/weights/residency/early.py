@@ -15,6 +15,7 @@ from typing import Protocol
 
 import torch
 
+from ...interpreter import handed_over_often
 from ..errors import TransferError, let_go
 from ..files.span import Span
 from ..transfer.item import Item
@@ -30,7 +31,10 @@ _log = logging.getLogger("flux_speedup")
 class Underway(Protocol):
     """A transfer that goes on by itself; see `weights.transfer.transfer.Underway`."""
 
-    def waiting(self) -> Callable[[], object]: ...
+    @property
+    def reads(self) -> bool: ...
+
+    def complete(self) -> None: ...
 
     def result(self) -> list[torch.Tensor]: ...
 
@@ -109,13 +113,14 @@ class Early:
             self._signature = signature
             return self.bytes
 
-    def wait(self) -> None:
-        """Until all that was begun has come, or was stopped."""
+    def complete(self, *, read: bool = False) -> None:
+        """Wait until all that was begun has come, and do here what is to be done with it before somebody asks.
+
+        `read`: only where something of it is read; what goes straight is queued already.
+        """
         underway = self._underway
-        wait = None if underway is None else underway.waiting()
-        del underway  # whoever asks for them meanwhile lets them go, and their memory is to be free then
-        if wait is not None:
-            wait()
+        if underway is not None and (underway.reads or not read):
+            underway.complete()
 
     def claim(self, device: torch.device) -> bool:
         """Whether they are on their way to this device: then `landed` is to be asked. Else they go."""
@@ -175,7 +180,8 @@ def items_of(going: Iterable[Departure]) -> list[Item]:
 
 
 def in_turn(parts: Iterable[Early], *, soon: bool = False) -> None:
-    """The first begins now, while the others are made, each of which begins once the one before it has come.
+    """The first begins now, while the others are made, each of which begins once the one before it is queued, or
+    was read.
 
     `soon`: the first begins on the thread of the others, too; whoever asks for it before that brings it himself.
     Raises what `Early.begin` raises, of what begins now, and what making them raises.
@@ -185,22 +191,23 @@ def in_turn(parts: Iterable[Early], *, soon: bool = False) -> None:
         if not listed and not soon:
             each.begin()
         listed.append(each)
-    if soon or len(listed) > 1:
-        follow = partial(_follow, listed, 0 if soon else 1)
-        threading.Thread(target=follow, name="flux-speedup-in-turn", daemon=True).start()
+    follow = partial(_follow, listed, 0 if soon else 1)
+    threading.Thread(target=follow, name="flux-speedup-in-turn", daemon=True).start()
 
 
 def _follow(parts: Sequence[Early], begun: int) -> None:
-    for number, each in enumerate(parts):
-        try:
-            if number >= begun:
-                each.begin(patient=True)
-        except Stopped:
-            return
-        except Exception as error:  # a courtesy in the background: their load brings them
-            _log.info("nothing more comes ahead of its load (%s)", str(error).split("\n")[0])
-            return
-        each.wait()
+    try:
+        with handed_over_often():
+            for number, each in enumerate(parts):
+                if number >= begun:
+                    each.begin(patient=True)
+                each.complete(read=True)
+            for each in parts:
+                each.complete()
+    except Stopped:
+        return
+    except Exception as error:  # a courtesy in the background: their load brings them
+        _log.info("nothing more comes ahead of its load (%s)", str(error).split("\n")[0])
 
 
 def _bytes_of(item: Item) -> object:

@@ -44,7 +44,7 @@ class Run:
     def __init__(
         self,
         lane: Lane,
-        slots: list[Slot],
+        slots: Callable[[], list[Slot]],
         chunk: int,
         threads: Callable[[], int],
         opener: SourceOpener,
@@ -54,7 +54,7 @@ class Run:
         patient: Callable[[], bool] | None = None,
         turns: Turns = TURNS,
     ) -> None:
-        """`threads`: how many may read; asked only where anything is to be read.
+        """`slots`, `threads`: where to read, and how many may; asked only where anything is to be read.
 
         `here`: `begin` tells of what goes straight, while it queues more; else all is told in `complete`, so that
         `begin` takes the interpreter's lock no oftener than it must. `patient`: whether
@@ -75,7 +75,8 @@ class Run:
         self._wanted = Wanted()
         self._sources: list[Source] = []
         self._straight = Straight()
-        # Batches of what goes straight that nobody was told of yet, and a point after the copies of each.
+        # Points after the newest batches of what goes straight; those that nobody was told of yet, with theirs.
+        self._queued: deque[Fence | None] = deque(maxlen=QUEUED + 1)
         self._sent: deque[tuple[Sequence[int], Fence | None]] = deque()
         self._unread: list[int] = []
         self._plan = NOTHING
@@ -128,13 +129,21 @@ class Run:
         # Before readers work: each allocation would wait for the lock of the interpreter, and new memory of the
         # device for their copies.
         self._destinations.allocate([*plan.cuts, *self._unread], plan.cuts)
-        threads = min(self._threads(), len(self._slots), len(plan.chunks)) if plan.chunks else 0
-        each = len(self._slots) // max(1, threads)
+        if not plan.chunks:
+            return
+        all_slots = self._slots()
+        threads = min(self._threads(), len(all_slots), len(plan.chunks))
+        each = len(all_slots) // max(1, threads)
         for number in range(threads):
-            slots, name = self._slots[number * each : (number + 1) * each], f"flux-speedup-reader-{number}"
+            slots, name = all_slots[number * each : (number + 1) * each], f"flux-speedup-reader-{number}"
             worker = threading.Thread(target=self._work, args=(slots,), name=name, daemon=True)
             worker.start()
             self._workers.append(worker)
+
+    @property
+    def reads(self) -> bool:
+        """Whether anything does not go straight; known once `begin` is over."""
+        return bool(self._workers)
 
     def complete(self) -> list[torch.Tensor]:
         """The new tensors, complete. After an error no copy is under way and no tensor is left."""
@@ -162,13 +171,14 @@ class Run:
                 targets += self._destinations.cut(dest, [piece.numel() for piece in pieces])
                 sources += pieces
             self._lane.copy_all(targets, sources)
-            self._sent.append((dests, self._lane.fence(None)))
+            self._queued.append(self._lane.fence(None))
+        self._sent.append((dests, self._queued[-1]))
         if self._patient is not None:
             self._let_by(self._patient)
         self._tell_of_sent(self._ahead)
 
     def _let_by(self, wanted: Callable[[], bool]) -> None:
-        fence = self._sent[-1 - QUEUED][1] if len(self._sent) > QUEUED else None
+        fence = self._queued[0] if len(self._queued) > QUEUED else None
         if fence is not None:
             fence.synchronize()
         self._turns.let_by(self._lane.device, wanted)
@@ -177,7 +187,7 @@ class Run:
 
     def _tell_of_sent(self, but: float = 0) -> None:
         """Of the oldest batches, `but` so many of the newest."""
-        while len(self._sent) > but:
+        while len(self._sent) > but and not self._stopped:
             self._tell(*self._sent.popleft())
 
     def _finish(self) -> None:
@@ -246,6 +256,7 @@ class Run:
         for source in self._sources:
             source.close()
         self._sources.clear()
+        self._arrived = None
         self._straight.clear()
         self._destinations.drop()
 

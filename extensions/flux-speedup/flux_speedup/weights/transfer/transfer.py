@@ -20,7 +20,7 @@ from .item import Item, packed_where_better
 from .lane import Lane
 from .reader import SourceOpener, open_source
 from .run import Arrived, Run
-from .staging import Arena
+from .staging import Arena, Slot
 from .turns import TURNS
 
 MOST_THREADS = 12
@@ -57,12 +57,8 @@ def transfer(
     parts = _Parts(items, more, lane, store, direct)
     while True:
         try:
-            with (
-                _as_ours(),
-                TURNS.asked(lane.device),
-                arena.slots(pinned=lane.pinned) as slots,
-                ExitStack() as lent,
-            ):
+            with _as_ours(), TURNS.asked(lane.device), ExitStack() as lent:
+                slots = _taken(arena, lane, lent)
                 run = Run(lane, slots, arena.chunk, lambda: threads or default_threads(), opener, arrived)
                 run.begin(parts.all(lent))
                 return run.complete()
@@ -74,8 +70,8 @@ def transfer(
 class Underway:
     """`transfer` behind the caller's back: allocating, and queueing what goes straight, take the caller's time.
 
-    The arena is taken meanwhile. `arrived` is told on a thread of its own. `patient`: see `Run`. Raises
-    TransferError, and Stopped where it is patient.
+    What is to be read is read meanwhile, by threads, and then the arena is taken. `arrived` is told by `complete`,
+    which whoever comes first calls. `patient`: see `Run`. Raises TransferError, and Stopped where it is patient.
     """
 
     def __init__(
@@ -93,12 +89,12 @@ class Underway:
     ) -> None:
         self._tensors: list[torch.Tensor] = []
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="flux-speedup-early", daemon=True)
+        self._lock = threading.Lock()
+        self._is_complete = False
         with _as_ours(), ExitStack() as stack:
-            slots = stack.enter_context(arena.slots(pinned=lane.pinned))
             self._run = Run(
                 lane,
-                slots,
+                _taken(arena, lane, stack),
                 arena.chunk,
                 lambda: threads or default_threads(),
                 opener,
@@ -108,20 +104,38 @@ class Underway:
             )
             self._run.begin(_Parts(items, None, lane, store, direct).all(stack))
             self._held = stack.pop_all()
-        try:
-            self._thread.start()
-        except RuntimeError as error:
-            self._run.halt()
-            self._work()
-            raise TransferError(None, f"no more threads here ({error})") from error
+        if self.reads:
+            try:
+                threading.Thread(target=self.complete, name="flux-speedup-early", daemon=True).start()
+            except RuntimeError as error:
+                self._run.halt()
+                self.complete()
+                raise TransferError(None, f"no more threads here ({error})") from error
 
-    def waiting(self) -> Callable[[], object]:
-        """What returns once it is over, one way or the other, and holds nothing of it then."""
-        return self._thread.join
+    @property
+    def reads(self) -> bool:
+        """Whether anything of it does not go straight."""
+        return self._run.reads
+
+    def complete(self) -> None:
+        """Wait until all of it has come, and tell of it, holding none of it then; on any thread, once.
+
+        What fails is raised by `result`.
+        """
+        with self._lock:
+            if self._is_complete:
+                return
+            self._is_complete = True
+            try:
+                self._tensors = self._run.complete()
+            except BaseException as error:  # handed to whoever asks for the result
+                self._error = error
+            finally:
+                self._held.close()
 
     def result(self) -> list[torch.Tensor]:
         """The tensors, complete, for the stream that was the caller's; waits. Hands them out once."""
-        self._thread.join()
+        self.complete()
         tensors, self._tensors = self._tensors, []
         error, self._error = self._error, None
         try:
@@ -135,16 +149,8 @@ class Underway:
     def stop(self) -> None:
         """End soon, and wait for that: no copy is under way then, and what was not handed out is let go."""
         self._run.halt()
-        self._thread.join()
+        self.complete()
         self._tensors, self._error = [], None
-
-    def _work(self) -> None:
-        try:
-            self._tensors = self._run.complete()
-        except BaseException as error:  # handed to whoever asks for the result
-            self._error = error
-        finally:
-            self._held.close()
 
 
 class _Parts:
@@ -186,6 +192,11 @@ class _Parts:
 
     def _registered(self, identity: FileIdentity) -> Callable[[Span], bool]:
         return _nowhere if self._direct is None else self._direct.having(identity)
+
+
+def _taken(arena: Arena, lane: Lane, until: ExitStack) -> Callable[[], list[Slot]]:
+    """The arena's slots, once they are needed, and `until` then."""
+    return lambda: until.enter_context(arena.slots(pinned=lane.pinned))
 
 
 @contextlib.contextmanager
