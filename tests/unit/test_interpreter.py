@@ -22,7 +22,7 @@ def test_inside_each_other_the_last_one_out_puts_it_back() -> None:
     with handed_over_often():
         with pytest.raises(KeyError), handed_over_often():
             raise KeyError
-        assert sys.getswitchinterval() == pytest.approx(OFTEN_S)
+        assert sys.getswitchinterval() == pytest.approx(OFTEN_S, rel=0.03)
     assert sys.getswitchinterval() == pytest.approx(before)
 
 
@@ -31,7 +31,7 @@ def test_what_somebody_else_has_set_stays(theirs: float) -> None:
     sys.setswitchinterval(theirs)
     with handed_over_often():
         assert sys.getswitchinterval() <= OFTEN_S * 1.01
-    assert sys.getswitchinterval() == pytest.approx(theirs)
+    assert sys.getswitchinterval() == pytest.approx(theirs, rel=0.03)  # microseconds, cut off
     sys.setswitchinterval(0.005)
     with handed_over_often():
         sys.setswitchinterval(0.02)
