@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,8 +62,8 @@ class Habits(Protocol):
 class Built:
     """A model right after its build; `engine` is what the host calls the model.
 
-    `key` is what it was built from, `failed` whether its last request raised, `ram` the bytes it has in RAM
-    that no file stands behind. Raises WeightsError for a model that cannot be kept.
+    `key` is what it was built from, `failed` whether its last request raised. Raises WeightsError for a model that
+    cannot be kept.
     """
 
     def __init__(self, engine: Any, builds: Builds, habits: Habits) -> None:
@@ -81,8 +82,6 @@ class Built:
         self._modules: list[torch.nn.Module] = [patcher.model for patcher, _ in self._patchers]
         self._as_built = [AsBuilt(module) for module in self._modules]
         self._mappings: list[Mapping] = []
-        backings = [builds.placement.of(module).backings() for module in self._modules]
-        self.ram = sum(found[Backing.HOST] + found[Backing.NONE] for found in backings)
 
     def built_from(self, key: Key) -> None:
         """The files were the same ones before and after the build."""
@@ -91,6 +90,13 @@ class Built:
         weights = (tensor for module in self._modules for tensor in module.parameters())
         found = (around(tensor.data_ptr(), tensor.nbytes) for tensor in weights)
         self._mappings = list({mapping.address: mapping for mapping in found if mapping is not None}.values())
+
+    @functools.cached_property
+    def ram(self) -> int:
+        """Bytes it has in RAM that no file stands behind; asked once it is aside."""
+        placement = self._builds.placement
+        backings = [placement.of(module).backings() for module in self._modules]
+        return sum(found[Backing.HOST] + found[Backing.NONE] for found in backings)
 
     @property
     def name(self) -> str:

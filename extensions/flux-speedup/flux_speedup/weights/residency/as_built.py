@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from .shells import SHELLS, parts_of, settle
 
 _OWN = {"_parameters", "_buffers", "_modules"}
 _CPU = torch.device("cpu")
+_NONE: dict[Any, Any] = {}
 _Slot = tuple[dict[str, Any], str, "torch.Tensor | None"]
 
 
@@ -50,7 +51,8 @@ class AsBuilt:
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._module = module
-        slots = list(_slots(module))
+        parts = list(module.modules())
+        slots = list(_slots(parts))
         self._slots = [(place, name, None if tensor is None else id(tensor)) for place, name, tensor in slots]
         self._shape = _shape(module)
         tensors = {id(tensor): tensor for _, _, tensor in slots if tensor is not None}
@@ -64,9 +66,10 @@ class AsBuilt:
         # What a class of the host's tells of its tensors, such as in which form their data are.
         classes = KINDS.keys() | SHELLS.keys()
         self._told = [(tensor, dict(vars(tensor))) for tensor in tensors.values() if type(tensor) in classes]
-        self._attributes = [(part, _attributes(part)) for part in module.modules()]
+        self._attributes = [(part, _attributes(part)) for part in parts]
         # Filled and emptied in place by whoever registers and removes one, whose handle knows this very object.
-        self._hooks = [(hooks, dict(hooks)) for part in module.modules() for hooks in _hooks(part)]
+        found = (hooks for _, attributes in self._attributes for hooks in _hooks(attributes))
+        self._hooks = [(hooks, dict(hooks) if hooks else _NONE) for hooks in found]
 
     def leave(self, ours: Collection[int]) -> None:
         """Tensors on a device, but for `ours` by their ids, show the data again that they were built with.
@@ -117,8 +120,8 @@ class AsBuilt:
                 yield tensor, own.data
 
 
-def _slots(module: torch.nn.Module) -> Iterator[_Slot]:
-    for part in module.modules():
+def _slots(parts: Iterable[torch.nn.Module]) -> Iterator[_Slot]:
+    for part in parts:
         for tensors in (part._parameters, part._buffers):
             for name, tensor in tensors.items():
                 yield tensors, name, tensor
@@ -128,8 +131,8 @@ def _attributes(part: torch.nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if name not in _OWN}
 
 
-def _hooks(part: torch.nn.Module) -> Iterator[dict[Any, Any]]:
-    return (value for name, value in vars(part).items() if "_hooks" in name and isinstance(value, dict))
+def _hooks(attributes: dict[str, Any]) -> list[dict[Any, Any]]:
+    return [value for name, value in attributes.items() if "_hooks" in name and isinstance(value, dict)]
 
 
 def _shape(module: torch.nn.Module) -> list[tuple[str, int, tuple[str, ...], tuple[str, ...]]]:
