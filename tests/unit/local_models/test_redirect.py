@@ -213,4 +213,5 @@ def test_the_summary_names_every_weight_by_what_became_of_it() -> None:
         LocalWeight("c.pt", "adetailer", WeightState.REDIRECTED),
     ]
     assert summary(rows) == "redirected: a.pt, c.pt; missing: b.pt"
+    assert summary(rows[1:2] * 2) == "none of 2 is here; whoever needs one downloads it, or fetch.py does"
     assert summary([]) == "the catalog is empty"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from flux_speedup.ui import actions, models
@@ -22,6 +24,7 @@ def test_a_refusal_is_said_with_its_reason() -> None:
     view.refused = "an image <is> being made"
     shown = actions.attempt(view.measure, "done")
     assert "Not now: <bdi>an image &lt;is&gt; being made</bdi>" in shown
+    assert re.search(r"\(\d\d:\d\d:\d\d\)", shown), "it stays there, and nobody knows since when"
     assert "fsu-wrong" in shown
 
 

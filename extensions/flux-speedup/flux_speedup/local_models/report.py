@@ -47,5 +47,8 @@ def summary(weights: Iterable[LocalWeight]) -> str:
     names: dict[WeightState, list[str]] = {state: [] for state in IN_ORDER}
     for row in weights:
         names[row.state].append(row.name)
+    missing = len(names[WeightState.MISSING])
+    if missing and not any(names[state] for state in IN_ORDER[:-1]):
+        return f"none of {missing} is here; whoever needs one downloads it, or fetch.py does"
     parts = [f"{state.value}: {', '.join(found)}" for state, found in names.items() if found]
     return "; ".join(parts) or "the catalog is empty"

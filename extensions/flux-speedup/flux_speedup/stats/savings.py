@@ -69,7 +69,7 @@ def savings(since_start: Tally, in_request: Tally | None, machine: Machine | Non
         how = f"the WebUI's own moves were measured here: {speed(load)} to the device, {speed(unload)} back"
     else:
         how = (
-            f"an estimate: the WebUI's own moves are taken to do {speed(load)} to the device and "
+            f"the WebUI's own moves are taken to do {speed(load)} to the device and "
             f"{speed(unload)} back, as on a large server; measure this machine for its own figures"
         )
     request = None if in_request is None else in_request.saved(machine)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..control.acts import Acts
 from ..hosts.common.inside import Refused
 from . import cards, models
-from .words import safe
+from .words import safe, when
 
 if TYPE_CHECKING:
     from ..facts.seen import Seen
@@ -22,7 +23,9 @@ def attempt(act: Callable[[], object], done: str = "") -> str:
     try:
         answer = act()
     except Refused as why:
-        return cards.result(f"Not now: {safe(why)}", good=False)
+        # It stays there until a button is pressed again, when it may not be so any longer.
+        at = f'<span class="fsu-soft">({when(time.time(), time.time())})</span>'
+        return cards.result(f"Not now: {safe(why)} {at}", good=False)
     except Exception as error:
         log.exception("a button of the tab failed")
         return cards.result(f"Failed: {safe(error)}. The log has the details.", good=False)

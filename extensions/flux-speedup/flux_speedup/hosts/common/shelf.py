@@ -10,6 +10,7 @@ from ...weights.checkpoints import Checkpoints, Key
 from ...weights.files.identity import FileIdentity
 from .built import Built
 
+FULL = "checkpoints_kept and checkpoints_ram_gib allow no more"
 log = logging.getLogger("flux_speedup")
 
 
@@ -21,7 +22,7 @@ class Shelf(Checkpoints[Built]):
     def keep(self, built: Built) -> None:
         assert built.key is not None
         for gone in self.put(built.key, built, built.ram):
-            log.info("%s is not kept any longer (%s of RAM)", gone.model.name, size(gone.ram))
+            log.info("%s is not kept any longer (%s of RAM): %s", gone.model.name, size(gone.ram), FULL)
             self._garbage = True
 
     def forget(self, key: Key) -> None:
