@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ...collector import paused
 from ...patching.change import Call, Change, Function
 from ...stats.report import size as in_words
 from ...weights.errors import WeightsError
@@ -107,15 +108,16 @@ class Overlap:
             before = _engine()
             if not self._depth():
                 self._drop()  # of a request that never came to its images
-            try:
-                with self._inside():
-                    done = original(*args, **kwargs)
-            except BaseException:
-                self._drop()
-                raise
-            engine = _engine()
-            if engine is not before and not self._coming:
-                self._begin_kept(engine)
+            with paused():
+                try:
+                    with self._inside():
+                        done = original(*args, **kwargs)
+                except BaseException:
+                    self._drop()
+                    raise
+                engine = _engine()
+                if engine is not before and not self._coming:
+                    self._begin_kept(engine)
             return done
 
         return manage_model_and_prompt_cache
