@@ -186,6 +186,17 @@ def test_declined_and_already_so_are_told_apart(table) -> None:
     }
 
 
+def test_what_was_so_already_is_said_once_however_often_it_is_applied_again(table) -> None:
+    def already() -> Undo:
+        raise AlreadySo("on already")
+
+    table.add("s", "S", "why", [Call(already), Call(already)])
+    for _ in range(2):
+        table.apply_again(table.put_back())
+        (outcome,) = table.outcomes()
+        assert (outcome.state, outcome.why) == (State.APPLIED, "why; on already")
+
+
 def test_one_item_is_put_back_alone_and_the_others_stay(table, host) -> None:
     toy = host()
     table.add("a", "A", "why", [GREET])

@@ -46,6 +46,7 @@ class _Made:
     change: Change
     undo: Undo | None = None
     declined: str = ""
+    already: str = ""
 
 
 @dataclass
@@ -60,7 +61,8 @@ class _Item:
     def explain(self) -> str:
         declined = [made.declined for made in self.made if made.declined]
         reasons = [] if self.state is State.SKIPPED and declined else [self.why]
-        return "; ".join([*reasons, *declined, *self.notes])
+        already = dict.fromkeys(made.already for made in self.made if made.already)
+        return "; ".join([*reasons, *declined, *already, *self.notes])
 
 
 class PatchTable:
@@ -135,7 +137,7 @@ class PatchTable:
                     continue
                 item.state = State.PENDING
                 for made in item.made:
-                    made.declined = ""
+                    made.declined = made.already = ""
                 self._hook.install()
                 self._make(item, item.made)
 
@@ -214,7 +216,7 @@ class PatchTable:
                     made.undo = apply(made.change)
             except AlreadySo as reason:
                 made.undo = in_reverse([])
-                item.notes.append(str(reason))
+                made.already = str(reason)
             except Declined as reason:
                 made.undo, made.declined = in_reverse([]), str(reason)
             except Exception as error:
