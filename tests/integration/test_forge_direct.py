@@ -58,6 +58,11 @@ def test_the_first_load_goes_straight_and_images_are_the_same(forge_dir: Path, t
             assert any(f"{name}: loads read it straight" in line for line in forge.our_lines())
         images += [image(forge, TWO), image(forge, ONE)]
         assert images[0] == images[2] != images[1]
+        assert eventually(lambda: state()["weights"]["bytes"] > 0)
+        before = state()["weights"]["straight"]
+        assert [image(forge, TWO), image(forge, ONE)] == [images[1], images[0]]  # all of it comes once more
+        assert state()["weights"]["straight"] > before
     with started(forge_dir, tmp_path / "off", "off") as forge:
         assert images[:2] == [image(forge, ONE), image(forge, TWO)]
-        assert dict(forge.get("/probe/direct")) == {"calls": 0, "bytes": 0, "kept": 0, "used": {}}
+        nothing = {"calls": 0, "bytes": 0, "kept": 0, "used": {}, "weights": {"bytes": 0, "straight": 0}}
+        assert dict(forge.get("/probe/direct")) == nothing

@@ -550,6 +550,20 @@ def test_while_anything_is_held_it_is_watched_whether_ram_gets_short(tmp_path: P
     assert eventually(lambda: not machine.bytes)
 
 
+def test_what_is_held_in_the_background_is_watched_as_well(tmp_path: Path) -> None:
+    registry, machine, others, busy = Registry(), Machine(), [0], [True]
+    mapping = registry.open(written(tmp_path))
+    size = mapping.identity.size
+    taken = Held(lambda _: Free(16 * size - taken.bytes - others[0], 16 * size))
+    direct = direct_of(registry, machine, held=taken, busy=lambda: busy[0], quiet_s=0.05)
+    direct.hold_soon([mapping.identity], CARD)
+    assert not direct._idle.wait(0.2)  # nothing was held yet when it was looked whether to watch
+    busy[0] = False
+    assert eventually(lambda: machine.bytes == size)
+    others[0] = 14 * size
+    assert eventually(lambda: not machine.bytes)
+
+
 def test_a_file_that_is_not_in_ram_is_not_read_in_for_it(tmp_path: Path) -> None:
     registry, machine = Registry(), Machine()
     mapping = registry.open(written(tmp_path))

@@ -62,7 +62,7 @@ class Placement:
     ) -> None:
         """`quiet`: entered around every load, so that whatever else reads the same disk waits.
 
-        `direct`: gets to hold the files that loads read, in the background, for the loads that follow.
+        `direct`: gets to hold what loads read, files and memory, in the background, for the loads that follow.
         """
         self.registry = registry
         self._quiet = quiet
@@ -105,6 +105,8 @@ class Placement:
                 self._store.to_register(path, identity, device) for identity, path in report.files.items()
             ]
             self._direct.hold_soon(read, device)
+            if report.by_backing[Backing.HOST]:
+                self._direct.hold_memory_soon(self.of(module), names, device)
         return report
 
     def early(self, tensors: Iterable[torch.Tensor], device: torch.device) -> Early:

@@ -205,6 +205,22 @@ class Residency:
         finally:
             self._lock.release()
 
+    def homes(self, names: Collection[str] | None = None) -> list[torch.Tensor]:
+        """Memory in RAM that weights (or those of `names`) come from; none while they are being moved: nobody waits
+        for that."""
+        if not self._lock.acquire(blocking=False):
+            return []
+        try:
+            entries = self._roster.entries(names)
+            states = ((entry.tensor, entry.state) for entry in entries)
+            return [
+                state.home if isinstance(state, OnDevice) else tensor.data
+                for tensor, state in states
+                if isinstance(state, (AtHome, OnDevice)) and state.backing is Backing.HOST
+            ]
+        finally:
+            self._lock.release()
+
     def movable(self, names: Collection[str] | None = None) -> frozenset[str]:
         """Names (or those of `names`) of what is at home, or on a device by our doing."""
         with self._lock:

@@ -10,10 +10,12 @@ import contextlib
 import logging
 import sys
 import threading
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -24,7 +26,9 @@ from ..files.mapping import MAPPINGS, FileIdentity, Mapping, Registry, Standing
 from ..files.pagecache import is_warm
 from ..files.span import Span
 from .held_files import HeldFile, HeldFiles
+from .held_memory import HeldMemory
 from .idle import QUIET_S, WhileIdle, nobody
+from .item import Item
 from .lending import Lending
 from .lending import Straight as Straight
 from .registration import CUDA, Registered, Registrar, map_shared
@@ -35,8 +39,17 @@ KINDS = frozenset({"cuda"} if sys.platform == "linux" and torch.version.hip is N
 _log = logging.getLogger("flux_speedup")
 
 
+class Owner(Protocol):
+    """Whose weights are in RAM."""
+
+    def homes(self, names: Collection[str] | None) -> Iterable[torch.Tensor]:
+        """Memory that they (or those of `names`) come from."""
+        ...
+
+
 class Direct(Lending):
-    """Registered files by identity. Safe from any thread; a load never waits for a registration.
+    """Registered files by identity, and memory of weights that are in none. Safe from any thread; a load never
+    waits for a registration.
 
     What is held is kept: no file is let go for another one, only for want of RAM, and then for good. So two
     models that take turns do not push each other out. `let_go` counts files that their users have to leave
@@ -56,12 +69,14 @@ class Direct(Lending):
         warm: Callable[[Path], bool] = is_warm,
         quiet_s: float = QUIET_S,
         settle: Callable[[], None] = copies_done,
+        memory: HeldMemory | None = None,
     ) -> None:
         """`rule`: of the ledger `held`, for files that loads read; by NOTHING none is held for them.
 
         `kinds`: of devices that read what is registered. `busy`: whether somebody computes; in the background
         files are registered only while nobody does, and only ones that are `warm`: reading them in would take as
-        long as the disk does. `settle` returns once every copy that was queued before is done.
+        long as the disk does. `settle` returns once every copy that was queued before is done. `memory`: with the
+        same ledger.
         """
         super().__init__(HeldFiles(registry.of, self._end if busy is not nobody else None), registrar)
         self.rule = rule
@@ -76,13 +91,20 @@ class Direct(Lending):
         self._changing = threading.Lock()  # one registration at a time
         self._idle = WhileIdle(busy, self.relieve, quiet_s)
         self._settle = settle
+        self._memory = memory or HeldMemory(held=held)
         self.let_go = self.come = 0
         registry.writers.tell(self._written_over)
 
     @property
     def bytes(self) -> int:
         """Bytes that are registered now."""
-        return sum(held.memory.registered for held in self._files.all())
+        return sum(held.memory.registered for held in self._files.all()) + self._memory.bytes
+
+    @contextlib.contextmanager
+    def lend(self, items: Sequence[Item], first: int = 0) -> Iterator[Straight]:
+        with super().lend(items, first) as straight, self._memory.lend(items, first) as own:
+            straight |= own
+            yield straight
 
     def serves(self, device: torch.device) -> bool:
         """Whether devices of its kind read what is registered."""
@@ -115,6 +137,12 @@ class Direct(Lending):
         self._idle.stir()
         self._beforehand.end()
         self._soon(identities, device, rule, parts)
+
+    def hold_memory_soon(self, owner: Owner, names: Collection[str] | None, device: torch.device) -> None:
+        """The same for weights that come from RAM; `owner` is held weakly."""
+        if self.serves(device) and self.rule != NOTHING:
+            weakly = weakref.ref(owner)
+            self._idle.add(weakly, partial(self._step_of_memory, weakly, names, device))
 
     def prepare(self, paths: Sequence[Path], device: torch.device, still: Callable[[], bool]) -> None:
         """The same before the first load, for files that are `warm`: each is mapped until that has come.
@@ -151,10 +179,12 @@ class Direct(Lending):
         return identity in self._mixed
 
     def relieve(self) -> bool:
-        """Let files go while RAM is short, what was used longest ago first; whether to look again."""
+        """Let weights and files go while RAM is short, what was used longest ago first; whether to look again."""
         kept = self._beforehand.look()
-        if self._ended and (self._idle.is_quiet() or self._ledger.is_short()):
+        quiet = self._idle.is_quiet()
+        if self._ended and (quiet or self._ledger.is_short()):
             self._let_ended_go()
+        kept |= self._memory.relieve(quiet=quiet)
         with self._changing:
             while self._ledger.is_short() and (gone := self._files.let_oldest_go()) is not None:
                 self._failed.add(gone.identity)
@@ -167,6 +197,7 @@ class Direct(Lending):
         self._beforehand.end()
         self._beforehand.look()
         self._let_ended_go()
+        self._memory.release_all()
         with self._changing:
             for held in self._files.all():
                 self._files.let_go(held)
@@ -211,6 +242,15 @@ class Direct(Lending):
             _log.info("%s: loads read it straight from RAM (%s)", mapping.path.name, size(held.memory.size))
         self.come += over
         return over
+
+    def _step_of_memory(
+        self, owner: weakref.ref[Owner], names: Collection[str] | None, device: torch.device
+    ) -> bool:
+        """Whether nothing is left to do; where its weights are being moved, whoever does that asks anew."""
+        self._memory.let_ended_go()
+        found = owner()
+        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+            return found is None or self._memory.hold(found.homes(names))
 
     def _advance(self, mapping: Mapping, missing: deque[int], rule: Rule) -> bool:
         """Register the first of these pieces; whether nothing is left to do: they are held, or cannot be."""

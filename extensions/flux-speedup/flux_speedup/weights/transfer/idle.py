@@ -98,6 +98,7 @@ class WhileIdle:
                 quiet = bool(self._steps) and self.is_quiet()
                 if quiet or self._first_is_at_once():
                     self._step()
+                    watching = True  # what it did may want it
                     continue
                 watching = self._watch()
             except Exception as error:  # a courtesy in the background: it must not be able to stop anything

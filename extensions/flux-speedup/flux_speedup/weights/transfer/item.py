@@ -69,7 +69,7 @@ class Wanted:
                 self.origins.append(span)
             if not straight:
                 self.requests.append(Request(source, span.offset, span.length, dest))
-        elif span.numel() and span.is_contiguous():
+        elif not straight and span.numel() and span.is_contiguous():
             if self._number < 0:
                 self._number = len(self.origins)
                 self.origins.append(self._memory)

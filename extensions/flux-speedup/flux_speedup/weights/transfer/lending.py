@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -16,7 +17,14 @@ from .registration import Registrar
 _Cut = Callable[[int, int], tuple[torch.Tensor, ...]]
 
 
-class Straight(dict[int, tuple[_Cut, Span]]):
+class Reach(NamedTuple):
+    """Bytes of a weight that is in no file, from the beginning of what is registered on."""
+
+    offset: int
+    length: int
+
+
+class Straight(dict[int, tuple[_Cut, Span | Reach]]):
     """By number, items whose bytes the device can read where they are, file by file."""
 
     def pieces(self, number: int) -> tuple[torch.Tensor, ...]:

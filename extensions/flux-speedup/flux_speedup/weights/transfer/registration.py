@@ -67,10 +67,13 @@ class Registered:
     """
 
     def __init__(
-        self, buffer: mmap.mmap, registrar: Registrar, gone: Callable[[int], object] = lambda _: None
+        self,
+        buffer: mmap.mmap | np.ndarray[Any, Any],
+        registrar: Registrar,
+        gone: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """Takes the mapping over, nothing of it registered yet. `gone` is called once with its address,
-        when nothing of it is registered any longer, from wherever that happens: it may take no lock.
+        """Takes the mapping, or array of bytes, over, nothing of it registered yet. `gone` is called once with its
+        address, when nothing of it is registered any longer, from wherever that happens: it may take no lock.
         """
         self._gone = [gone]  # first of all: should the rest of this fail, it is called all the same
         self._pieces: dict[int, int] = {}  # those registered, by number: bytes
