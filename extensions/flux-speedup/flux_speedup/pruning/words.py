@@ -27,10 +27,10 @@ def summary(decision: Decision) -> str:
     if decision.held_back:
         needed = _few([f"{stem} ({why})" for stem, why in sorted(decision.held_back.items())])
         parts.append(f"disabled in the WebUI by our button though needed: {needed}; undo it in {SETTINGS}")
-    if decision.unmatched:
-        # Names that nobody knows first: they are somebody's own, and perhaps misspelt.
-        unknown_first = sorted(decision.unmatched, key=lambda stem: stem in _KNOWN)
-        parts.append("not in this WebUI: " + _few(unknown_first, FEW))
+    # Names that nobody knows: somebody's own, and perhaps misspelt. Each WebUI lacks some of the others.
+    unknown = sorted(set(decision.unmatched) - _KNOWN)
+    if unknown:
+        parts.append("not in this WebUI: " + _few(unknown, FEW))
     return "; ".join(parts)
 
 
