@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_speedup.weights.residency.known_sums import KnownSums
-from flux_speedup.weights.residency.signature import Signature, taken
+from flux_speedup.weights.residency.signature import Signature, factors, taken
 from tests import second_device
 from tests.second_device import counted, full, used
 from tests.second_device.marks import needs_card
@@ -202,3 +202,9 @@ def test_the_oldest_known_ones_go_where_there_are_many() -> None:
     known.note("c", sums)
     known.note("c", sums)
     assert [known.of(key) is not None for key in "abc"] == [True, False, True]
+
+
+@needs_card
+def test_factors_are_the_same_wherever_they_are_made() -> None:
+    signature = Signature([8], second_device.CARD)
+    assert torch.equal(signature._scratch.factors.cpu(), factors())

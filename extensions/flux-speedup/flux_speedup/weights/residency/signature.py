@@ -33,7 +33,12 @@ class _Scratch:
 
     def __init__(self, device: torch.device) -> None:
         """Raises torch.OutOfMemoryError."""
-        self.factors = factors().to(device)
+        try:
+            self.factors = _factors_on(device)  # made there: a copy would wait behind all that is on its way
+        except RuntimeError as error:
+            if not shortage.of_card(error):
+                raise
+            self.factors = factors().to(device)  # takes less
         # Views of what is here, which many tensors of a model need alike.
         self._rows: dict[int, torch.Tensor] = {}
         self._words: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -205,10 +210,15 @@ def _words(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
 
 @functools.cache
 def factors() -> torch.Tensor:
-    """Odd numbers that look random: SplitMix64 (Steele, Lea, Flood 2014) of the place. Nobody writes there."""
+    """Those of `_factors_on`, at home. Nobody writes there."""
+    return _factors_on(torch.device("cpu"))
+
+
+def _factors_on(device: torch.device) -> torch.Tensor:
+    """Odd numbers that look random: SplitMix64 (Steele, Lea, Flood 2014) of the place."""
     step, mix, again = (number - (1 << 64) for number in _SPLITMIX)
     with torch.inference_mode(False):
-        x = (torch.arange(COLUMNS, dtype=torch.int64) + 1) * step
+        x = (torch.arange(COLUMNS, dtype=torch.int64, device=device) + 1) * step
         x = (x ^ _right(x, 30)) * mix
         x = (x ^ _right(x, 27)) * again
         return (x ^ _right(x, 31)) | 1
