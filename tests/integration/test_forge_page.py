@@ -209,3 +209,14 @@ def test_reload_ui_twice_keeps_everything_and_switched_off_restores_it(forge: Fo
     forge.reload_ui()
     state = forge.state()
     assert {key: state[key] for key in IN_FORCE} == IN_FORCE
+
+
+def test_what_another_start_had_in_force_is_nothing_of_this_one(forge: Forge) -> None:
+    forge.post("/sdapi/v1/options", {"flux_speedup_tier": "off"})
+    forge.reload_ui()
+    told = {each["item"]: each["state"] for each in forge.get("/flux-speedup/v1/status")["outcomes"]}
+    assert "vram_state" not in told
+    assert set(told.values()) == {"applied", "skipped"}
+    forge.post("/sdapi/v1/options", {"flux_speedup_tier": "as configured"})
+    forge.reload_ui()
+    assert {key: forge.state()[key] for key in IN_FORCE} == IN_FORCE

@@ -199,6 +199,7 @@ class Running:
     def _reload(self) -> None:
         """ "Reload UI": leave nothing behind; the scripts door prepares everything anew if it is still there."""
         self._host.inside().wait_and(self._table.put_back)
+        self._table.forget()
         self._in_force = False
         self._host.pruner().forget()
         # Scripts are listed before our door is there again; where it is gone, the listing puts this back.

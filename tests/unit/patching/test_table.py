@@ -197,6 +197,19 @@ def test_what_was_so_already_is_said_once_however_often_it_is_applied_again(tabl
         assert (outcome.state, outcome.why) == (State.APPLIED, "why; on already")
 
 
+def test_what_an_earlier_start_has_put_back_is_not_made_again_by_the_next_one(table, host) -> None:
+    toy = host()
+    table.add("tier", "T", "large", [Value("toyhost", "level", 9)])
+    table.note("share", "S", State.SKIPPED, "no card")
+    undone = table.put_back()
+    table.forget()
+    table.add("a", "A", "why", [GREET])
+    table.forget()  # what is in force stays known
+    table.apply_again(undone)
+    assert toy.level != 9
+    assert [outcome.item for outcome in table.outcomes()] == ["a"]
+
+
 def test_one_item_is_put_back_alone_and_the_others_stay(table, host) -> None:
     toy = host()
     table.add("a", "A", "why", [GREET])

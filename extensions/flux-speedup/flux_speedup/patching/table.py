@@ -141,6 +141,12 @@ class PatchTable:
                 self._hook.install()
                 self._make(item, item.made)
 
+    def forget(self) -> None:
+        """Drop what is not in force, nor waits to be: the next start adds what its configuration asks for."""
+        with self._lock:
+            live = (State.APPLIED, State.PENDING)
+            self._items = {key: item for key, item in self._items.items() if item.state in live}
+
     def settle(self) -> None:
         """The WebUI has started: what still waits for a module that nobody imported is skipped."""
         with self._lock:

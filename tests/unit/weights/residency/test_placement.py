@@ -29,6 +29,7 @@ def test_an_arrival_is_of_the_last_load(tmp_path: Path) -> None:
     placement.load(module, CARD)
     assert placement.arrival(module) == Arrival("", {})  # by us, but not now
     placement.unload(module)
+    assert placement.arrival(module) is None
     module.to(CARD)  # somebody moves it
     placement.load(module, CARD)
     assert placement.arrival(module) is None

@@ -135,6 +135,8 @@ class Placement:
         """
         report = self.of(module).unload(names, check=not getattr(self._thread, "discarding", False))
         report = replace(report, bytes=report.bytes + besides)
+        if names is None:
+            self._arrivals.pop(module, None)
         self._departures[module] = report.bytes
         return report
 
@@ -157,7 +159,7 @@ class Placement:
         return self._direct is not None and self._direct.has_mixed(identity)
 
     def arrival(self, module: torch.nn.Module) -> Arrival | None:
-        """How the module's weights came to the device last, if we brought them."""
+        """How the module's weights came to the device last, if we brought them and they did not leave since."""
         return self._arrivals.get(module)
 
     def inventory(self, module: torch.nn.Module) -> tuple[Share, ...]:
