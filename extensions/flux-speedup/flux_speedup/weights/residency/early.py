@@ -122,6 +122,10 @@ class Early:
         if underway is not None and (underway.reads or not read):
             underway.complete()
 
+    def may_land(self, device: torch.device) -> bool:
+        """Whether `claim` may say yes; waits for nothing."""
+        return not self._over and device == self.device
+
     def claim(self, device: torch.device) -> bool:
         """Whether they are on their way to this device: then `landed` is to be asked. Else they go."""
         with self._lock:
@@ -137,6 +141,10 @@ class Early:
         signature, self._signature, self.bytes = self._signature, None, 0
         if underway is None or signature is None:
             return {}
+        there: dict[object, list[int]] = defaultdict(list)
+        for number, item in enumerate(self._items):
+            there[_bytes_of(item)].append(number)
+        wanted = [(each, _bytes_of(each.item)) for each in going if each.recipe is None]
         try:
             tensors = underway.result()
         except TransferError as error:
@@ -144,12 +152,9 @@ class Early:
             return {}
         signature.join()
         self.came = self.size
-        there: dict[object, list[int]] = defaultdict(list)
-        for number, item in enumerate(self._items):
-            there[_bytes_of(item)].append(number)
         found: dict[int, Landed] = {}
-        for now in going:
-            numbers = there.get(_bytes_of(now.item)) if now.recipe is None else None
+        for now, own in wanted:
+            numbers = there.get(own)
             if numbers:
                 number = numbers.pop()
                 data = tensors[number]
@@ -202,8 +207,8 @@ def _follow(parts: Sequence[Early], begun: int) -> None:
                 if number >= begun:
                     each.begin(patient=True)
                 each.complete(read=True)
-            for each in parts:
-                each.complete()
+        for each in parts:
+            each.complete()
     except Stopped:
         return
     except Exception as error:  # a courtesy in the background: their load brings them

@@ -76,8 +76,10 @@ class Landing:
         """
         early = self._early
         there: dict[int, Landed] = {}
-        if early is not None and early.claim(device):
+        if early is not None and early.may_land(device):
+            # All is looked at before anybody waits for what is on its way.
             going, more = [*going, *chain.from_iterable(iter(more, []))], list
+        if early is not None and early.claim(device):
             there = early.landed(going)
         self._early = None
         if not going:
