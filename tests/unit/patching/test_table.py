@@ -231,3 +231,12 @@ def test_two_tables_one_after_the_other_leave_no_trace_in_the_import_system(host
         table.put_back()
     assert sys.meta_path == before
     assert host().greet("you") == "hello you"
+
+
+def test_a_change_that_is_not_made_is_told_of_as_skipped(table, caplog: pytest.LogCaptureFixture) -> None:
+    def declined() -> Undo:
+        raise Declined("no card")
+
+    with caplog.at_level(logging.INFO):
+        table.add("a", "Models stay", "why", [Call(declined)])
+    assert caplog.messages == ["Models stay: skipped, no card"]

@@ -232,7 +232,8 @@ class PatchTable:
             declined = all(made.declined for made in item.made)
             item.state = State.SKIPPED if declined else State.APPLIED
         for declined_why in {made.declined for made in changes if made.declined}:
-            self._log.info("%s: %s", item.title, declined_why)
+            skipped = "skipped, " if item.state is State.SKIPPED else ""
+            self._log.info("%s: %s%s", item.title, skipped, declined_why)
 
     def _fail(self, item: _Item, error: Exception) -> None:
         self._undo(item)
