@@ -85,6 +85,7 @@ class Host:
             patch.setitem(sys.modules, module.__name__, module)
         self.seen: list[int] = []
         self.fails = False
+        self.switch_off: Callable[[], object] = lambda: None
 
     def _model(self, file: Path) -> Any:
         write_weights(file, {"weight": torch.randn(SIZE // 4)})
@@ -167,6 +168,7 @@ def host_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
         table = PatchTable(logging.getLogger("test"))
         table.add("overlap", "title", "why", host.overlap.changes())
         tables.append(table)
+        host.switch_off = table.put_back
         return host
 
     yield make
@@ -289,6 +291,49 @@ def test_a_model_of_which_something_is_there_comes_as_it_is_asked_for(host_with:
     host = host_with()
     host.load(there)
     host.bring_back()
+    assert host.coming == 0
+
+
+def test_what_is_announced_is_on_its_way_before_it_is_the_hosts(host_with: Any) -> None:
+    host = host_with()
+    during: list[int] = []
+
+    def announced() -> None:
+        host.overlap.comes(host.engine)
+        during.append(host.settled())
+
+    host.bring_back(announced)
+    host.request(lambda: host.load("clip"), lambda: host.load("unet"))
+    assert during == [2 * SIZE]
+    for name in ("clip", "unet"):
+        assert host.placement.arrival(host.models[name].model).early == SIZE
+
+
+def test_what_is_announced_and_then_built_anew_goes_for_what_is_built(host_with: Any) -> None:
+    host = host_with()
+    before = used()
+
+    def reload() -> None:
+        host.overlap.comes(host.engine)
+        assert host.settled() == 2 * SIZE
+        host.data.sd_model = host.sd_models.forge_loader()
+
+    host.processing.manage_model_and_prompt_cache(reload)
+    assert host.settled() == 2 * SIZE
+    assert used() - before <= 2 * SIZE + 2 * SUMS
+    host.request(lambda: host.load("clip"), lambda: host.load("unet"))
+    for name in ("clip", "unet"):
+        assert host.placement.arrival(host.models[name].model).early == SIZE
+
+
+@pytest.mark.parametrize("why", ["no request", "switched off"])
+def test_nothing_that_is_announced_comes(host_with: Any, why: str) -> None:
+    host = host_with()
+    if why == "switched off":
+        host.switch_off()
+        host.bring_back(lambda: host.overlap.comes(host.engine))
+    else:
+        host.overlap.comes(host.engine)
     assert host.coming == 0
 
 

@@ -62,6 +62,7 @@ class Host:
         self.built: list[str] = []
         self.said: list[Any] = []
         self.events: list[Event] = []
+        self.coming: list[tuple[Any, int, Any]] = []
         self.streaming = True
         self.attachment = Attachment(Placement(Registry(), lanes=PlainLane))
         self.data = SimpleNamespace(sd_model=None, forge_loading_parameters={}, forge_hash="")
@@ -142,7 +143,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 def keeping(host: Host) -> Keeper:
     habits = ForgeHabits(host.attachment)
-    return Keeper(host.attachment, habits, Limits(2, 10**6), host.events.append, lambda: host.streaming)
+    return Keeper(
+        host.attachment,
+        habits,
+        Limits(2, 10**6),
+        host.events.append,
+        lambda: host.streaming,
+        lambda engine: host.coming.append((engine, used(), host.data.sd_model)),
+    )
 
 
 @pytest.fixture
@@ -195,6 +203,24 @@ def test_there_and_back_is_one_build_each_and_everything_is_as_after_a_build(
     assert host.args.dynamic_args["emphasis_name"] == "Original"
     assert host.want("a") == (a, False)
     assert [(e.kind, e.what, e.source) for e in host.events] == [("checkpoint", "a.safetensors", "kept")]
+
+
+def test_a_kept_one_is_announced_as_soon_as_the_card_has_room(host: Host, keeper: Keeper) -> None:
+    before = used()
+    a, _ = host.want("a")
+    b, _ = host.want("b")
+    assert host.coming == [], "what is built is not there yet"
+    host.attachment.placement.load(b.forge_objects.unet.model, CARD)
+    host.want("a")
+    assert host.coming == [(a, before, b)]
+
+
+def test_one_that_was_written_is_not_announced(host: Host, keeper: Keeper) -> None:
+    a, _ = host.want("a")
+    host.want("b")
+    a.forge_objects.unet.model.w.data[0, 0] = 3.0
+    host.want("a")
+    assert (host.coming, host.built) == ([], ["a", "b", "a"])
 
 
 def test_what_one_checkpoint_leaves_on_the_card_is_for_the_next(host: Host, keeper: Keeper) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -118,8 +118,8 @@ class Built:
         """Whether somebody wrote into its weights at home, or over their files."""
         return any(mapping.written() != [] for mapping in self._mappings)
 
-    def put_aside(self, manager: Any) -> None:
-        """Take it off the device and give it the state it was built with.
+    def put_aside(self, manager: Any, once_off: Callable[[], None] = lambda: None) -> None:
+        """Take it off the device, tell `once_off`, and give it the state it was built with.
 
         Raises WeightsError (or whatever the host raises): then it must not be kept.
         """
@@ -129,6 +129,7 @@ class Built:
             as_built.leave(placement.of(module).held)
         with placement.discarding():  # whatever was changed: it becomes what it was built with
             self._take_off(manager)
+        once_off()
         for as_built in self._as_built:
             as_built.restore()
         if self.was_written:

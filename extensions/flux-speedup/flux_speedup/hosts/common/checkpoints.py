@@ -40,7 +40,10 @@ class Keeper:
         limits: Limits,
         record: Callable[[Event], None],
         streaming: Callable[[], bool],
+        comes: Callable[[Any], None] = lambda engine: None,
     ) -> None:
+        """`comes`: told of a kept engine that is to be used again, once the device has room for it."""
+        self._comes = comes
         self._builds = builds
         self._habits = habits
         self._record = record
@@ -150,7 +153,7 @@ class Keeper:
     def _switch(self, data: Any, key: Key | None, wanted: str) -> bool:
         """Put the model aside that is there; whether a kept one has taken its place."""
         started = time.perf_counter()
-        outgoing = self._put_aside(data)
+        outgoing = self._put_aside(data, key)
         self.kept.forget_changed()
         if key is None:
             built = None
@@ -194,8 +197,14 @@ class Keeper:
                 self._requests.uses(fresh)
         return answer
 
-    def _put_aside(self, data: Any) -> Built | None:
+    def _put_aside(self, data: Any, wanted: Key | None) -> Built | None:
         """The model that is there, off the device and clean, if it may be kept; no longer the host's then."""
+
+        def once_off() -> None:
+            kept = self.kept.of(wanted)
+            if kept is not None and not kept.was_written:
+                self._comes(kept.engine)
+
         built, self._current = self._current, None
         if built is None or built.engine is not data.sd_model or built.key is None or not self._on:
             return None
@@ -207,7 +216,7 @@ class Keeper:
 
         try:
             with self._left_over.switching():
-                built.put_aside(memory_management)
+                built.put_aside(memory_management, once_off)
         except Exception as error:
             log.warning("%s is not kept (%s); the WebUI throws it away", built.name, error)
             return None

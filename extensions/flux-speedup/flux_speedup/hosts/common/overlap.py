@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 
 from ...collector import paused
-from ...patching.change import Call, Change, Function
+from ...patching.change import Call, Change, Function, Undo
 from ...stats.report import size as in_words
 from ...weights.errors import WeightsError
 from ...weights.files.identity import FileIdentity
@@ -85,13 +85,13 @@ class Overlap:
         self._loads = loads
         self._kinds = kinds
         self._coming: list[_Coming] = []
-        self._asked_for = False
+        self._on = self._asked_for = False
         self._in_vain: set[FileIdentity] = set()  # nothing of these was as the host wanted it
         self._requests = threading.local()
 
     def changes(self) -> list[Change]:
         return [
-            Call(lambda: self._drop),
+            Call(self._begin),
             Function(MANAGER, "load_models_gpu", self._wrap_load_models),
             Function(MANAGER, "free_memory", self._wrap_free_memory),
             Function(MANAGER, "get_free_memory", self._wrap_get_free_memory),
@@ -101,7 +101,21 @@ class Overlap:
             Function(PROCESSING, "process_images_inner", self._wrap_request),
         ]
 
+    def _begin(self) -> Undo:
+        self._on = True
+
+        def end() -> None:
+            self._on = False
+            self._drop()
+
+        return end
+
     # Models that are built, or come back.
+
+    def comes(self, engine: Any) -> None:
+        """Of one that was built before nothing is on the card, and this request will use it."""
+        if self._on and self._depth() and not self._coming:
+            self._begin_kept(engine)
 
     def _wrap_manage(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def manage_model_and_prompt_cache(*args: Any, **kwargs: Any) -> Any:
@@ -125,6 +139,8 @@ class Overlap:
     def _wrap_split(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def split_state_dict(*args: Any, **kwargs: Any) -> Any:
             found = original(*args, **kwargs)
+            if any(each.model is not None for each in self._coming):
+                self._drop()  # it is built anew
             if self._depth() and not self._coming:
                 self._begin_built(*found)
             return found
@@ -220,7 +236,7 @@ class Overlap:
                 self._asked_for = False
             self._came(asked)
             if not self._coming and self._depth():
-                self._begin(wanted)
+                self._begin_next(wanted)
             return done
 
         return load_models_gpu
@@ -269,7 +285,7 @@ class Overlap:
         """Requests inside each other on this thread."""
         return int(getattr(self._requests, "depth", 0))
 
-    def _begin(self, loaded: set[int]) -> None:
+    def _begin_next(self, loaded: set[int]) -> None:
         """The transformer of the model whose text encoders were loaded just now, if there is room for it."""
         objects: Any = getattr(_engine(), "forge_objects", None)
         texts, model = self._model(_texts, objects), self._model(_transformer, objects)

@@ -143,7 +143,14 @@ class Forge(Ahead):
         from .habits import ForgeHabits
 
         habits = ForgeHabits(self._attachment)
-        self._keeper = Keeper(self._attachment, habits, Limits(*limits), record, lambda: "weights" in held())
+        self._keeper = Keeper(
+            self._attachment,
+            habits,
+            Limits(*limits),
+            record,
+            lambda: "weights" in held(),
+            lambda engine: self._overlap.comes(engine) if self._overlap is not None else None,
+        )
         return self._keeper.changes()
 
     def streaming_changes(self, registers: bool) -> list[Change]:

@@ -117,7 +117,12 @@ class Neo(Comfy):
         from .habits import NeoHabits
 
         self._keeper = Keeper(
-            self._attachment, NeoHabits(), Limits(*limits), record, lambda: "weights" in held()
+            self._attachment,
+            NeoHabits(),
+            Limits(*limits),
+            record,
+            lambda: "weights" in held(),
+            lambda engine: self._overlap.comes(engine) if self._overlap is not None else None,
         )
         return self._keeper.changes()
 
