@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from flux_speedup.hosts.common.overlap import MARGIN, Loads, Overlap
+from flux_speedup.hosts.common.overlap import MARGIN, Overlap
+from flux_speedup.hosts.common.wanted import Loads
 from flux_speedup.hosts.forge.overlap import ForgeLoads
 from flux_speedup.patching.table import PatchTable
 from flux_speedup.weights.files.mapping import Registry

@@ -14,9 +14,9 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -28,33 +28,14 @@ from ...weights.files.identity import FileIdentity
 from ...weights.residency.early import Early, in_turn
 from ...weights.residency.placement import Placement
 from .engine import CPU
+from .wanted import Loads, Of, Wanted, model_of, of_kept, of_parts, size_of, text_encoders, transformer
 
 MANAGER = "backend.memory_management"
 PROCESSING = "modules.processing"
 MODELS = "modules.sd_models"
-TEXTS = "text_encoder"
-"""What names of text encoders begin with in a checkpoint that was taken apart."""
 MARGIN = 2 << 30
 """Bytes that stay free beside what comes and what the host keeps for inference."""
 log = logging.getLogger("flux_speedup")
-
-
-class Loads(Protocol):
-    """How a host loads models.
-
-    whole: whether models are on the card as a whole, and stay there while there is room. is_loaded: something of a
-    model. is_moved: by us, when its patcher's turn comes. stays: whether a part of a checkpoint that was taken
-    apart (tensors by name; a text encoder's or the transformer's) is built of the file's tensors as they are.
-    """
-
-    def whole(self) -> bool: ...
-    def is_loaded(self, model: torch.nn.Module) -> bool: ...
-    def is_moved(self, patcher: Any) -> bool: ...
-    def stays(self, part: Mapping[str, Any], guess: Any, *, text: bool) -> bool: ...
-
-
-_Of = Callable[[Any], Any]
-"""Finds one of the patchers of an engine's objects; None where there is none."""
 
 
 @dataclass(eq=False)
@@ -62,17 +43,7 @@ class _Coming:
     """`model`: None until it is built."""
 
     early: Early
-    of: _Of
-    model: torch.nn.Module | None = None
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """A model of so many bytes, of which `tensors` may come; `model`: None until it is built."""
-
-    of: _Of
-    size: int
-    tensors: Sequence[torch.Tensor] = ()
+    of: Of
     model: torch.nn.Module | None = None
 
 
@@ -138,11 +109,12 @@ class Overlap:
 
     def _wrap_split(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def split_state_dict(*args: Any, **kwargs: Any) -> Any:
-            found = original(*args, **kwargs)
+            parts, guess = found = original(*args, **kwargs)
             if any(each.model is not None for each in self._coming):
                 self._drop()  # it is built anew
-            if self._depth() and not self._coming:
-                self._begin_built(*found)
+            cast = sys.modules[MODELS].model_data.forge_loading_parameters.get("unet_storage_dtype")
+            if self._depth() and not self._coming and cast is None:
+                self._begin_both(of_parts(parts, guess, self._loads))
             return found
 
         return split_state_dict
@@ -155,7 +127,7 @@ class Overlap:
                 self._drop()
                 raise
             for each in [each for each in self._coming if each.model is None]:
-                each.model = self._model(each.of, engine.forge_objects)
+                each.model = model_of(engine.forge_objects, each.of, self._loads)
                 if each.model is None:
                     self._drop()
                     break
@@ -164,49 +136,24 @@ class Overlap:
 
         return forge_loader
 
-    def _begin_built(self, parts: Any, guess: Any) -> None:
-        """What the host has taken a checkpoint apart into, before it builds anything of it."""
-        if sys.modules[MODELS].model_data.forge_loading_parameters.get("unet_storage_dtype") is not None:
-            return
-        texts = [parts[name] for name in parts if name.startswith(TEXTS)]
-        both = {_texts: texts, _transformer: [parts[guess.unet_target]]}
-        self._begin_both(
-            _Wanted(
-                of,
-                sum(tensor.nbytes for part in found for tensor in _tensors(part)),
-                [
-                    tensor
-                    for part in found
-                    if self._loads.stays(part, guess, text=of is _texts)
-                    for tensor in _tensors(part)
-                ],
-            )
-            for of, found in both.items()
-        )
-
     def _begin_kept(self, engine: Any) -> None:
         """A model that was built before, and of which nothing is on the card."""
-        objects = getattr(engine, "forge_objects", None)
-        models = [(of, self._model(of, objects)) for of in (_texts, _transformer)]
-        if not any(model is None or self._loads.is_loaded(model) for _, model in models):
-            self._begin_both(
-                _Wanted(of, _size(model), model=model) for of, model in models if model is not None
-            )
+        self._begin_both(of_kept(engine, self._loads))
 
-    def _begin_both(self, both: Iterable[_Wanted]) -> None:
+    def _begin_both(self, wanted: Sequence[Wanted]) -> None:
         """Text encoders, then the transformer, where there is room for both; else the host moves what it likes."""
         try:
-            wanted, device = list(both), _manager().get_torch_device()
+            device = _manager().get_torch_device()
             size = sum(each.size for each in wanted)
             texts_come = _manager().text_encoder_device() == device
-            if texts_come and self._may(device) and self._spare(device) >= size:
+            if wanted and texts_come and self._may(device) and self._spare(device) >= size:
                 # What is built takes longer to be built than this to begin.
                 self._start(self._made(wanted, device), soon=any(each.model is None for each in wanted))
         except WeightsError as error:
             self._drop()
             log.info("nothing comes before it is asked for (%s)", error)
 
-    def _made(self, wanted: Iterable[_Wanted], device: torch.device) -> Iterator[_Coming]:
+    def _made(self, wanted: Iterable[Wanted], device: torch.device) -> Iterator[_Coming]:
         for each in wanted:
             built = None if each.model is None else self._placement.of(each.model)
             early = self._placement.early(each.tensors, device) if built is None else built.early(device)
@@ -221,7 +168,7 @@ class Overlap:
                 return original(models, *args, **kwargs)
             wanted = {id(patcher.model) for patcher in models}
             asked = [each for each in self._coming if id(each.model) in wanted]
-            if not asked or any(each.of is _transformer for each in asked):
+            if not asked or any(each.of is transformer for each in asked):
                 # Another one, such as a VAE that encodes, computes by what is free. And whoever samples encodes no
                 # more: what is left would be in the way until the request ends.
                 self._drop(but=asked)
@@ -288,14 +235,14 @@ class Overlap:
     def _begin_next(self, loaded: set[int]) -> None:
         """The transformer of the model whose text encoders were loaded just now, if there is room for it."""
         objects: Any = getattr(_engine(), "forge_objects", None)
-        texts, model = self._model(_texts, objects), self._model(_transformer, objects)
+        texts, model = (model_of(objects, of, self._loads) for of in (text_encoders, transformer))
         if model is None or id(texts) not in loaded or self._loads.is_loaded(model):
             return
         device = objects.unet.load_device
-        if not self._may(device) or self._spare(device) < _size(model):
+        if not self._may(device) or self._spare(device) < size_of(model):
             return
         try:
-            self._start([_Coming(self._placement.of(model).early(device), _transformer, model)])
+            self._start([_Coming(self._placement.of(model).early(device), transformer, model)])
         except WeightsError as error:
             self._drop()
             log.info("the transformer does not come before it is asked for (%s)", error)
@@ -322,12 +269,6 @@ class Overlap:
     def _may(self, device: torch.device) -> bool:
         return self._loads.whole() and device != CPU and device.type in self._kinds
 
-    def _model(self, of: _Of, objects: Any) -> torch.nn.Module | None:
-        """What is moved by us of an engine's objects, if there is such a model."""
-        patcher = of(objects)
-        model = getattr(patcher, "model", None)
-        return model if isinstance(model, torch.nn.Module) and self._loads.is_moved(patcher) else None
-
     @staticmethod
     def _spare(device: torch.device) -> int:
         manager = _manager()
@@ -346,23 +287,6 @@ class Overlap:
         for each in reversed(coming):  # none begins as the one before it has gone
             if each not in but:
                 each.early.stop()
-
-
-def _texts(objects: Any) -> Any:
-    return getattr(getattr(objects, "clip", None), "patcher", None)
-
-
-def _transformer(objects: Any) -> Any:
-    return getattr(objects, "unet", None)
-
-
-def _tensors(part: Mapping[str, Any]) -> Iterator[torch.Tensor]:
-    return filter(torch.is_tensor, part.values())
-
-
-def _size(model: torch.nn.Module) -> int:
-    """Bytes of it that are at home."""
-    return sum(tensor.nbytes for tensor in model.parameters() if tensor.device == CPU)
 
 
 def _engine() -> Any:
