@@ -564,6 +564,17 @@ def test_what_is_held_in_the_background_is_watched_as_well(tmp_path: Path) -> No
     assert eventually(lambda: not machine.bytes)
 
 
+def test_what_was_about_to_be_registered_when_all_was_released_is_not(tmp_path: Path) -> None:
+    registry, machine = Registry(), Machine()
+    mapping = registry.open(written(tmp_path))
+    direct = direct_of(registry, machine, quiet_s=60.0)
+    direct.hold_soon([mapping.identity], CARD)
+    (step,) = direct._idle._steps.values()  # the thread has it in hand
+    direct.release_all()
+    assert step()
+    assert (machine.calls, direct.bytes) == (0, 0)
+
+
 def test_a_file_that_is_not_in_ram_is_not_read_in_for_it(tmp_path: Path) -> None:
     registry, machine = Registry(), Machine()
     mapping = registry.open(written(tmp_path))

@@ -196,6 +196,7 @@ def test_a_file_view_that_was_written_is_not_registered(tmp_path: Path) -> None:
     place, registry = Place(), Registry()
     place.placement = Placement(registry, direct=place.direct, lanes=lambda _: place.lane)
     module = module_of(registry.open(path).views())
+    assert place.placement.of(module).homes() == []
     with torch.no_grad():
         module.t[0, 0] = 1.0
     place.held(module)
@@ -272,6 +273,18 @@ def test_memory_that_is_moved_away_is_not_read_any_more() -> None:
     assert eventually(lambda: old not in place.machine.registered)
 
 
+def test_another_weight_at_its_old_address_is_not_taken_for_it() -> None:
+    place = Place()
+    module = module_of(weights(1))
+    place.held(module)
+    place.placement.unload(module)
+    (own,) = place.memory._own.values()
+    own.data = torch.zeros_like(own.data)  # as if it had been moved away, and the memory given out anew
+    before = raw_bytes(module.w0)
+    assert module.w0.data_ptr() not in place.again(module)
+    assert raw_bytes(module.w0) == before
+
+
 def test_nobody_can_resize_it_away() -> None:
     place = Place()
     module = module_of(weights())
@@ -344,6 +357,30 @@ def test_what_has_no_room_leaves_it_to_what_has() -> None:
     assert [*place.machine.registered.values()] == [module.small.nbytes]
 
 
+def test_what_is_dropped_makes_room_for_what_comes() -> None:
+    modules = [module_of(weights(1)) for _ in range(2)]
+    place = Place(total=3 * modules[0].w0.nbytes)
+    place.held(modules[0])
+    assert place.machine.calls == 1
+    place.busy = True
+    modules.pop(0)
+    place.placement.load(modules[0], CARD)
+    place.busy = False
+    assert place.direct._idle.wait(PATIENCE_S)
+    place.placement.unload(modules[0])
+    assert {*place.machine.registered} == {modules[0].w0.data_ptr()}
+
+
+def test_what_was_about_to_be_registered_when_all_was_released_is_not() -> None:
+    place = Place(quiet_s=60.0)
+    module = module_of(weights())
+    place.placement.load(module, CARD)
+    (step,) = place.direct._idle._steps.values()  # the thread has it in hand
+    place.direct.release_all()
+    assert step()
+    assert place.machine.calls == 0
+
+
 def test_it_gives_way_to_what_streams_and_comes_again() -> None:
     module = module_of(weights(1))
     size = module.w0.nbytes
@@ -366,7 +403,9 @@ def test_once_ram_is_short_it_goes_for_good() -> None:
     short = Held(lambda _: Free((1 << 20) - others, 1 << 20))
     memory = HeldMemory(registrar=machine.registrar, held=short, least=1)
     home = torch.randn(100)
-    others = (1 << 20) - 1000
+    others = (
+        1 << 20
+    ) - 130_000  # nearly an eighth of it is left, and more than three times what is asked for
     assert memory.hold([home])
     assert machine.calls == 0
     others = 0
@@ -504,7 +543,7 @@ def written(tensor: torch.nn.Parameter) -> None:
         tensor.data.reshape(-1).view(torch.uint8)[: random.randrange(1, 9)] = random.randrange(256)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_whatever_happens_each_load_brings_what_is_at_home(seed: int) -> None:
     order = random.Random(seed)
     place = Place(total=order.choice([20_000, 60_000, 1 << 40]), quiet_s=0.0)
@@ -556,7 +595,7 @@ def test_whatever_happens_each_load_brings_what_is_at_home(seed: int) -> None:
     thread = threading.Thread(target=also)
     thread.start()
     try:
-        for _ in range(200):
+        for _ in range(150):
             place.busy = order.random() < 0.3
             place.memory._off = False
             number = order.randrange(len(models))
@@ -586,8 +625,6 @@ def test_whatever_happens_each_load_brings_what_is_at_home(seed: int) -> None:
     assert not wrong
     models.clear()
     gc.collect()
-    place.busy = False
     place.direct.release_all()
-    assert place.direct._idle.wait(PATIENCE_S)
-    place.direct.release_all()
+    assert eventually(lambda: place.direct._idle._thread is None)
     assert (place.machine.registered, place.ledger.bytes) == ({}, 0)

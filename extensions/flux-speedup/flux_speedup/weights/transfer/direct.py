@@ -93,6 +93,7 @@ class Direct(Lending):
         self._settle = settle
         self._memory = memory or HeldMemory(held=held)
         self.let_go = self.come = 0
+        self._since = object()  # another one whenever everything is released
         registry.writers.tell(self._written_over)
 
     @property
@@ -142,7 +143,7 @@ class Direct(Lending):
         """The same for weights that come from RAM; `owner` is held weakly."""
         if self.serves(device) and self.rule != NOTHING:
             weakly = weakref.ref(owner)
-            self._idle.add(weakly, partial(self._step_of_memory, weakly, names, device))
+            self._idle.add(weakly, partial(self._step_of_memory, weakly, names, device, self._since))
 
     def prepare(self, paths: Sequence[Path], device: torch.device, still: Callable[[], bool]) -> None:
         """The same before the first load, for files that are `warm`: each is mapped until that has come.
@@ -171,7 +172,7 @@ class Direct(Lending):
                 continue
             numbers = self._numbers(mapping, parts)
             if held is None or not held.memory.has(numbers):
-                step = partial(self._step, one, device, deque(numbers), rule)
+                step = partial(self._step, one, device, deque(numbers), rule, self._since)
                 self._idle.add((one, numbers), step, at_once=at_once)
 
     def has_mixed(self, identity: FileIdentity) -> bool:
@@ -193,6 +194,7 @@ class Direct(Lending):
 
     def release_all(self) -> None:
         """Every page can be evicted again; what a load uses right now, once it ends."""
+        self._since = object()
         self._idle.clear()
         self._beforehand.end()
         self._beforehand.look()
@@ -229,7 +231,12 @@ class Direct(Lending):
         return tuple(sorted({n for one in parts for n in self._registrar.pieces(one.offset, one.length)}))
 
     def _step(
-        self, identity: FileIdentity, device: torch.device, missing: deque[int], rule: Rule | None
+        self,
+        identity: FileIdentity,
+        device: torch.device,
+        missing: deque[int],
+        rule: Rule | None,
+        since: object,
     ) -> bool:
         """One piece; whether nothing is left to do."""
         self._let_ended_go()
@@ -237,24 +244,35 @@ class Direct(Lending):
         if mapping is None or (self._files.begun(identity) is None and not self._warm(mapping.path)):
             return True
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            over = self._advance(mapping, missing, rule or self.rule)
+            over = self._advance(mapping, missing, rule or self.rule, since)
         if over and (held := self._files.whole(identity)) is not None:
             _log.info("%s: loads read it straight from RAM (%s)", mapping.path.name, size(held.memory.size))
         self.come += over
         return over
 
     def _step_of_memory(
-        self, owner: weakref.ref[Owner], names: Collection[str] | None, device: torch.device
+        self,
+        owner: weakref.ref[Owner],
+        names: Collection[str] | None,
+        device: torch.device,
+        since: object,
     ) -> bool:
         """Whether nothing is left to do; where its weights are being moved, whoever does that asks anew."""
         self._memory.let_ended_go()
         found = owner()
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            return found is None or self._memory.hold(found.homes(names))
+            return found is None or self._memory.hold(found.homes(names), lambda: since is self._since)
 
-    def _advance(self, mapping: Mapping, missing: deque[int], rule: Rule) -> bool:
-        """Register the first of these pieces; whether nothing is left to do: they are held, or cannot be."""
+    def _advance(
+        self, mapping: Mapping, missing: deque[int], rule: Rule, since: object | None = None
+    ) -> bool:
+        """Register the first of these pieces; whether nothing is left to do: they are held, or cannot be.
+
+        `since`: everything was released last when they were asked for; if it was again, they are not wanted.
+        """
         with self._changing:
+            if since not in (None, self._since):
+                return True
             held = self._files.begun(mapping.identity)
             try:
                 if held is None or missing[0] not in held.claimed:

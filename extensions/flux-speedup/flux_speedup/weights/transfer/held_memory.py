@@ -77,11 +77,14 @@ class HeldMemory:
         """Bytes that are registered now."""
         return sum(own.memory.registered for own in list(self._own.values()))
 
-    def hold(self, homes: Iterable[torch.Tensor]) -> bool:
+    def hold(self, homes: Iterable[torch.Tensor], wanted: Callable[[], bool] = lambda: True) -> bool:
         """Register what can be of this memory, about as much as a file's piece at a time; whether nothing is left
-        to do. What cannot be stays as it is."""
+        to do. What cannot be stays as it is.
+
+        `wanted`: whether nothing was released since it was asked for.
+        """
         with self._changing:
-            left = 0 if self._off or self._alone is None or self._ledger.is_short() else PIECE
+            left = PIECE if wanted() and self._is_of_use() else 0
             found = self._registrable(homes) if left else []
             while found and left > 0 and not self._off:
                 left -= self._register(found.pop(0))
@@ -106,7 +109,10 @@ class HeldMemory:
             yield straight
         finally:
             straight.clear()
-            self._give_back(taken)
+            with self._lock:
+                for own in taken:
+                    own.users -= 1
+            taken.clear()
 
     def let_ended_go(self) -> None:
         """Memory that no weight uses any more."""
@@ -129,10 +135,8 @@ class HeldMemory:
     def release_all(self) -> None:
         """Nothing is registered any more; what a load uses right now, once it ends."""
         with self._changing, self._lock:
-            all_of_it = [own for own in self._own.values() if not own.users]
-            self._own.clear()
-        for own in all_of_it:
-            own.memory.release()
+            gone, self._own = self._own, {}
+        gone.clear()  # with the last who holds it each is released
 
     @cached_property
     def _alone(self) -> int | None:
@@ -143,6 +147,9 @@ class HeldMemory:
         users = _users(nobodys.data)
         nobodys.memory.release()
         return users
+
+    def _is_of_use(self) -> bool:
+        return not self._off and self._alone is not None and not self._ledger.is_short()
 
     def _of(self, home: torch.Tensor) -> _Own | None:
         own = self._own.get(home.untyped_storage().data_ptr()) if home.is_contiguous() else None
@@ -183,7 +190,7 @@ class HeldMemory:
 
     def _made(self, home: torch.Tensor, hold: Hold) -> _Own:
         try:
-            data = home.reshape(-1).view(torch.uint8).data  # a view alone would hold what it is of
+            data = home.reshape(-1).view(torch.uint8)
             array: Any = data.numpy()
         except BaseException:
             hold.release()
@@ -197,15 +204,6 @@ class HeldMemory:
             own = self._own.get(address)
             own = None if own is None or own.users else self._own.pop(address)
         if own is not None:
-            own.memory.release()
-
-    def _give_back(self, taken: list[_Own]) -> None:
-        with self._lock:
-            for own in taken:
-                own.users -= 1
-            left = [own for own in taken if not own.users and self._own.get(own.memory.address) is not own]
-        taken.clear()
-        for own in left:  # let go while it was lent; twice is once
             own.memory.release()
 
 
