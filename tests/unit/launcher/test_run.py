@@ -72,6 +72,7 @@ def test_a_taken_port_is_said_before_anything_is_set_up() -> None:
         (("--json", "x"), "--json belongs to --once"),
         (("--once", "--api"), "--once takes no further arguments: --api"),
         (("--once", "--port", "80"), "--once takes no further arguments: --port"),
+        (("--once", "--webui", "x"), "--once takes no further arguments: --webui"),
         (("--once", "--json", "nowhere/x.json"), "it cannot be written (No such file or directory)"),
         (("--once", "--json", "."), "it cannot be written (Is a directory)"),
         (("--port", "http"), "'http' is no port: 1 to 65535 are"),
