@@ -172,3 +172,22 @@ def test_what_is_to_be_done_at_once_does_not_wait_for_quiet_until_somebody_was_b
     assert len(seen) == 3  # what is left waits as anything else does
     waiting.clear()
     assert ended(waiting)
+
+
+def test_a_step_that_comes_while_the_thread_looks_which_is_first_loses_none() -> None:
+    waiting = WhileIdle(lambda: True, quiet_s=0.0)
+
+    class Steps(dict[Any, Any]):
+        """Another thread adds one as soon as somebody looks."""
+
+        def __iter__(self) -> Any:
+            found = super().__iter__()
+            another = threading.Thread(target=waiting.add, args=("b", lambda: True), daemon=True)
+            another.start()
+            another.join(0.1)
+            return found
+
+    waiting._thread = threading.current_thread()  # no other one looks
+    waiting._steps = Steps({"a": lambda: True})
+    assert not waiting._first_is_at_once()
+    assert eventually(lambda: len(waiting._steps) == 2)

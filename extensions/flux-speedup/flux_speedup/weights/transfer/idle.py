@@ -116,7 +116,8 @@ class WhileIdle:
         return time.monotonic() - self._stirred >= self._quiet_s
 
     def _first_is_at_once(self) -> bool:
-        return next(iter(self._steps), None) in self._at_once
+        with self._lock:
+            return next(iter(self._steps), None) in self._at_once
 
     def _step(self) -> None:
         with self._lock:
