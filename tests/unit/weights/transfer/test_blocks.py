@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -103,6 +104,23 @@ def test_what_is_spare_goes_once_nobody_computes_and_at_once_where_ram_is_short(
     assert spare._idle.wait(30.0)
     assert spare.take(5) is None
     assert not spare.drop()
+
+
+def test_what_comes_while_one_goes_stops_nothing() -> None:
+    spare = Spare(Held(lambda _: Free(1 << 30, 1 << 30)), quiet_s=60.0)
+
+    class Sizes(dict[int, list[torch.Tensor]]):
+        """Another thread puts one there as soon as somebody looks."""
+
+        def __iter__(self) -> Iterator[int]:
+            found = super().__iter__()
+            another = threading.Thread(target=spare.put, args=([torch.zeros(7)],), daemon=True)
+            another.start()
+            another.join(0.1)
+            return found
+
+    spare._blocks = Sizes({5: [torch.zeros(5)]})
+    assert not spare._drop_one()
 
 
 @pytest.mark.parametrize("room", [10_000, 5000])

@@ -15,6 +15,7 @@ from ...stats.report import size as in_words
 from ...weights.errors import WeightsError, let_go
 from ...weights.named import all_tensors, parameters_of
 from ...weights.residency.placement import Placement
+from ...weights.snapshot import snapshot
 from ...weights.streaming.clock import Timed
 from ...weights.streaming.unit import Unit
 from ...weights.transfer.direct import Direct
@@ -58,15 +59,15 @@ class SplitModels(Splits):
         return self._streamed.get(model)
 
     def all(self) -> list[torch.nn.Module]:
-        return list(self._streamed)
+        return snapshot(self._streamed.keys)
 
     def streams(self) -> tuple[Streamed, ...]:
         """Those of which a part streams now."""
-        return tuple(each for each in list(self._streamed.values()) if each.split.streaming)
+        return tuple(each for each in snapshot(self._streamed.values) if each.split.streaming)
 
     def any_streams(self) -> bool:
         """Whether a part of any model streams now, if only on its way to stay."""
-        return any(streamed.stream.streamed for streamed in list(self._streamed.values()))
+        return any(streamed.stream.streamed for streamed in snapshot(self._streamed.values))
 
     def drop(self, model: torch.nn.Module) -> None:
         """It is not split any more: what stays, stays, the rest is at home. A LoRA must be merged anew."""
@@ -78,7 +79,7 @@ class SplitModels(Splits):
 
     def rest(self, kept: Collection[int]) -> None:
         """Rings of models that are not among these (by id) take no memory until they run again."""
-        for model, streamed in list(self._streamed.items()):
+        for model, streamed in snapshot(self._streamed.items):
             if id(model) not in kept:
                 streamed.stream.rest()
 

@@ -22,6 +22,7 @@ from ...patching.change import Call, Change, Function, Undo
 from ...weights.errors import OUT_OF_MEMORY, WeightsError
 from ...weights.named import all_tensors
 from ...weights.residency.placement import Placement
+from ...weights.snapshot import snapshot
 from ...weights.transfer.direct import Direct
 from ..comfy import refused
 from ..comfy.names import Names
@@ -59,14 +60,14 @@ class Streaming(Splits):
         return [begin, loads, *self._one_pass.changes(), one_pass, *asking.changes()]
 
     def _free_alone(self, device: Any, free: int) -> int:
-        return free + sum(split.besides for split in self._splits.values() if split.device == device)
+        return free + sum(split.besides for split in snapshot(self._splits.values) if split.device == device)
 
     def _wrap_load_models(self, original: Callable[..., Any]) -> Callable[..., Any]:
         host = self._one_pass.wrap_load_models(original)
 
         def load_models_gpu(*args: Any, **kwargs: Any) -> Any:
             # The manager counts what is free without our rings, as it would alone.
-            for split in list(self._splits.values()):
+            for split in snapshot(self._splits.values):
                 split.stream.rest()
             return host(*args, **kwargs)
 
@@ -86,14 +87,14 @@ class Streaming(Splits):
         return Passes(self._make_room).wrap(one_pass)
 
     def _with_loras(self) -> dict[torch.nn.Module, Split]:
-        return {model: split for model, split in self._splits.items() if not split.own}
+        return {model: split for model, split in snapshot(self._splits.items) if not split.own}
 
     def of(self, model: torch.nn.Module) -> Split | None:
         """The split of a model, if it is split."""
         return self._splits.get(model)
 
     def all(self) -> list[Split]:
-        return [split for split in self._splits.values() if split.coming]
+        return [split for split in snapshot(self._splits.values) if split.coming]
 
     def sentence(self, model: torch.nn.Module) -> str:
         """What of it stays and what streams; empty where it does not stream."""
@@ -219,7 +220,7 @@ class Streaming(Splits):
 
         def end() -> None:
             self.on = False
-            for model in list(self._splits):
+            for model in snapshot(self._splits.keys):
                 self._leave(model)
 
         return end

@@ -20,6 +20,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import torch
 
 from ... import shortage
+from ..snapshot import snapshot
 from .known_sums import KNOWN, KnownSums
 
 _WORD = 4
@@ -70,7 +71,7 @@ _living: weakref.WeakSet[Signature] = weakref.WeakSet()
 
 def taken(device: torch.device) -> int:
     """Bytes of the device that checksums take now."""
-    living = [one for one in list(_living) if one._device == device]
+    living = [one for one in snapshot(lambda: _living) if one._device == device]
     scratches = {one._scratch for one in living}  # shared, and those of what is on its way by itself
     sums = sum(one._sums.nbytes for one in living)
     return sums + sum(each.factors.nbytes + each.products.nbytes for each in scratches)

@@ -39,11 +39,7 @@ class Spare:
     def take(self, size: int) -> torch.Tensor | None:
         """One of so many bytes; the caller's from now on."""
         with self._lock:
-            blocks = self._blocks.get(size)
-            block = blocks.pop() if blocks else None
-            if not blocks:
-                self._blocks.pop(size, None)
-            return block
+            return self._take(size)
 
     def drop(self) -> bool:
         """All of them go now; whether there was one."""
@@ -54,8 +50,16 @@ class Spare:
 
     def _drop_one(self) -> bool:
         """Whether there was none."""
-        size = next(iter(self._blocks), 0)
-        return self.take(size) is None
+        with self._lock:
+            block = self._take(next(iter(self._blocks), 0))
+        return block is None  # it goes once nobody has to wait for that
+
+    def _take(self, size: int) -> torch.Tensor | None:
+        blocks = self._blocks.get(size)
+        block = blocks.pop() if blocks else None
+        if not blocks:
+            self._blocks.pop(size, None)
+        return block
 
     def _relieve(self) -> bool:
         """Whether there is something to watch; all goes once RAM is short."""
