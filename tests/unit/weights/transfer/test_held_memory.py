@@ -459,6 +459,23 @@ def test_a_model_that_waits_for_it_can_go() -> None:
     assert place.machine.calls == 0
 
 
+def test_a_model_that_somebody_changes_meanwhile_keeps_nothing_else_from_it() -> None:
+    class Changed:
+        def homes(self, names: Any) -> list[torch.Tensor]:
+            raise RuntimeError("dictionary changed size during iteration")
+
+    place, changed, module = Place(), Changed(), module_of(weights())
+    place.busy = True
+    place.direct.hold_memory_soon(changed, None, CARD)
+    names = {"w1"}
+    place.placement.load(module, CARD, names)
+    names.add("w2")  # the caller's own
+    place.busy = False
+    assert place.direct._idle.wait(PATIENCE_S)
+    place.placement.unload(module)
+    assert {*place.machine.registered} == {module.w1.data_ptr()}
+
+
 def test_of_a_part_of_a_model_only_that_is_registered() -> None:
     place = Place()
     module = module_of(weights())

@@ -142,8 +142,8 @@ class Direct(Lending):
     def hold_memory_soon(self, owner: Owner, names: Collection[str] | None, device: torch.device) -> None:
         """The same for weights that come from RAM; `owner` is held weakly."""
         if self.serves(device) and self.rule != NOTHING:
-            weakly = weakref.ref(owner)
-            self._idle.add(weakly, partial(self._step_of_memory, weakly, names, device, self._since))
+            weakly, some = weakref.ref(owner), None if names is None else frozenset(names)
+            self._idle.add(weakly, partial(self._step_of_memory, weakly, some, device, self._since))
 
     def prepare(self, paths: Sequence[Path], device: torch.device, still: Callable[[], bool]) -> None:
         """The same before the first load, for files that are `warm`: each is mapped until that has come.
@@ -260,8 +260,12 @@ class Direct(Lending):
         """Whether nothing is left to do; where its weights are being moved, whoever does that asks anew."""
         self._memory.let_ended_go()
         found = owner()
-        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            return found is None or self._memory.hold(found.homes(names), lambda: since is self._since)
+        try:
+            with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+                return found is None or self._memory.hold(found.homes(names), lambda: since is self._since)
+        except Exception as error:  # somebody changes the model meanwhile
+            _log.debug("weights in RAM are not read directly: %s", error)
+            return True
 
     def _advance(
         self, mapping: Mapping, missing: deque[int], rule: Rule, since: object | None = None
