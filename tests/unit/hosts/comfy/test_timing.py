@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flux_speedup.hosts.common.timing import name_of
 from flux_speedup.hosts.neo.webui import MANAGER, Neo
 from flux_speedup.patching.table import PatchTable
 from flux_speedup.stats.events import Event
@@ -111,3 +112,16 @@ def test_free_vram_by_the_managers_own_function(manager: Any) -> None:
     manager.current_loaded_models.remove(dead)
     assert "400" in inside.free_vram()
     assert loaded.model.model.there == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("KModel", "transformer"),
+        ("SD1ClipModel", "text encoders"),
+        ("SDXLRefinerClipModel", "text encoders"),
+        ("ControlNet", "ControlNet"),
+    ],
+)
+def test_what_moves_is_called_as_people_call_it(kind: str, name: str) -> None:
+    assert name_of(type(kind, (), {})()) == name

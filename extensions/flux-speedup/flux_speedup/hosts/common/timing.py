@@ -15,10 +15,11 @@ from ...stats.events import Event
 Record = Callable[[Event], None]
 MANAGER = "backend.memory_management"
 WORTH_TELLING_S = 0.1
+TEXTS = "text encoders"
 # Class names of what Forge moves, as people call them.
 COMPONENTS = {
     "KModel": "transformer",
-    "JointTextEncoder": "text encoders",
+    "JointTextEncoder": TEXTS,
     "IntegratedAutoencoderKL": "vae",
     "AutoencoderKL": "vae",
 }
@@ -105,7 +106,8 @@ def component(loaded: Any) -> str:
 def name_of(model: Any) -> str:
     """The same of what the host moves."""
     name = type(model).__name__
-    return COMPONENTS.get(name, name)
+    # reForge has a class for the text encoders of each kind of model: SD1ClipModel, SDXLClipModel, ...
+    return COMPONENTS.get(name, TEXTS if name.endswith("ClipModel") else name)
 
 
 def on_device(loaded: Any) -> int:

@@ -25,7 +25,7 @@ from ...weights.residency.placement import Placement
 from ...weights.transfer.lane import LANES
 from ..common import corrupted, saving
 from ..common.engine import CPU
-from ..common.timing import COMPONENTS
+from ..common.timing import name_of
 from ..common.written_over import WrittenOver, forbid
 from . import four_bit, gguf_files, gguf_weights
 from .lora import Merges
@@ -200,7 +200,7 @@ class Attachment:
             # The host itself makes CLIP's embeddings fp32 at their first use.
             log.info(
                 "%s: weights were changed on the device and are kept in RAM from now on: %d",
-                COMPONENTS.get(type(model).__name__, type(model).__name__),
+                name_of(model),
                 len(report.copied_back),
             )
         return bool(taken.count or report.bytes)
