@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flux_speedup.weights.residency import signature as signature_module
 from flux_speedup.weights.residency.known_sums import KnownSums
 from flux_speedup.weights.residency.signature import Signature, factors, taken
 from tests import second_device
@@ -208,3 +214,48 @@ def test_the_oldest_known_ones_go_where_there_are_many() -> None:
 def test_factors_are_the_same_wherever_they_are_made() -> None:
     signature = Signature([8], second_device.CARD)
     assert torch.equal(signature._scratch.factors.cpu(), factors())
+
+
+def test_two_threads_do_not_sum_up_in_the_same_room_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, original = list[int](), list[int](), signature_module._sum_into
+
+    def slow(*given: Any) -> None:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.01)
+        original(*given)
+        inside.pop()
+
+    monkeypatch.setattr(signature_module, "_sum_into", slow)
+    data = [random_tensor((3 * ROW,), torch.uint8, seed) for seed in range(4)]
+    signatures = [Signature([each.nbytes], CPU) for each in data]
+
+    def work(number: int) -> list[int]:
+        signatures[number].add(0, data[number])
+        return signatures[number].changed({0: data[number]})
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == [[]] * 4
+    assert max(most) == 1
+
+
+@needs_card
+def test_on_another_stream_it_waits_for_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[tuple[str, str]] = []
+
+    class Stream(str):
+        def wait_stream(self, other: str) -> None:
+            waited.append((self, other))
+
+    now = [Stream("one")]
+    module = SimpleNamespace(current_stream=lambda device: now[0])
+    monkeypatch.setattr(torch, second_device.CARD.type, module, raising=False)
+    monkeypatch.setattr(signature_module, "_STREAMS", (second_device.CARD.type,))
+    data = random_tensor((3 * ROW,), torch.uint8, 1).to(second_device.CARD)
+    signature = Signature([data.nbytes, data.nbytes], second_device.CARD)
+    signature.add(0, data)
+    signature.add(1, data)
+    assert waited == []
+    now[0] = Stream("other")
+    assert signature.changed({0: data, 1: data}) == []
+    assert waited == [("other", "one")]

@@ -12,10 +12,13 @@ memory there: it must work on a card that is full.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
+import threading
 import weakref
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -27,6 +30,7 @@ _WORD = 4
 COLUMNS = 1 << 13
 # At once: what is read (16 MiB) and the products (32 MiB) stay in a large card's cache. Fewer where room is short.
 _ROWS = (512, 64, 8, 1)
+_STREAMS = ("cuda", "xpu")
 
 
 class _Scratch:
@@ -34,6 +38,9 @@ class _Scratch:
 
     def __init__(self, device: torch.device) -> None:
         """Raises torch.OutOfMemoryError."""
+        self._device = device
+        self._lock = threading.Lock()
+        self._stream: Any = None
         try:
             self.factors = _factors_on(device)  # made there: a copy would wait behind all that is on its way
         except RuntimeError as error:
@@ -51,6 +58,18 @@ class _Scratch:
                     raise
             else:
                 return
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """What is queued in here, on the stream that is current, is no other thread's, and follows what was queued
+        before on whichever stream that was."""
+        module: Any = getattr(torch, self._device.type, None) if self._device.type in _STREAMS else None
+        with self._lock:
+            stream: Any = None if module is None else module.current_stream(self._device)
+            if self._stream is not None and stream != self._stream:
+                stream.wait_stream(self._stream)
+            self._stream = stream
+            yield
 
     def first_rows(self, count: int) -> torch.Tensor:
         """Room for so many rows of products."""
@@ -81,7 +100,7 @@ class Signature:
     """The checksums of tensors that come one by one. Takes some kernels a tensor, and waits for nothing.
 
     Holds on the device, for 32 KiB of weights, 16 bytes, and 32 MiB at most that all signatures there share (uses
-    of it follow each other, as they are on streams that wait for each other).
+    of it follow each other, whichever thread and stream they are on).
     """
 
     def __init__(
@@ -129,7 +148,7 @@ class Signature:
         if given is not None:
             self._given[number] = given
             return
-        with torch.inference_mode():
+        with torch.inference_mode(), self._scratch.taken():
             _sum_into(self._first[number], tensor, self._scratch)
         if key is not None:
             self._new[number] = key
@@ -141,8 +160,9 @@ class Signature:
         """
         with torch.inference_mode():
             again = self._sums[1].split_with_sizes(self._lengths)
-            for number, tensor in tensors.items():
-                _sum_into(again[number], tensor, self._scratch)
+            with self._scratch.taken():
+                for number, tensor in tensors.items():
+                    _sum_into(again[number], tensor, self._scratch)
             first, now = self._sums.cpu()
             self._note(first)
             for number in self._given.keys() & tensors.keys():
