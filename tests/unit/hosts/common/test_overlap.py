@@ -131,6 +131,7 @@ class Host:
         self.seen.append(self.manager.get_free_memory(device))
 
     def _load_models_gpu(self, models: Any, memory_required: float = 0, hard: float = 0) -> None:
+        models = list(models)
         self.manager.free_memory(INFERENCE + 1.3 * SIZE * len(models) + memory_required, CARD)
         for patcher in models:
             if self.fails:
@@ -139,7 +140,8 @@ class Host:
             self.manager.current_loaded_models.insert(0, SimpleNamespace(model=patcher))
 
     def load(self, name: str, memory_required: float = 0) -> None:
-        self.manager.load_models_gpu([self.models[name]], memory_required)
+        # As whoever has them one by one may ask.
+        self.manager.load_models_gpu((self.models[each] for each in [name]), memory_required)
 
     def request(self, *steps: Callable[[], Any]) -> None:
         self.processing.process_images_inner(lambda: [step() for step in steps])

@@ -166,6 +166,7 @@ class Overlap:
         def load_models_gpu(models: Any, *args: Any, **kwargs: Any) -> Any:
             if self._asked_for:
                 return original(models, *args, **kwargs)
+            models = list(models)  # the host goes through them after us
             wanted = {id(patcher.model) for patcher in models}
             asked = [each for each in self._coming if id(each.model) in wanted]
             if not asked or any(each.of is transformer for each in asked):
