@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from . import program
 
 NAME = "flux-speedup"
 SOURCE = Path(__file__).resolve().parent.parent / "extensions" / NAME
@@ -75,4 +76,4 @@ def python_of(webui: Path) -> Path:
 def start(webui: Path, arguments: Sequence[str]) -> int:
     """Start the WebUI, wait for its end, return its exit code."""
     command = [str(python_of(webui)), "launch.py", *arguments]
-    return subprocess.run(command, cwd=webui, env=os.environ, check=False).returncode
+    return program.run(command, cwd=webui, env=os.environ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, eventually
 
 RUN = Path(__file__).resolve().parents[3] / "run"
 SAYS_ITS_ARGUMENTS = """
@@ -94,3 +95,21 @@ def test_looking_whether_a_file_can_be_written_leaves_it_as_it_was(tmp_path: Pat
         run("--once", "--json", str(file), "--api")
     assert [each.name for each in tmp_path.iterdir()] == ["kept.json"]
     assert kept.read_text() == "what was there"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nobody is asked to end there")
+def test_whoever_ends_it_ends_the_webui(tmp_path: Path) -> None:
+    (tmp_path / "extensions").mkdir()
+    (tmp_path / "launch.py").write_text(
+        "import os, pathlib, time\n"
+        "pathlib.Path('new').write_text(str(os.getpid()))\n"
+        "pathlib.Path('new').rename('pid')\n"
+        f"time.sleep({PATIENCE_S})\n"
+    )
+    with subprocess.Popen([sys.executable, str(RUN), "--webui", str(tmp_path)]) as starter:
+        assert eventually((tmp_path / "pid").exists)
+        own = int((tmp_path / "pid").read_text())
+        starter.terminate()
+        assert starter.wait(PATIENCE_S) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(own, 0)
