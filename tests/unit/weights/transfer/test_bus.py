@@ -175,7 +175,7 @@ def test_whoever_is_patient_has_few_batches_queued(
     assert {name: raw_bytes(each) for name, each in module.named_parameters()} == before
 
 
-@pytest.mark.parametrize("end", ["came", "stopped"])
+@pytest.mark.parametrize("end", ["came", "stopped", "claimed"])
 def test_whoever_is_patient_queues_nothing_while_somebody_waits_for_a_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
@@ -202,7 +202,10 @@ def test_whoever_is_patient_queues_nothing_while_somebody_waits_for_a_load(
             thread.join(PATIENCE_S)
             assert errors == ["stopped"]
             assert not thread.is_alive(), "whoever is not wanted waits for nobody"
+        if end == "claimed":
+            assert early.claim(CARD), "nor does what somebody waits for itself"
     thread.join(PATIENCE_S)
-    assert bus.order.count("batch") == (COUNT if end == "came" else 1)
+    assert bus.order.count("batch") == (1 if end == "stopped" else COUNT)
+    early.stop()
     residency.load(CARD)
     assert {name: raw_bytes(each) for name, each in module.named_parameters()} == before

@@ -20,7 +20,7 @@ from ..errors import TransferError, let_go
 from ..files.span import Span
 from ..transfer.item import Item
 from ..transfer.lane import Lane
-from ..transfer.run import Arrived, Stopped
+from ..transfer.run import Arrived, Patience, Stopped
 from .going import Departure
 from .signature import Signature
 from .state import OnDevice
@@ -50,7 +50,7 @@ class Starter(Protocol):
         lane: Lane,
         *,
         arrived: Arrived | None,
-        patient: Callable[[], bool] | None,
+        patience: Patience | None,
     ) -> Underway: ...
 
 
@@ -75,7 +75,7 @@ class Early:
         self._signed = signed
         self._lock = threading.Lock()
         self._over = not items
-        self._wanted = True
+        self._patience = Patience()
         self._underway: Underway | None = None
         self._signature: Signature | None = None
         self.device = lane.device
@@ -87,7 +87,7 @@ class Early:
         """They start on their way; the bytes that they take from now on.
 
         `patient`: what somebody asks for meanwhile is let by on the bus. Where they go straight this takes as long
-        as they do then, and who claims them waits for it.
+        as they do then; who claims them waits for it, and it is over with patience.
         Raises TransferError, and Stopped where they are stopped meanwhile: nothing is on its way then, nor ever
         will be.
         """
@@ -103,7 +103,7 @@ class Early:
                         self._items,
                         self._lane,
                         arrived=signature.add,
-                        patient=(lambda: self._wanted) if patient else None,
+                        patience=self._patience if patient else None,
                     )
             except BaseException as error:
                 self._over, self.bytes = True, 0
@@ -128,6 +128,7 @@ class Early:
 
     def claim(self, device: torch.device) -> bool:
         """Whether they are on their way to this device: then `landed` is to be asked. Else they go."""
+        self._patience.over = True
         with self._lock:
             here = self._underway is not None and not self._over and device == self.device
             self._over = True
@@ -164,7 +165,7 @@ class Early:
 
     def stop(self) -> None:
         """Nobody wants it: no copy is under way any more, and its memory is free."""
-        self._wanted = False  # before the lock, which whoever begins holds
+        self._patience.wanted = False  # before the lock, which whoever begins holds
         with self._lock:
             self._over = True
             underway, self._underway, self._signature = self._underway, None, None

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -38,6 +39,14 @@ class Stopped(Exception):
     """Nobody wants it any more, or another thread failed."""
 
 
+@dataclass(eq=False)
+class Patience:
+    """Of whoever lets others by. `wanted`: whether what it brings still is; `over`: somebody waits for it now."""
+
+    wanted: bool = True
+    over: bool = False
+
+
 class Run:
     """Used once: `begin` on the caller's thread and stream, then `complete`, on any thread."""
 
@@ -51,16 +60,16 @@ class Run:
         arrived: Arrived | None = None,
         *,
         here: bool = True,
-        patient: Callable[[], bool] | None = None,
+        patience: Patience | None = None,
         turns: Turns = TURNS,
     ) -> None:
         """`slots`, `threads`: where to read, and how many may; asked only where anything is to be read.
 
         `here`: `begin` tells of what goes straight, while it queues more; else all is told in `complete`, so that
-        `begin` takes the interpreter's lock no oftener than it must. `patient`: whether
-        it is still wanted. Of what goes straight only so much is queued that the bus is never without work, and
-        nothing more while somebody waits for a load, as `turns` has it; `begin` takes as long as the bus then, and
-        raises Stopped soon after it was not wanted any more.
+        `begin` takes the interpreter's lock no oftener than it must. `patience`: until it is over, of what
+        goes straight only so much is queued that the bus is never without work, and nothing while somebody waits
+        for a load, as `turns` has it; `begin` takes as long as the bus then. It raises Stopped soon after it was
+        not wanted any more.
         """
         self._items: list[Item] = []
         self._lane = lane
@@ -70,7 +79,7 @@ class Run:
         self._opener = opener
         self._arrived = arrived
         self._ahead: float = AHEAD if here else math.inf
-        self._patient = patient
+        self._patience = patience
         self._turns = turns
         self._wanted = Wanted()
         self._sources: list[Source] = []
@@ -173,16 +182,16 @@ class Run:
             self._lane.copy_all(targets, sources)
             self._queued.append(self._lane.fence(None))
         self._sent.append((dests, self._queued[-1]))
-        if self._patient is not None:
-            self._let_by(self._patient)
+        if self._patience is not None:
+            self._let_by(self._patience)
         self._tell_of_sent(self._ahead)
 
-    def _let_by(self, wanted: Callable[[], bool]) -> None:
+    def _let_by(self, patience: Patience) -> None:
         fence = self._queued[0] if len(self._queued) > QUEUED else None
-        if fence is not None:
+        if fence is not None and not patience.over:
             fence.synchronize()
-        self._turns.let_by(self._lane.device, wanted)
-        if not wanted():
+        self._turns.let_by(self._lane.device, lambda: patience.wanted and not patience.over)
+        if not patience.wanted:
             raise Stopped
 
     def _tell_of_sent(self, but: float = 0) -> None:

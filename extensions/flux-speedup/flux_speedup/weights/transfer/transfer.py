@@ -19,7 +19,7 @@ from .direct import Direct, Straight
 from .item import Item, packed_where_better
 from .lane import Lane
 from .reader import SourceOpener, open_source
-from .run import Arrived, Run
+from .run import Arrived, Patience, Run
 from .staging import Arena, Slot
 from .turns import TURNS
 
@@ -71,7 +71,7 @@ class Underway:
     """`transfer` behind the caller's back: allocating, and queueing what goes straight, take the caller's time.
 
     What is to be read is read meanwhile, by threads, and then the arena is taken. `arrived` is told by `complete`,
-    which whoever comes first calls. `patient`: see `Run`. Raises TransferError, and Stopped where it is patient.
+    which whoever comes first calls. `patience`: see `Run`. Raises TransferError, and Stopped where it has some.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Underway:
         arrived: Arrived | None = None,
         direct: Direct | None = None,
         store: Store = PACKED,
-        patient: Callable[[], bool] | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._tensors: list[torch.Tensor] = []
         self._error: BaseException | None = None
@@ -100,7 +100,7 @@ class Underway:
                 opener,
                 arrived,
                 here=False,
-                patient=patient,
+                patience=patience,
             )
             self._run.begin(_Parts(items, None, lane, store, direct).all(stack))
             self._held = stack.pop_all()

@@ -35,10 +35,10 @@ class Turns:
                 self._asked[device] -= 1
                 self._changed.notify_all()
 
-    def let_by(self, device: torch.device, wanted: Callable[[], bool]) -> None:
-        """Returns once nobody waits for a load to this device; soon, where what comes is not `wanted` any more."""
+    def let_by(self, device: torch.device, patient: Callable[[], bool]) -> None:
+        """Returns once nobody waits for a load to this device; soon, where nobody is `patient` any more."""
         with self._changed:
-            while self._asked[device] and wanted():
+            while self._asked[device] and patient():
                 self._changed.wait(_LOOK_S)
 
 
