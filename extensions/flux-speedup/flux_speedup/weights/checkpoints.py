@@ -69,12 +69,6 @@ class Checkpoints(Generic[Model]):
                 gone.append(self._kept.popitem(last=False)[1])
         return gone
 
-    def of(self, key: Key | None) -> Model | None:
-        """The model of exactly this key, which stays kept."""
-        with self._lock:
-            found = None if key is None else self._kept.get(key)
-        return None if found is None else found.model
-
     def take(self, key: Key) -> Model | None:
         """The model of exactly this key, which is no longer kept."""
         with self._lock:

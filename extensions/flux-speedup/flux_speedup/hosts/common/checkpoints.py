@@ -153,17 +153,14 @@ class Keeper:
     def _switch(self, data: Any, key: Key | None, wanted: str) -> bool:
         """Put the model aside that is there; whether a kept one has taken its place."""
         started = time.perf_counter()
-        outgoing = self._put_aside(data, key)
-        self.kept.forget_changed()
-        if key is None:
-            built = None
-        elif outgoing is not None and outgoing.key == key:
-            built, outgoing = outgoing, None
-        else:
-            built = self.kept.take(key)
+        built = None if key is None else self.kept.take(key)
         if built is not None and built.was_written:
             log.info("%s is built anew: somebody wrote into its weights while it was kept", built.name)
             built = None
+        outgoing = self._put_aside(data, built)
+        self.kept.forget_changed()
+        if built is None and key is not None and outgoing is not None and outgoing.key == key:
+            built, outgoing = outgoing, None
         if outgoing is not None:
             self.kept.keep(outgoing)
         if built is None:
@@ -197,13 +194,15 @@ class Keeper:
                 self._requests.uses(fresh)
         return answer
 
-    def _put_aside(self, data: Any, wanted: Key | None) -> Built | None:
-        """The model that is there, off the device and clean, if it may be kept; no longer the host's then."""
+    def _put_aside(self, data: Any, coming: Built | None) -> Built | None:
+        """The model that is there, off the device and clean, if it may be kept; no longer the host's then.
+
+        `coming`: the one that is to be used next.
+        """
 
         def once_off() -> None:
-            kept = self.kept.of(wanted)
-            if kept is not None and not kept.was_written:
-                self._comes(kept.engine)
+            if coming is not None:
+                self._comes(coming.engine)
 
         built, self._current = self._current, None
         if built is None or built.engine is not data.sd_model or built.key is None or not self._on:
