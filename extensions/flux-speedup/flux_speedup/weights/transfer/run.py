@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 from collections import Counter, deque
@@ -78,7 +77,7 @@ class Run:
         self._threads = threads
         self._opener = opener
         self._arrived = arrived
-        self._ahead: float = AHEAD if here else math.inf
+        self._tells_here = here
         self._patience = patience
         self._turns = turns
         self._wanted = Wanted()
@@ -114,7 +113,7 @@ class Run:
                     self._add(items, straight)
             with torch.inference_mode():
                 self._read()
-                if self._ahead == AHEAD:
+                if self._tells_here:
                     self._tell_of_sent()
         except BaseException as error:
             self._give_up(error)
@@ -184,7 +183,8 @@ class Run:
         self._sent.append((dests, self._queued[-1]))
         if self._patience is not None:
             self._let_by(self._patience)
-        self._tell_of_sent(self._ahead)
+        if self._tells_here:
+            self._tell_of_sent(AHEAD)
 
     def _let_by(self, patience: Patience) -> None:
         fence = self._queued[0] if len(self._queued) > QUEUED else None
@@ -194,7 +194,7 @@ class Run:
         if not patience.wanted:
             raise Stopped
 
-    def _tell_of_sent(self, but: float = 0) -> None:
+    def _tell_of_sent(self, but: int = 0) -> None:
         """Of the oldest batches, `but` so many of the newest."""
         while len(self._sent) > but and not self._stopped:
             self._tell(*self._sent.popleft())
