@@ -380,3 +380,21 @@ def test_a_model_that_is_built_later_takes_what_came_of_its_files(tmp_path: Path
     assert early.used == early.size > 0
     case.residency.unload()
     assert used() == before
+
+
+def test_without_threads_and_without_parts_nothing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, started = Pair(tmp_path), list[str]()
+
+    def start(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        in_turn([])
+        assert started == [], "for nothing no thread is asked for"
+        in_turn(pair.early, soon=True)
+    assert started == ["flux-speedup-in-turn"]
+    _brought_by_their_loads(pair)

@@ -197,8 +197,12 @@ def in_turn(parts: Iterable[Early], *, soon: bool = False) -> None:
         if not listed and not soon:
             each.begin()
         listed.append(each)
-    follow = partial(_follow, listed, 0 if soon else 1)
-    threading.Thread(target=follow, name="flux-speedup-in-turn", daemon=True).start()
+    if listed:
+        follow = partial(_follow, listed, 0 if soon else 1)
+        try:
+            threading.Thread(target=follow, name="flux-speedup-in-turn", daemon=True).start()
+        except RuntimeError as error:  # no more threads here: their loads do what is left
+            _log.info("nothing more comes ahead of its load (%s)", error)
 
 
 def _follow(parts: Sequence[Early], begun: int) -> None:
